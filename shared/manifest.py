@@ -1,0 +1,70 @@
+"""The bundle manifest: what a model version is made of, and how to check it."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.model import ModelSettings
+
+FORMAT = 1
+"""The bundle format this code writes, and the newest it reads."""
+
+MANIFEST_NAME = "manifest.json"
+VERSION_PATTERN = r"^[0-9a-f]{16}$"
+
+Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
+"""The first 16 hex digits of the sha256 of the manifest's bytes: names the content."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", max_length=64)]
+
+
+class FileEntry(BaseModel):
+    """One file of a version. `device` files are downloaded by devices, `cloud` files never."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: FileName
+    size: int = Field(ge=0)
+    sha256: Sha256
+    role: Literal["device", "cloud"]
+
+
+class TrainingData(BaseModel):
+    """What the model was trained on. `synthetic` says that no real person clicked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    users: int = Field(ge=1)
+    items: int = Field(ge=1)
+    clicks: int = Field(ge=1)
+    synthetic: bool
+    preprocessing: str = Field(description="the filters and the split, in words")
+
+
+class Manifest(BaseModel):
+    """Everything about one model version that a device or a person may want to know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    model: ModelSettings
+    items: int = Field(ge=1, description="items in the catalogue; item 0 is padding and not one")
+    opset: int = Field(ge=1, description="of the ONNX graphs")
+    data: TrainingData
+    metrics: dict[str, float] = Field(description="on the held-out clicks, corrected and local")
+    created: datetime
+    files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [entry.name for entry in self.files]
+        if len(set(names)) != len(names) or MANIFEST_NAME in names:
+            raise ValueError("file names must be unique, and none the manifest's own")
+        return self
+
+    def device_files(self) -> tuple[FileEntry, ...]:
+        """The files a device downloads."""
+        return tuple(entry for entry in self.files if entry.role == "device")

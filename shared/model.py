@@ -1,0 +1,66 @@
+"""The model settings both sides compute shapes from."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FLOAT_BYTES = 4
+
+GCNForm = Literal["released", "causal"]
+"""`released`: both networks read the GRU's last step (the authors' released model).
+`causal`: step t emits only row t of each correction, so every position trains in one pass."""
+
+Scoring = Literal["tower", "tied"]
+"""`tower`: candidates pass linear, tanh, linear (released model); `tied`: the item embedding
+itself scores (CoCorrRec Eq. 12)."""
+
+History = Literal["window", "carry"]
+"""`window`: the last `length` clicks, as the papers; `carry`: every full segment leaves its
+carried state to the next one, so the whole history counts at fixed memory."""
+
+
+class ModelSettings(BaseModel):
+    """Shapes and forms of one SCN and its GCN. Defaults are the paper's (CoCorrRec, Table 3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    length: Annotated[int, Field(ge=1, le=4096, description="clicks in a training window")] = 10
+    dim: Annotated[int, Field(ge=4, le=1024, description="width of an item embedding")] = 64
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    segment: Annotated[int, Field(ge=1, le=256, description="K, clicks one H covers")] = 10
+    scoring: Scoring = "tied"
+    gcn: GCNForm = "causal"
+    history: History = "window"
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise ValueError(
+                f"dim {self.dim} must split into {self.heads} heads of even size (RoPE turns pairs)"
+            )
+        if self.length > self.segment and self.length % self.segment:
+            raise ValueError(
+                f"length {self.length} must be a multiple of the segment {self.segment}, or "
+                "at most one segment"
+            )
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Width f of one head."""
+        return self.dim // self.heads
+
+    @property
+    def hidden_bytes(self) -> int:
+        """Bytes of H on the wire: 2,560 at the defaults."""
+        return self.segment * self.dim * FLOAT_BYTES
+
+    @property
+    def correction_bytes(self) -> int:
+        """Bytes of a full correction on the wire: 4,160 at the defaults."""
+        return self.heads * self.segment * (self.segment + self.head_dim) * FLOAT_BYTES
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the compact correction, the last valid row alone: 416 at the defaults."""
+        return self.heads * (self.segment + self.head_dim) * FLOAT_BYTES

@@ -1,0 +1,34 @@
+"""Problem details (RFC 9457): the one form in which the cloud says what went wrong."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.errors import RecommendationError
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:device-cloud-recommendation:problem:"
+
+
+class Problem(BaseModel):
+    """A problem document. `type` ends in the `code` of an error of `shared.errors`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(examples=[TYPE_PREFIX + "wrong-length"])
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str
+
+    @classmethod
+    def of(cls, error: RecommendationError) -> "Problem":
+        """The document for `error`."""
+        return cls(
+            type=TYPE_PREFIX + error.code,
+            title=error.title,
+            status=error.status,
+            detail=error.detail,
+        )
+
+    @property
+    def code(self) -> str:
+        """The error's code: the last part of `type`."""
+        return self.type.removeprefix(TYPE_PREFIX)
