@@ -1,0 +1,1 @@
+"""The papers' models as plain torch modules. They know nothing of HTTP, files or training."""

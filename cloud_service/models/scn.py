@@ -1,0 +1,127 @@
+"""The self-correction network (SCN): what runs on the device (CoCorrRec, Section 4.1)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cloud_service.models.ttt import EPS, Correction, State, TTTBlock
+from shared.model import ModelSettings
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + 1e-6) * weight; a zero row stays zero."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * self.weight
+
+
+class CandidateTower(nn.Module):
+    """Linear, tanh, linear: how the released model sees a candidate."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(dim, dim)
+        self.second = nn.Linear(dim, dim)
+
+    def forward(self, items: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        out: Tensor = self.second(torch.tanh(self.first(items)))
+        return out
+
+
+class SCN(nn.Module):
+    """Item embedding, one TTT-Linear block, a score per candidate.
+
+    Items are numbered from 1; item 0 is padding, on the right, and its embedding is zero.
+    """
+
+    def __init__(self, items: int, settings: ModelSettings, *, init_std: float = 0.02) -> None:
+        super().__init__()
+        self.items, self.settings = items, settings
+        self.item_embedding = nn.Parameter(torch.randn(items + 1, settings.dim) * init_std)
+        with torch.no_grad():
+            self.item_embedding[0] = 0.0
+        self.input_norm = RMSNorm(settings.dim)
+        self.block = TTTBlock(
+            settings.dim,
+            settings.heads,
+            settings.segment,
+            mask_correction=settings.gcn == "causal",
+        )
+        self.output_norm = RMSNorm(settings.dim)
+        self.target = CandidateTower(settings.dim) if settings.scoring == "tower" else None
+
+    def hidden(self, clicks: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length dim"]:
+        """H (Eq. 8); rows of padding are zero."""
+        rows = functional.embedding(clicks, self.item_embedding, padding_idx=0)
+        out: Tensor = self.input_norm(rows)
+        return out
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch length dim"],
+        correction: Correction | None = None,
+        gate: Float[Tensor, " batch"] | None = None,
+        *,
+        state: State | None = None,
+        prefixes: bool = False,
+    ) -> Float[Tensor, "batch length dim"]:
+        """O (Eq. 11) at every click, segment after segment with the state carried along.
+
+        `correction` holds one matrix per segment, its batch axis (batch * segments), in the
+        order of `segments`. A length that is no multiple of K is padded inside.
+        """
+        segments = self.segments(hidden)
+        batch, count = segments.shape[:2]
+        state = self.block.initial_state(batch) if state is None else state
+        outputs = []
+        for index in range(count):
+            terms = self.block.terms(segments[:, index], state)
+            part = None
+            if correction is not None:
+                part = Correction(*(x.unflatten(0, (batch, count))[:, index] for x in correction))
+            outputs.append(self.block.rows(terms, state, part, gate, prefixes=prefixes))
+            if index + 1 < count:
+                state = self.block.carry(terms, state)
+        return torch.cat(outputs, dim=1)[:, : hidden.shape[1]]
+
+    def segments(
+        self, hidden: Float[Tensor, "batch length dim"]
+    ) -> Float[Tensor, "batch segments k dim"]:
+        """H cut into segments of K, the last one padded with zero rows."""
+        k = self.settings.segment
+        padded = functional.pad(hidden, (0, 0, 0, -hidden.shape[1] % k))
+        return padded.unflatten(1, (-1, k))
+
+    def carried(
+        self, hidden: Float[Tensor, "batch k dim"], state: State | None = None
+    ) -> State:
+        """The state after one full segment."""
+        state = self.block.initial_state(hidden.shape[0]) if state is None else state
+        return self.block.carry(self.block.terms(hidden, state), state)
+
+    def user_state(self, output: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """O to what candidates are scored against."""
+        out: Tensor = self.output_norm(output)
+        return out
+
+    def candidate_states(self, items: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Item embeddings as candidates: through the tower, or (Eq. 12) as they are."""
+        return items if self.target is None else self.target(items)
+
+    def score(
+        self,
+        user_state: Float[Tensor, "batch dim"],
+        candidates: Int[Tensor, "batch count"],
+    ) -> Float[Tensor, "batch count"]:
+        """A score per candidate."""
+        items = self.candidate_states(functional.embedding(candidates, self.item_embedding))
+        return (items @ user_state.unsqueeze(-1)).squeeze(-1)
+
+    def score_all(self, user_state: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch items"]:
+        """A score per item of the catalogue; column i is item i + 1."""
+        return user_state @ self.candidate_states(self.item_embedding[1:]).T

@@ -1,0 +1,220 @@
+"""TTT-Linear in dual form: the block of the SCN (CoCorrRec, Section 3 and Algorithm 1).
+
+An inner linear model per head is trained, while it is used, to turn each click's key into its
+value. All K clicks of a segment take their gradient at the state the segment began with, which is
+what lets them be computed together (Eq. 5 and 6).
+
+Shapes: batch B, segment K, width D, heads h, head width f = D / h.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ROPE_BASE = 10_000.0
+EPS = 1e-6
+
+
+class State(NamedTuple):
+    """The carried state: the inner model a segment begins with."""
+
+    weight: Float[Tensor, "batch heads f f"]
+    bias: Float[Tensor, "batch heads 1 f"]
+
+
+class Correction(NamedTuple):
+    """What the GCN predicts, before Eq. 14. Row t is for the user whose last click is t."""
+
+    attn: Float[Tensor, "batch heads k k"]
+    bias: Float[Tensor, "batch heads k f"]
+
+
+class Terms(NamedTuple):
+    """The inner values of one segment, uncorrected."""
+
+    query: Float[Tensor, "batch heads k f"]
+    key: Float[Tensor, "batch heads k f"]
+    gradient: Float[Tensor, "batch heads k f"]
+    lr: Float[Tensor, "batch heads k"]
+
+
+def rope_tables(positions: int, width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (positions, width) of RoPE; neighbouring features form a pair."""
+    inverse = ROPE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = torch.arange(positions, dtype=torch.float64)[:, None] * inverse
+    angle = angle.repeat_interleave(2, dim=-1)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate_pairs(x: Tensor) -> Tensor:
+    """(x0, x1, x2, x3, ...) to (-x1, x0, -x3, x2, ...) along the last axis."""
+    pairs = x.unflatten(-1, (-1, 2))
+    return torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
+
+
+def match_moments(correction: Tensor, value: Tensor) -> Tensor:
+    """Eq. 14 along the last axis: `correction` with the mean and deviation of `value`.
+
+    Sample deviation (n - 1), 1e-6 added to the correction's, as the released model. A row of one
+    has no deviation: it becomes the mean.
+    """
+    mean = value.mean(-1, keepdim=True)
+    if value.shape[-1] == 1:
+        return mean.expand_as(value)
+    centred = correction - correction.mean(-1, keepdim=True)
+    return centred / (correction.std(-1, keepdim=True) + EPS) * value.std(-1, keepdim=True) + mean
+
+
+class HeadNorm(nn.Module):
+    """LayerNorm of each head on its own, with its gradient in closed form."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads, width))
+        self.bias = nn.Parameter(torch.zeros(heads, width))
+
+    def forward(self, x: Float[Tensor, "*batch heads k f"]) -> Float[Tensor, "*batch heads k f"]:
+        normal, _ = self._normalise(x)
+        return normal * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
+
+    def loss_gradient(
+        self,
+        x: Float[Tensor, "*batch heads k f"],
+        target: Float[Tensor, "*batch heads k f"],
+    ) -> Float[Tensor, "*batch heads k f"]:
+        """d/dx of half the squared distance of LayerNorm(x) from `target`."""
+        normal, deviation = self._normalise(x)
+        gamma = self.weight.unsqueeze(-2)
+        inner = (normal * gamma + self.bias.unsqueeze(-2) - target) * gamma
+        projection = (inner * normal).mean(-1, keepdim=True)
+        return (inner - inner.mean(-1, keepdim=True) - normal * projection) / deviation
+
+    @staticmethod
+    def _normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+        centred = x - x.mean(-1, keepdim=True)
+        deviation = (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
+        return centred / deviation, deviation
+
+
+class InnerLearningRate(nn.Module):
+    """A learning rate per click and head, from H, between 0 and 1 / f (released model: 1 / 16)."""
+
+    def __init__(self, heads: int, dim: int) -> None:
+        super().__init__()
+        self.largest = heads / dim
+        self.weight = nn.Parameter(torch.randn(heads, 1, dim) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(heads, 1))
+
+    def forward(self, hidden: Float[Tensor, "*batch k dim"]) -> Float[Tensor, "*batch heads k"]:
+        gate = hidden @ self.weight.squeeze(1).T + self.bias.squeeze(1)
+        return torch.sigmoid(gate).transpose(-1, -2) * self.largest
+
+    def padding(self) -> Float[Tensor, "heads 1"]:
+        """The rate of a padding click, whose H is 0."""
+        return torch.sigmoid(self.bias) * self.largest
+
+
+class TTTBlock(nn.Module):
+    """H of one segment, and a correction, to the block's output O (Eq. 9 to 15)."""
+
+    def __init__(self, dim: int, heads: int, segment: int, *, mask_correction: bool) -> None:
+        """`mask_correction` keeps a corrected row from reaching later clicks (the causal form)."""
+        super().__init__()
+        width = dim // heads
+        self.heads, self.segment, self.mask_correction = heads, segment, mask_correction
+        for name in ("query", "key", "value", "output"):
+            self.register_parameter(name, nn.Parameter(torch.randn(dim, dim) * 0.02))
+        self.inner_weight = nn.Parameter(torch.randn(heads, width, width) * 0.02)
+        self.inner_bias = nn.Parameter(torch.zeros(heads, 1, width))
+        self.inner_norm = HeadNorm(heads, width)
+        self.inner_lr = InnerLearningRate(heads, dim)
+        self.token_scale_offset = nn.Parameter(torch.zeros(segment))
+        self.fusion_attn = nn.Parameter(torch.zeros(1))
+        self.fusion_bias = nn.Parameter(torch.full((1,), 0.25))
+        self.post_norm = nn.LayerNorm(dim, eps=EPS)
+        cos, sin = rope_tables(segment, width)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.register_buffer("tril", torch.ones(segment, segment).tril(), persistent=False)
+        self.register_buffer(
+            "position_scale", 1.0 / torch.arange(1, segment + 1), persistent=False
+        )
+
+    def token_scale(self) -> Float[Tensor, " k"]:
+        """How much a click at each place of the segment may still move the state."""
+        return (self.position_scale + self.token_scale_offset).clamp_min(0.0)
+
+    def initial_state(self, batch: int) -> State:
+        """The state a user without history begins with."""
+        return State(
+            self.inner_weight.expand(batch, *self.inner_weight.shape),
+            self.inner_bias.expand(batch, *self.inner_bias.shape),
+        )
+
+    def terms(self, hidden: Float[Tensor, "batch k dim"], state: State) -> Terms:
+        """Queries, keys, gradients and learning rates of one segment."""
+        query = self._rope(self._heads(hidden @ self.query.T))
+        key = self._rope(self._heads(hidden @ self.key.T))
+        value = self._heads(hidden @ self.value.T)
+        before = key @ state.weight + state.bias
+        gradient = self.inner_norm.loss_gradient(before, value - key)
+        return Terms(query, key, gradient, self.inner_lr(hidden))
+
+    def carry(self, terms: Terms, state: State) -> State:
+        """The state a full segment leaves to the next one, never corrected."""
+        step = (self.token_scale()[-1] * terms.lr).unsqueeze(-1) * terms.gradient
+        return State(
+            state.weight - terms.key.transpose(-1, -2) @ step,
+            state.bias - step.sum(-2, keepdim=True),
+        )
+
+    def rows(
+        self,
+        terms: Terms,
+        state: State,
+        correction: Correction | None = None,
+        gate: Float[Tensor, " batch"] | None = None,
+        *,
+        prefixes: bool = False,
+    ) -> Float[Tensor, "batch k dim"]:
+        """O at every click of the segment.
+
+        `gate` (0 or 1 per sequence) drops a correction. `prefixes` computes row t as if the
+        clicks after t were padding, which is what the row is when t is the last click: training
+        on every position in one pass. It differs from the plain form only where a correction is
+        not masked.
+        """
+        step = terms.lr.unsqueeze(-1) * terms.gradient  # (B, h, K, f)
+        scale = self.token_scale().unsqueeze(-1)  # (K, 1)
+        attn = (terms.query @ terms.key.transpose(-1, -2)) * self.tril
+        bias = state.bias - scale * (self.tril @ step)
+        if correction is not None:
+            attn, bias = self._correct(attn, bias, correction, gate)
+        moved = (attn * self.tril if prefixes else attn) @ step
+        if prefixes and correction is not None and not self.mask_correction:
+            moved = moved + (attn * (1 - self.tril)).sum(-1, keepdim=True) * self._padding(state)
+        inner = terms.query @ state.weight - scale * moved + bias
+        merged = (terms.query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
+        return self.post_norm(merged) @ self.output.T
+
+    def _correct(
+        self, attn: Tensor, bias: Tensor, correction: Correction, gate: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 14 and 15."""
+        share = 1.0 if gate is None else gate[:, None, None, None]
+        attn = attn + share * self.fusion_attn * match_moments(correction.attn, attn)
+        bias = bias + share * self.fusion_bias * match_moments(correction.bias, bias)
+        return (attn * self.tril if self.mask_correction else attn), bias
+
+    def _padding(self, state: State) -> Float[Tensor, "batch heads 1 f"]:
+        """What a padding click adds to the sum over steps: its H is 0, its gradient is not."""
+        gradient = self.inner_norm.loss_gradient(state.bias, torch.zeros_like(state.bias))
+        return self.inner_lr.padding().unsqueeze(-1) * gradient
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def _rope(self, x: Tensor) -> Tensor:
+        return x * self.cos + rotate_pairs(x) * self.sin

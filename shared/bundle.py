@@ -1,0 +1,96 @@
+"""Reading a bundle: a folder that is opened only after every size and hash has been checked."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from shared.errors import (
+    BundleInvalid,
+    BundleMissing,
+    BundleTampered,
+    BundleTooNew,
+    BundleTruncated,
+)
+from shared.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest
+
+MANIFEST_LIMIT = 1 << 20
+"""Bytes a manifest may have."""
+
+# The files of a version, by what they are for.
+HIDDEN_GRAPH = "hidden.onnx"
+RANK_GRAPH = "rank.onnx"
+CARRY_GRAPH = "carry.onnx"
+ITEM_TABLE = "items.npy"
+ITEM_IDS = "item_ids.npy"
+TITLES = "titles.txt"
+INNER_STATE = "inner_state.npy"
+GCN_GRAPH = "gcn.onnx"
+GCN_ROW_GRAPH = "gcn_row.onnx"
+NEIGHBOURS = "neighbours.safetensors"
+WEIGHTS = "weights.safetensors"
+
+
+def version_of(manifest: bytes) -> str:
+    """The version a manifest names: the first 16 hex digits of its sha256."""
+    return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """A manifest from its bytes. Raises BundleTooNew or BundleInvalid."""
+    if len(raw) > MANIFEST_LIMIT:
+        raise BundleInvalid(f"a manifest has at most {MANIFEST_LIMIT:,} bytes")
+    try:
+        found = json.loads(raw)
+        if isinstance(found, dict) and isinstance(found.get("format"), int):
+            newest = found["format"]
+            if newest > FORMAT:
+                raise BundleTooNew(
+                    f"the bundle has format {newest}, this program reads up to {FORMAT}: update it"
+                )
+        return Manifest.model_validate_json(raw)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise BundleInvalid(f"{MANIFEST_NAME} is not a valid manifest: {error}") from error
+
+
+def read_manifest(folder: Path, version: str | None = None) -> Manifest:
+    """The manifest of the bundle in `folder`; with `version`, only if it names that content.
+
+    Raises BundleMissing, BundleTooNew, BundleInvalid or BundleTampered.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MANIFEST_LIMIT + 1)
+    except OSError as error:
+        raise BundleMissing(f"no manifest at {path}: {error.strerror}") from error
+    manifest = parse_manifest(raw)
+    if version is not None and version_of(raw) != version:
+        raise BundleTampered(f"the manifest in {folder.name} is not that of version {version}")
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest, role: Literal["device", "cloud"] | None) -> None:
+    """Checks size and hash of every file (of `role`, or all).
+
+    Raises BundleMissing, BundleTruncated or BundleTampered, naming the file.
+    """
+    for entry in manifest.files:
+        if role in (None, entry.role):
+            check_file(folder / entry.name, entry)
+
+
+def check_file(path: Path, entry: FileEntry) -> None:
+    """Checks one file against its entry; see `check_files`."""
+    try:
+        size = path.stat().st_size
+        if size != entry.size:
+            raise BundleTruncated(f"{entry.name} has {size:,} bytes, its manifest says {entry.size:,}")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleMissing(f"{entry.name} cannot be read: {error.strerror}") from error
+    if digest != entry.sha256:
+        raise BundleTampered(f"{entry.name} does not have the sha256 its manifest names")

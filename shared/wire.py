@@ -1,0 +1,140 @@
+"""The wire format: H up, the correction down, as raw little-endian float32 (shared/WIRE.md).
+
+Everything a payload can get wrong is found here, on both sides, before anything is computed.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import EmptyHidden, NotFinite, WrongLength
+from shared.model import ModelSettings
+
+Array = NDArray[np.float32]
+
+FLOAT: Final = np.dtype("<f4")
+
+HIDDEN_TYPE: Final = "application/octet-stream"
+FULL_TYPE: Final = "application/octet-stream"
+ROW_TYPE: Final = "application/vnd.device-cloud.correction-row"
+"""Media types of H, of the full correction and of its compact form."""
+
+VERSION_HEADER: Final = "model-version"
+"""Names the model version an answer was computed with."""
+
+
+class FullCorrection(NamedTuple):
+    """Both corrections at every place of the segment, before Eq. 14."""
+
+    attn: Array
+    """(heads, K, K)"""
+    bias: Array
+    """(heads, K, f)"""
+
+
+class RowCorrection(NamedTuple):
+    """The rows of the last click: all of a correction that reaches a score."""
+
+    attn: Array
+    """(heads, K)"""
+    bias: Array
+    """(heads, f)"""
+
+
+def correction_path(version: str) -> str:
+    """Where a model version's corrections are asked for."""
+    return f"/v1/models/{version}/correction"
+
+
+class Wire:
+    """Encodes and decodes the payloads of one model's shape."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
+        h, k, f = settings.heads, settings.segment, settings.head_dim
+        self._hidden_shape = (k, settings.dim)
+        self._full_shapes = (h, k, k), (h, k, f)
+        self._row_shapes = (h, k), (h, f)
+
+    def encode_hidden(self, hidden: Array) -> bytes:
+        """H of (1..K, dim), padded with zero rows at the end, as bytes.
+
+        Raises WrongLength for another shape, NotFinite and EmptyHidden as `decode_hidden` does.
+        """
+        rows, dim = hidden.shape
+        if dim != self._hidden_shape[1] or not 1 <= rows <= self._hidden_shape[0]:
+            raise WrongLength(f"H is {hidden.shape}, this model takes up to {self._hidden_shape}")
+        padded = np.zeros(self._hidden_shape, FLOAT)
+        padded[:rows] = hidden
+        _check_hidden(padded)
+        return padded.tobytes()
+
+    def decode_hidden(self, body: bytes | bytearray | memoryview) -> Array:
+        """H as a read-only view of (K, dim) on `body`.
+
+        Raises WrongLength, NotFinite, or EmptyHidden where every row is zero.
+        """
+        _check_length(len(body), self.settings.hidden_bytes, "H")
+        hidden = np.frombuffer(body, FLOAT).reshape(self._hidden_shape)
+        _check_hidden(hidden)
+        return hidden
+
+    def encode_full(self, correction: FullCorrection) -> bytes:
+        """The full form: `attn`, then `bias`."""
+        return self._encode(correction, self._full_shapes)
+
+    def encode_row(self, correction: RowCorrection) -> bytes:
+        """The compact form: the last click's row of `attn`, then of `bias`."""
+        return self._encode(correction, self._row_shapes)
+
+    def decode_full(self, body: bytes | bytearray | memoryview) -> FullCorrection:
+        """Views on `body`. Raises WrongLength or NotFinite."""
+        return FullCorrection(*self._decode(body, self.settings.correction_bytes, "full"))
+
+    def decode_row(self, body: bytes | bytearray | memoryview) -> RowCorrection:
+        """Views on `body`. Raises WrongLength or NotFinite."""
+        return RowCorrection(*self._decode(body, self.settings.row_bytes, "row"))
+
+    def _encode(self, arrays: tuple[Array, Array], shapes: tuple[tuple[int, ...], ...]) -> bytes:
+        for array, shape in zip(arrays, shapes, strict=True):
+            if array.shape != shape:
+                raise WrongLength(f"a part of the correction is {array.shape}, not {shape}")
+            _check_finite(array)
+        return b"".join(np.ascontiguousarray(array, FLOAT).tobytes() for array in arrays)
+
+    def _decode(
+        self, body: bytes | bytearray | memoryview, size: int, form: str
+    ) -> tuple[Array, Array]:
+        _check_length(len(body), size, f"a correction in the {form} form")
+        floats = np.frombuffer(body, FLOAT)
+        _check_finite(floats)
+        first, second = self._full_shapes if form == "full" else self._row_shapes
+        cut = int(np.prod(first))
+        return floats[:cut].reshape(first), floats[cut:].reshape(second)
+
+
+def row_at(correction: FullCorrection, place: int) -> RowCorrection:
+    """The compact form of `correction` for a last click at `place` (from 0) of the segment."""
+    return RowCorrection(correction.attn[:, place], correction.bias[:, place])
+
+
+def last_place(hidden: Array) -> int:
+    """The place (from 0) of the last click in a padded H: its last row that is not zero."""
+    return int(np.flatnonzero(hidden.any(axis=1))[-1])
+
+
+def _check_length(got: int, want: int, what: str) -> None:
+    if got != want:
+        raise WrongLength(f"{what} is {want} bytes for this model, got {got}")
+
+
+def _check_finite(array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise NotFinite("every number must be finite")
+
+
+def _check_hidden(hidden: Array) -> None:
+    _check_finite(hidden)
+    if not hidden.any():
+        raise EmptyHidden("every row of H is zero: send it after the first click")
