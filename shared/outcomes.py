@@ -1,0 +1,36 @@
+"""How the request for one correction can end: the words every count and report uses."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """The end of one request for a correction. `meaning` says it in a sentence."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "Outcome":
+        """A member is its word; the sentence comes along."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    APPLIED = "applied", "The correction for these very clicks was applied."
+    STALE = "stale", "Only a correction for earlier clicks was at hand; it is not applied."
+    LATE = (
+        "late",
+        "The correction had not arrived when the budget ran out; it may serve the next rerank of "
+        "the same clicks.",
+    )
+    TIMEOUT = "timeout", "The request gave no answer within the request timeout."
+    REFUSED = "refused", "The cloud answered with an error status or shed the request."
+    BAD_PAYLOAD = "bad_payload", "The answer broke the wire format."
+    WRONG_MODEL = (
+        "wrong_model",
+        "The cloud does not serve this model version, or answered for another.",
+    )
+    OFFLINE = (
+        "offline",
+        "No cloud is configured, it could not be reached, or calls are paused after repeated "
+        "failures.",
+    )
