@@ -87,7 +87,9 @@ def check_file(path: Path, entry: FileEntry) -> None:
     try:
         size = path.stat().st_size
         if size != entry.size:
-            raise BundleTruncated(f"{entry.name} has {size:,} bytes, its manifest says {entry.size:,}")
+            raise BundleTruncated(
+                f"{entry.name} has {size:,} bytes, its manifest says {entry.size:,}"
+            )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

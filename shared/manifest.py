@@ -1,13 +1,13 @@
 """The bundle manifest: what a model version is made of, and how to check it."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.model import ModelSettings
 
-FORMAT = 1
+FORMAT: Final = 1
 """The bundle format this code writes, and the newest it reads."""
 
 MANIFEST_NAME = "manifest.json"

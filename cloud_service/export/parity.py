@@ -118,9 +118,7 @@ def load_published(arrays: Arrays) -> tuple[SCN, GCN]:
                 if not n.startswith("gcn_")
             }
         )
-        gcn.load_state_dict(
-            {_gcn_name(n): t for n, t in tensors.items() if n.startswith("gcn_")}
-        )
+        gcn.load_state_dict({_gcn_name(n): t for n, t in tensors.items() if n.startswith("gcn_")})
     except KeyError as error:
         raise DataError(f"the file has no weight/{error.args[0]}") from error
     except (RuntimeError, ValueError) as error:
@@ -172,9 +170,7 @@ class OnnxEngine:
         clicks = arrays[f"{case}/clicks"].astype(np.int64)
         candidates = arrays[f"{case}/candidates"].astype(np.int64)
         corrected = f"{case}/gcn_attn" in arrays
-        users = [
-            self._user(c, n, corrected) for c, n in zip(clicks, candidates, strict=True)
-        ]
+        users = [self._user(c, n, corrected) for c, n in zip(clicks, candidates, strict=True)]
         return {name: np.stack([user[name] for user in users]) for name in users[0]}
 
     def _user(

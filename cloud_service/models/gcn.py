@@ -52,9 +52,7 @@ class CorrectionNetwork(nn.Module):
         at_last = (features * last.unsqueeze(-1)).sum(1)
         return self.fc3(at_last).view(-1, self.heads, self.segment, self.width)
 
-    def rows(
-        self, features: Float[Tensor, "batch k dim"]
-    ) -> Float[Tensor, "batch heads k width"]:
+    def rows(self, features: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch heads k width"]:
         """Row t from step t: what a user whose last click is t would be sent."""
         if self.per_row:
             out = self.fc3(features).unflatten(-1, (self.heads, self.width))

@@ -97,9 +97,7 @@ class SCN(nn.Module):
         padded = functional.pad(hidden, (0, 0, 0, -hidden.shape[1] % k))
         return padded.unflatten(1, (-1, k))
 
-    def carried(
-        self, hidden: Float[Tensor, "batch k dim"], state: State | None = None
-    ) -> State:
+    def carried(self, hidden: Float[Tensor, "batch k dim"], state: State | None = None) -> State:
         """The state after one full segment."""
         state = self.block.initial_state(hidden.shape[0]) if state is None else state
         return self.block.carry(self.block.terms(hidden, state), state)

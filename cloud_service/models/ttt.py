@@ -138,9 +138,7 @@ class TTTBlock(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self.register_buffer("tril", torch.ones(segment, segment).tril(), persistent=False)
-        self.register_buffer(
-            "position_scale", 1.0 / torch.arange(1, segment + 1), persistent=False
-        )
+        self.register_buffer("position_scale", 1.0 / torch.arange(1, segment + 1), persistent=False)
 
     def token_scale(self) -> Float[Tensor, " k"]:
         """How much a click at each place of the segment may still move the state."""

@@ -1,0 +1,191 @@
+"""The store: model versions by their content, and an alias for the one in use.
+
+versions/VERSION/     manifest.json and the files it names; written whole or not at all
+aliases/production    the version in use, one line
+retired/VERSION       an empty mark: this version no longer answers
+replays/VERSION.safetensors   clicks of held-out users, for simulated devices
+jobs/ID/              checkpoints and log of a training job
+data/                 data sets fetched from their publishers
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.bundle import check_files, read_manifest, version_of
+from shared.errors import BundleError, RetiredModel, UnknownModel
+from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
+
+PRODUCTION = "production"
+_VERSION = re.compile(VERSION_PATTERN)
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """A file to publish, before it has a hash."""
+
+    content: bytes
+    role: Literal["device", "cloud"]
+
+
+class Store:
+    """A folder of model versions. Several processes may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in ("versions", "aliases", "retired", "replays", "jobs", "data"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+
+    def publish(
+        self,
+        files: Mapping[str, StoreFile],
+        describe: Callable[[tuple[FileEntry, ...]], Manifest],
+    ) -> str:
+        """Writes a version and gives its name; `describe` makes the manifest of its files.
+
+        A reader sees all of it or nothing: it is written beside the others and renamed. The
+        same content twice is one version. Raises OSError, leaving nothing behind, where the disk
+        is full.
+        """
+        entries = tuple(
+            FileEntry(
+                name=name,
+                size=len(file.content),
+                sha256=hashlib.sha256(file.content).hexdigest(),
+                role=file.role,
+            )
+            for name, file in sorted(files.items())
+        )
+        manifest = describe(entries).model_dump_json(indent=1).encode()
+        version = version_of(manifest)
+        target = self.version_folder(version)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder / "versions"))
+        try:
+            for name, file in files.items():
+                _write(draft / name, file.content)
+            _write(draft / MANIFEST_NAME, manifest)
+            draft.chmod(0o755)
+            _sync(draft)
+            try:
+                draft.rename(target)
+            except OSError:
+                if not target.is_dir():  # else the same content has been published before
+                    raise
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return version
+
+    def version_folder(self, version: str) -> Path:
+        """Where a version's files are. Raises UnknownModel for what cannot be a version's name."""
+        if not _VERSION.fullmatch(version):
+            raise UnknownModel("a version is 16 hex digits")
+        return self.folder / "versions" / version
+
+    def versions(self) -> list[str]:
+        """Every published version, the newest first."""
+        folders = [f for f in (self.folder / "versions").iterdir() if _VERSION.fullmatch(f.name)]
+        return [f.name for f in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)]
+
+    def manifest(self, version: str) -> Manifest:
+        """A version's manifest. Raises UnknownModel or a BundleError."""
+        folder = self.version_folder(version)
+        if not folder.is_dir():
+            raise UnknownModel(f"no version {version} here")
+        return read_manifest(folder, version)
+
+    def checked(self, version: str) -> Manifest:
+        """A version's manifest, after checking every file it names and that it may answer.
+
+        Raises UnknownModel, RetiredModel or a BundleError.
+        """
+        manifest = self.manifest(version)
+        if self.is_retired(version):
+            raise RetiredModel(f"version {version} was retired")
+        check_files(self.version_folder(version), manifest, None)
+        return manifest
+
+    def promote(self, version: str) -> None:
+        """Points `production` at a version. Raises as `checked` does."""
+        self.checked(version)
+        _replace(self.folder / "aliases" / PRODUCTION, f"{version}\n".encode())
+
+    def production(self) -> str | None:
+        """The version in use, or None where nothing has been promoted yet."""
+        try:
+            version = (self.folder / "aliases" / PRODUCTION).read_text("ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return version if _VERSION.fullmatch(version) else None
+
+    def retire(self, version: str) -> None:
+        """Ends a version's answers. Raises UnknownModel, or BundleError for the one in use."""
+        if not self.version_folder(version).is_dir():
+            raise UnknownModel(f"no version {version} here")
+        if self.production() == version:
+            raise InUse(f"version {version} is in production: promote another one first")
+        (self.folder / "retired" / version).touch()
+
+    def is_retired(self, version: str) -> bool:
+        """Whether a version no longer answers."""
+        return (self.folder / "retired" / version).exists()
+
+    def replay_path(self, version: str) -> Path:
+        """Where the clicks of a version's held-out users are, if there are any."""
+        self.version_folder(version)
+        return self.folder / "replays" / f"{version}.safetensors"
+
+    def write_replay(self, version: str, content: bytes) -> None:
+        """Keeps the clicks of held-out users for simulated devices."""
+        _replace(self.replay_path(version), content)
+
+    def job_folder(self, job: str) -> Path:
+        """Where a job keeps checkpoints and log."""
+        if not re.fullmatch(r"[0-9a-f-]{36}", job):
+            raise ValueError("a job's id is a UUID")
+        folder = self.folder / "jobs" / job
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+class InUse(BundleError):
+    """The version is the production one."""
+
+    code = "in-use"
+    status = 409
+    title = "This version is in production"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old or the new content, never a part."""
+    handle, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+    draft = Path(name)
+    try:
+        os.close(handle)
+        _write(draft, content)
+        draft.chmod(0o644)
+        draft.replace(path)
+        _sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

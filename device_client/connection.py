@@ -1,0 +1,206 @@
+"""One persistent HTTP/1.1 connection that asks for corrections and nothing else.
+
+The request is the same bytes but for H, so it is built once; the answer is read into one buffer
+and parsed by llhttp (httptools). General HTTP clients cost more here than the model does
+(docs/decisions.md), and this path does nothing they are needed for.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httptools
+
+from shared.wire import HIDDEN_TYPE, VERSION_HEADER, correction_path
+
+HEAD_LIMIT = 16 * 1024
+"""Bytes of answer head after which a server is not one of ours."""
+
+
+class SocketLike(Protocol):
+    """What a connection needs of a socket; simulated networks wrap one."""
+
+    def sendall(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def recv_into(self, buffer: bytearray, /) -> int: ...
+    def settimeout(self, value: float | None, /) -> None: ...
+    def close(self) -> None: ...
+
+
+Connect = Callable[[float], SocketLike]
+"""Opens a connection within so many seconds, or raises OSError."""
+
+
+class BadAnswer(Exception):
+    """The bytes that came back are not an HTTP answer of the size expected."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer, and when its parts came (`time.perf_counter_ns`)."""
+
+    status: int
+    body: bytes
+    content_type: str
+    version: str
+    server_timing: str
+    retry_after: str
+    sent_ns: int
+    uploaded_ns: int
+    first_byte_ns: int
+    received_ns: int
+
+
+def tcp_connect(url: str) -> Connect:
+    """A connector for `http://` and `https://` URLs. Raises ValueError for any other."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"the cloud's address is http(s)://host[:port], got {url!r}")
+    address = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    context = ssl.create_default_context() if parts.scheme == "https" else None
+
+    def connect(timeout: float) -> SocketLike:
+        sock = socket.create_connection(address, timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(sock, server_hostname=address[0]) if context else sock
+
+    return connect
+
+
+class Connection:
+    """Asks one model version's corrections, one at a time, on a connection that is kept."""
+
+    def __init__(
+        self, url: str, version: str, body_bytes: int, accept: str, connect: Connect | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        path = parts.path.rstrip("/") + correction_path(version)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n"
+            f"Content-Type: {HIDDEN_TYPE}\r\nContent-Length: {body_bytes}\r\n\r\n"
+        ).encode("ascii")
+        self._request = bytearray(head + bytes(body_bytes))
+        self.body = memoryview(self._request)[len(head) :]
+        """Where H goes before `exchange`."""
+        self._connect = connect or tcp_connect(url)
+        self._socket: SocketLike | None = None
+        self._buffer = bytearray(HEAD_LIMIT)
+        self._view = memoryview(self._buffer)
+
+    def exchange(self, timeout_s: float, body_limit: int) -> Answer:
+        """Sends the request with `body` and reads the answer.
+
+        Raises TimeoutError after `timeout_s` in all, OSError where the cloud is out of reach,
+        BadAnswer where what came back is not HTTP, or its body over `body_limit` bytes.
+        """
+        deadline = time.monotonic() + timeout_s
+        kept = self._socket is not None
+        try:
+            try:
+                return self._once(deadline, body_limit)
+            except (ConnectionError, _ClosedEarly) as error:
+                # A server may close a connection it has kept idle: that is no failure of its own.
+                self.close()
+                if not kept or (isinstance(error, _ClosedEarly) and error.received):
+                    raise
+                return self._once(deadline, body_limit)
+        except _ClosedEarly as error:
+            self.close()
+            raise ConnectionResetError("the cloud closed the connection") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the connection; the next exchange opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _once(self, deadline: float, body_limit: int) -> Answer:
+        if self._socket is None:
+            self._socket = self._connect(_left(deadline))
+        sock = self._socket
+        sent = time.perf_counter_ns()
+        sock.settimeout(_left(deadline))
+        sock.sendall(self._request)
+        uploaded = time.perf_counter_ns()
+        reader = _Reader(body_limit)
+        parser = httptools.HttpResponseParser(reader)
+        first = 0
+        while not reader.complete:
+            sock.settimeout(_left(deadline))
+            count = sock.recv_into(self._buffer)
+            if not first:
+                first = time.perf_counter_ns()
+            if not count:
+                raise _ClosedEarly(reader.received > 0)
+            reader.received += count
+            try:
+                parser.feed_data(self._view[:count])
+            except httptools.HttpParserError as error:
+                raise BadAnswer(str(error)) from error
+            if reader.too_large:
+                raise BadAnswer(f"the answer has more than {body_limit} bytes")
+        received = time.perf_counter_ns()
+        if not parser.should_keep_alive():
+            self.close()
+        return Answer(
+            parser.get_status_code(),
+            b"".join(reader.body),
+            reader.text(b"content-type"),
+            reader.text(VERSION_HEADER.encode()),
+            reader.text(b"server-timing"),
+            reader.text(b"retry-after"),
+            sent,
+            uploaded,
+            first,
+            received,
+        )
+
+
+class _ClosedEarly(Exception):
+    """The other side closed before the answer was whole."""
+
+    def __init__(self, received: bool) -> None:
+        super().__init__()
+        self.received = received
+
+
+class _Reader:
+    """What llhttp calls back with."""
+
+    def __init__(self, body_limit: int) -> None:
+        self._limit = body_limit
+        self._size = self.received = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body: list[bytes] = []
+        self.complete = False
+
+    @property
+    def too_large(self) -> bool:
+        return self._size > self._limit or self.received > self._limit + HEAD_LIMIT
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value
+
+    def on_body(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size <= self._limit:
+            self.body.append(part)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+    def text(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1").strip()
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no answer within the request timeout")
+    return left

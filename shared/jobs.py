@@ -1,0 +1,99 @@
+"""Training jobs: what is asked for, and what can be seen of it."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.manifest import Version
+from shared.model import ModelSettings
+
+JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
+
+DataName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)
+]
+"""A named data set, or the name of a file in the cloud's data folder; never a path."""
+
+
+class TrainingRecipe(BaseModel):
+    """Everything that decides the outcome of a training run, and nothing that does not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = Field("synthetic", min_length=1, description="a named set or a click log")
+    items: str | None = Field(None, description="an item file with titles")
+    min_item: Annotated[int, Field(ge=1)] = 1
+    min_user: Annotated[int, Field(ge=3)] = 3
+    iterate_filters: bool = Field(False, description="repeat both filters until nothing goes")
+    holdout_users: Annotated[
+        float, Field(ge=0, lt=1, description="share of users kept out, for simulated devices")
+    ] = 0.0
+    model: ModelSettings = ModelSettings()
+    loss: Literal["softmax", "sampled_bce"] = Field(
+        "softmax", description="full softmax (paper) or binary cross-entropy at 1:4 (released)"
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 4e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    dropout: Annotated[float, Field(ge=0, lt=1, description="on H, in training")] = 0.2
+    drop_corrections: Annotated[
+        float, Field(ge=0, le=1, description="share of sequences trained without a correction")
+    ] = 0.3
+    batch_size: Annotated[int, Field(ge=1, le=65536, description="sequences a step")] = 256
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    patience: Annotated[
+        int, Field(ge=1, description="epochs without a better validation NDCG@10")
+    ] = 4
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class JobRequest(BaseModel):
+    """A training job as it is submitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: TrainingRecipe = TrainingRecipe()
+    promote: bool = Field(True, description="point `production` at the result")
+
+
+class Progress(BaseModel):
+    """Where a training run is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phase: Literal["data", "training", "testing", "exporting", "publishing", "done"]
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    ndcg: float | None = Field(None, description="validation NDCG@10, all items, corrected")
+    best: float | None = None
+    message: str = ""
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done at most, 0 to 1 (early stopping may end it sooner)."""
+        if self.phase == "data" or not self.epochs:
+            return 0.0
+        if self.phase != "training":
+            return 1.0
+        return min(1.0, (self.epoch + (self.step / self.steps if self.steps else 0)) / self.epochs)
+
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class Job(BaseModel):
+    """A training job as it is shown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: JobId
+    state: JobState
+    request: JobRequest
+    progress: Progress | None = None
+    version: Version | None = Field(None, description="what it published")
+    error: str | None = None
+    created: datetime
+    updated: datetime
