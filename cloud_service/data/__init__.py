@@ -1,0 +1,1 @@
+"""Click logs: reading, cleaning, splitting, making and fetching them."""

@@ -1,0 +1,94 @@
+"""One file over HTTP: bounded, checked against its hash, and there whole or not at all."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from shared.errors import DataError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes done and, where the server told, the bytes there are."""
+
+_CHUNK = 1 << 16
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when all went well, and is gone otherwise."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str,
+    max_bytes: int,
+    advice: str,
+    progress: Progress | None = None,
+) -> None:
+    """Downloads `url` to `path`.
+
+    Args:
+        sha256: of the file, in hex.
+        max_bytes: stop when there is more.
+        advice: what to do instead, a clause that ends each error.
+
+    Raises:
+        DataError: no connection, an HTTP error, a cut or oversized answer, or another hash.
+            `path` is then as it was before.
+    """
+    digest = hashlib.sha256()
+    try:
+        with written_whole(path) as file:
+            for chunk in _chunks(url, max_bytes, advice, progress):
+                digest.update(chunk)
+                file.write(chunk)
+            if digest.hexdigest() != sha256:
+                raise DataError(
+                    f"{url} has the sha256 {digest.hexdigest()}, not {sha256}: it was changed or "
+                    f"damaged on the way, and is not used; {advice}"
+                )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{url} could not be downloaded ({reason}); {advice}") from error
+
+
+def _chunks(url: str, max_bytes: int, advice: str, progress: Progress | None) -> Iterator[bytes]:
+    with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response:
+        if not response.is_success:
+            raise DataError(f"{url} answered {response.status_code}; {advice}")
+        told = response.headers.get("content-length", "")
+        total = int(told) if told.isdecimal() else None
+        too_large = f"{url} is larger than the {max_bytes:,} bytes expected; {advice}"
+        if total is not None and total > max_bytes:
+            raise DataError(too_large)
+        done = 0
+        for chunk in response.iter_bytes(_CHUNK):
+            done += len(chunk)
+            if done > max_bytes:
+                raise DataError(too_large)
+            yield chunk
+            if progress is not None:
+                progress(done, total)

@@ -1,0 +1,119 @@
+"""The first sheet of an .xlsx file, read with the standard library.
+
+An .xlsx file is a zip of XML parts (ECMA-376). Only what a plain table needs is read here:
+shared strings, inline strings and numbers. Formulas, styles and dates are not interpreted: a date
+is the number of days since 1899-12-30 that it is stored as.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO
+from xml.etree import ElementTree
+
+from shared.errors import DataError
+
+SHEET = "xl/worksheets/sheet1.xml"
+STRINGS = "xl/sharedStrings.xml"
+MAX_PART_BYTES = 1 << 30
+
+_SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+def open_member(archive: zipfile.ZipFile, member: str, max_bytes: int) -> IO[bytes]:
+    """Opens one member of a zip by its exact name, if it unpacks to at most `max_bytes`.
+
+    Raises:
+        DataError: there is no such member, or it is larger.
+    """
+    try:
+        info = archive.getinfo(member)
+    except KeyError as error:
+        raise DataError(
+            f"The archive has no member {member!r}: it is not the published one; download it again."
+        ) from error
+    if info.file_size > max_bytes:
+        raise DataError(
+            f"{member!r} would unpack to {info.file_size:,} bytes, more than the {max_bytes:,} "
+            "expected: it is not the published file."
+        )
+    return archive.open(info)
+
+
+def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
+    """The rows of the first sheet, each a list from column A on; an empty cell is None.
+
+    Args:
+        file: a seekable .xlsx file.
+
+    Raises:
+        DataError: the file is no workbook of this plain kind.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            strings = _strings(archive) if STRINGS in archive.namelist() else []
+            with open_member(archive, SHEET, MAX_PART_BYTES) as part:
+                for row in _elements(part, "row"):
+                    yield _row(row, strings)
+    except (
+        zipfile.BadZipFile,
+        ElementTree.ParseError,
+        ValueError,
+        IndexError,
+        EOFError,
+        zlib.error,
+    ) as error:
+        raise DataError(f"The workbook cannot be read ({error}): download it again.") from error
+
+
+def _elements(part: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
+    """The elements of one tag, each freed once used: a sheet can be larger than memory."""
+    events = ElementTree.iterparse(part, events=("start", "end"))
+    parents: list[ElementTree.Element] = []
+    for event, element in events:
+        if event == "start":
+            parents.append(element)
+            continue
+        parents.pop()
+        if element.tag == _SPACE + tag:
+            yield element
+            parents[-1].clear()
+
+
+def _strings(archive: zipfile.ZipFile) -> list[str]:
+    with open_member(archive, STRINGS, MAX_PART_BYTES) as part:
+        return [_text(entry) for entry in _elements(part, "si")]
+
+
+def _text(entry: ElementTree.Element) -> str:
+    return "".join(piece.text or "" for piece in entry.iter(_SPACE + "t"))
+
+
+def _row(row: ElementTree.Element, strings: list[str]) -> list[str | None]:
+    values: list[str | None] = []
+    for cell in row.iter(_SPACE + "c"):
+        reference = cell.get("r")
+        column = _column(reference) if reference else len(values)
+        values.extend([None] * (column - len(values)))
+        values.append(_value(cell, strings))
+    return values
+
+
+def _value(cell: ElementTree.Element, strings: list[str]) -> str | None:
+    kind = cell.get("t", "n")
+    if kind == "inlineStr":
+        return _text(cell)
+    stored = cell.findtext(_SPACE + "v")
+    if stored is None:
+        return None
+    return strings[int(stored)] if kind == "s" else stored
+
+
+def _column(reference: str) -> int:
+    """The column of a cell reference, from 0: "A1" is 0, "AB12" is 27."""
+    number = 0
+    for letter in reference.rstrip("0123456789"):
+        number = number * 26 + ord(letter) - ord("A") + 1
+    if not 1 <= number <= 16_384:
+        raise ValueError(f"bad cell reference {reference!r}")
+    return number - 1

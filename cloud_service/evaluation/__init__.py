@@ -1,0 +1,1 @@
+"""How well a ranking is: metrics, and the negatives they rank against."""
