@@ -120,7 +120,7 @@ def summary(seconds: Iterable[float | None]) -> Summary | None:
     values = np.array([value for value in seconds if value is not None]) * 1e3
     if not values.size:
         return None
-    levels = np.percentile(values, [50, 90, 99, 99.9, 100], method="inverted_cdf")
+    levels = np.quantile(values, [0.5, 0.9, 0.99, 0.999, 1], method="inverted_cdf")
     p50, p90, p99, p999, largest = (float(level) for level in levels)
     return Summary(
         count=values.size,

@@ -1,0 +1,106 @@
+"""A small report with made-up numbers: test data, no measurement of anything."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from device_client.simulate.measure import Measurement, Ranks, Recorder
+from device_client.simulate.network import PROFILES, NetworkProfile
+from shared.outcomes import Outcome
+from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
+
+BUDGET_S = 4.21e-3
+PAYLOADS = (2_560, 4_160)
+HEADERS = (310, 260)
+
+
+def made_up_profile(network: NetworkProfile, gain: int = 1, requests: int = 600) -> ProfileResult:
+    """`requests` made-up requests; the correction moves 1 next click in 7 by `gain` places."""
+    rng = np.random.default_rng(11)
+    recorder = Recorder()
+    for index in range(requests):
+        up = network.serialisation_s(PAYLOADS[0] + HEADERS[0], up=True) + network.latency_s(rng)
+        up += 2e-5 + network.recovery_s(2, rng)
+        down = network.serialisation_s(PAYLOADS[1] + HEADERS[1], up=False)
+        compute, queue = rng.lognormal(-8.4, 0.3), rng.exponential(5e-5)
+        cloud = compute + queue + 3e-4 + network.latency_s(rng) + network.recovery_s(4, rng)
+        total = up + cloud + down
+        outcome = Outcome.APPLIED if total <= BUDGET_S else Outcome.LATE
+        rare = list(Outcome)[1:]
+        answered = index % 40 != 0
+        if not answered:
+            outcome = rare[(index // 40) % len(rare)]
+        local = int(rng.geometric(0.06)) - 1
+        listed = local < 50
+        corrected = max(local - gain, 0) if index % 7 == 0 else local
+        served = corrected if outcome is Outcome.APPLIED else local
+        recorder.add(
+            Measurement(
+                outcome=outcome,
+                hidden_s=rng.lognormal(-9.2, 0.2),
+                upload_s=up,
+                cloud_s=cloud if answered else None,
+                download_s=down if answered else None,
+                total_s=total if answered else None,
+                queue_s=queue if answered else None,
+                compute_s=compute if answered else None,
+                rerank_s=min(total, BUDGET_S) + 1e-4,
+                local_s=rng.lognormal(-9.0, 0.2),
+                start_delay_s=rng.exponential(1e-4),
+                payload_up=PAYLOADS[0],
+                payload_down=PAYLOADS[1] if answered else 0,
+                sent_up=PAYLOADS[0] + HEADERS[0],
+                sent_down=PAYLOADS[1] + HEADERS[1] if answered else 0,
+                ranks=Ranks(corrected, local, served) if listed else Ranks(None, None, None),
+            )
+        )
+    return recorder.result(network, budget_s=BUDGET_S, intended_per_s=200, elapsed_s=3.02)
+
+
+def made_up_report(
+    names: tuple[str, ...] = tuple(PROFILES), *, synthetic: bool = True, gain: int = 1
+) -> Report:
+    """A whole made-up report over the profiles `names`."""
+    return Report(
+        created=datetime(2030, 1, 2, 3, 4, tzinfo=UTC),
+        machine=Machine(
+            cpu="Test CPU",
+            cores=2,
+            memory_bytes=8 << 30,
+            os="Linux",
+            python="3.11.2",
+            onnxruntime="1.20.0",
+            numpy="2.1.0",
+            project="0.0.0",
+        ),
+        model=ModelFacts(
+            version="0123456789abcdef",
+            data="made-up clicks",
+            synthetic=synthetic,
+            metrics={"ndcg10_corrected": 0.213, "ndcg10_local": 0.211},
+        ),
+        settings=RunSettings(
+            devices=50,
+            users=600,
+            arrivals_per_s=200,
+            duration_s=3,
+            budget_ms=4.21,
+            form="full",
+            candidates=50,
+            think_time_ms=0,
+            seed=11,
+        ),
+        profiles=tuple(made_up_profile(PROFILES[name], gain) for name in names),
+    )
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    return made_up_report()
+
+
+@pytest.fixture(scope="session")
+def worse_report() -> Report:
+    """One in which the correction makes the ranking worse."""
+    return made_up_report(("4g-5",), synthetic=False, gain=-3)

@@ -1,0 +1,234 @@
+"""The page, the JSON beside it, and the terminal's tables."""
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from device_client.simulate.measure import Measurement, Recorder
+from device_client.simulate.network import PROFILES
+from device_client.simulate.page import html, read_json, write_json, write_page
+from device_client.simulate.terminal import print_report
+from device_client.simulate.words import cautions, headline, ms, percent
+from shared.outcomes import Outcome
+from shared.report import Interval, Report
+
+HOSTILE = '<script>alert("x")</script> & $y$ \\'
+VOID = {"meta", "br", "path", "use"}
+
+
+class _Structure(HTMLParser):
+    """Tags with their attributes, and a stack that must come out even."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def _structure(text: str) -> _Structure:
+    parser = _Structure()
+    parser.feed(text)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    return html(report)
+
+
+def test_the_page_fetches_nothing(page: str) -> None:
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    found = _structure(page)
+    fetching = {"script", "link", "img", "iframe", "object", "embed", "base", "video", "source"}
+    assert not fetching & {tag for tag, _ in found.tags}
+    for _, attributes in found.tags:
+        assert "src" not in attributes
+        link = attributes.get("href") or attributes.get("xlink:href") or "#"
+        assert link.startswith("#")
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    references = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page))
+    assert references
+    assert {first or second for first, second in references} <= set(ids)
+
+
+def test_every_outcome_network_and_figure_is_there(page: str, report: Report) -> None:
+    for word in Outcome:
+        assert f'<th scope="row">{word}</th>' in page
+        assert f'<th scope="col">{word}</th>' in page
+    for result in report.profiles:
+        assert page.count(f'<th scope="row">{result.name}</th>') >= 6
+    figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
+    assert len(figures) == 4
+    for figure in figures:
+        assert '<div role="img" aria-label="' in figure
+        assert "<figcaption>" in figure
+        assert "<svg" in figure
+        assert "<text" in figure
+
+
+def test_plots_are_drawn_in_the_colours_of_the_page(page: str) -> None:
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL))
+    assert "currentColor" in drawings
+    used = set(re.findall(r"var\((--[a-z0-9-]+)\)", drawings))
+    assert {"--hue-0", "--hue-7", "--grid"} <= used
+    for name in used:
+        assert page.count(f"{name}: #") == 2, f"{name} needs a light and a dark colour"
+    assert not re.search(r"#[0-9a-f]{6}\b", drawings)
+
+
+def test_the_papers_figures_stand_beside_ours(page: str) -> None:
+    row = re.search(r'<th scope="row">4g-5</th>(.*?)</tr>', page, flags=re.DOTALL)
+    assert row is not None
+    for number in ("0.51", "1.18", "0.83", "2.52"):
+        assert f"<small>paper {number}</small>" in row[1]
+    row = re.search(r'<th scope="row">wifi-home</th>(.*?)</tr>', page, flags=re.DOTALL)
+    assert row is not None
+    assert "paper" not in row[1]
+
+
+def test_synthetic_data_is_announced_and_real_data_is_not(page: str, worse_report: Report) -> None:
+    assert "Synthetic data." in page
+    assert "Synthetic data." not in html(worse_report)
+
+
+def test_hostile_strings_are_escaped(worse_report: Report) -> None:
+    result = worse_report.profiles[0].model_copy(update={"description": HOSTILE})
+    machine = dict.fromkeys(("cpu", "os", "python", "onnxruntime", "numpy", "project"), HOSTILE)
+    hostile = worse_report.model_copy(
+        update={
+            "model": worse_report.model.model_copy(
+                update={
+                    "data": HOSTILE,
+                    "version": HOSTILE,
+                    "synthetic": True,
+                    "metrics": {HOSTILE: 1.0},
+                }
+            ),
+            "machine": worse_report.machine.model_copy(update=machine),
+            "profiles": (result,),
+        }
+    )
+    text = html(hostile)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") >= 10
+    _structure(text)
+
+
+def test_the_same_report_gives_the_same_page(report: Report, page: str) -> None:
+    assert html(report) == page
+
+
+def test_page_and_json_are_written_whole_or_not_at_all(report: Report, tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("old")
+    write_page(report, target)
+    write_json(report, tmp_path / "report.json")
+    assert target.read_text("utf-8") == html(report)
+    assert read_json(tmp_path / "report.json") == report
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.json"}
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_json(report, tmp_path / "taken")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_first_words_say_what_it_was_worth_and_what_it_cost(report: Report) -> None:
+    said = headline(report)
+    result = next(each for each in report.profiles if each.name == "4g-5")
+    assert result.quality is not None
+    assert f"NDCG@10 is {result.quality.corrected.ndcg10:.4f}" in said
+    assert f"without it {result.quality.local.ndcg10:.4f}" in said
+    assert "made the ranking better" in said
+    assert f"{100 * result.share_within_budget:.1f}% of corrections came within 4.21 ms" in said
+    assert "over 3g, the slowest here, 0%" in said
+
+
+def _with_gain(report: Report, mean: float, low: float, high: float) -> Report:
+    result = report.profiles[0]
+    assert result.quality is not None
+    gain = Interval(mean=mean, low=low, high=high)
+    quality = result.quality.model_copy(update={"gain_ndcg10": gain})
+    return report.model_copy(update={"profiles": (result.model_copy(update={"quality": quality}),)})
+
+
+def test_a_correction_that_is_worth_nothing_or_less_is_said_to_be(worse_report: Report) -> None:
+    said = headline(worse_report)
+    assert "made the ranking worse" in said
+    assert "−" in said
+    assert "better" not in said
+    assert "told from chance" in headline(_with_gain(worse_report, 0.001, -0.001, 0.003))
+    assert "changed nothing" in headline(_with_gain(worse_report, 0, 0, 0))
+
+
+def test_a_report_without_quality_or_answers_has_a_page(worse_report: Report) -> None:
+    recorder = Recorder()
+    recorder.add(Measurement(Outcome.OFFLINE, rerank_s=0.001))
+    result = recorder.result(PROFILES["4g-5"], budget_s=0.004, intended_per_s=1.0, elapsed_s=1.0)
+    empty = Recorder().result(
+        PROFILES["loopback"], budget_s=0.004, intended_per_s=1.0, elapsed_s=1.0
+    )
+    bare = worse_report.model_copy(update={"profiles": (empty, result)})
+    text = html(bare)
+    assert text.count("<figure>") == 3
+    assert "was not measured" in text
+    print_report(bare, Console(file=io.StringIO(), width=120))
+
+
+def test_a_saturated_simulator_is_announced(worse_report: Report) -> None:
+    assert cautions(worse_report) == []
+    result = worse_report.profiles[0]
+    slow = result.arrivals.model_copy(update={"achieved_per_s": 10.0})
+    report = worse_report.model_copy(
+        update={"profiles": (result.model_copy(update={"arrivals": slow}),)}
+    )
+    assert "could not keep up over 4g-5" in html(report)
+
+
+def test_the_terminal_shows_times_outcomes_and_quality(report: Report) -> None:
+    text = io.StringIO()
+    print_report(report, Console(file=text, width=140))
+    said = text.getvalue()
+    for part in ("4g-5", "2.52", "wrong_model", "NDCG@10", "Synthetic data", "587"):
+        assert part in said
+    assert " ".join(headline(report).split()) in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.0261, "0.026"), (0.512, "0.51"), (4.21, "4.21"), (57.34, "57.3"), (1234.5, "1,234")],
+)
+def test_times_have_about_three_figures(value: float, said: str) -> None:
+    assert ms(value) == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0, "0%"), (1, "100%"), (0.99999, ">99.9%"), (0.00001, "<0.1%"), (0.992, "99.2%")],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(share: float, said: str) -> None:
+    assert percent(share) == said
