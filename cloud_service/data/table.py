@@ -158,6 +158,9 @@ def _long_row(path: Path) -> int | None:
 def _check_columns(path: Path, ending: str, found: list[str], wanted: Sequence[str]) -> None:
     for name in wanted:
         if name not in found:
+            # The reader of headers puts this mark in place of what is not UTF-8.
+            if ending != ".parquet" and any("\ufffd" in column for column in found):
+                raise _explain(path, ending, DataError("the header cannot be read"))
             raise DataError(f"{path} has no column {name}: {_hint(ending, found, name)}")
         if f"{name}_duplicated_0" in found:
             raise DataError(f"{path} has the column {name} twice: keep one of them.")
