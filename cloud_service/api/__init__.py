@@ -1,0 +1,1 @@
+"""The cloud over HTTP."""

@@ -1,0 +1,1 @@
+"""The commands of `cloud-service`, one file per group."""

@@ -1,0 +1,1 @@
+"""What the cloud can do, without HTTP."""

@@ -1,0 +1,122 @@
+"""The settings of the cloud: one class, read from CLOUD_* environment variables.
+
+settings = load_settings(port=8001)   # an argument wins over the environment
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import RecommendationError
+
+PREFIX = "CLOUD_"
+_PLATFORM = ("CLOUD_RUN_", "CLOUD_SHELL")
+"""Names that a hosting platform sets by itself; they are not ours to refuse."""
+
+
+class SettingsError(RecommendationError):
+    """A setting that does not exist or has a value that makes no sense."""
+
+    code: ClassVar[str] = "settings"
+    title: ClassVar[str] = "The settings cannot be used"
+
+
+class CloudSettings(BaseSettings):
+    """Everything the cloud can be told. Each field is CLOUD_ and its name in capitals.
+
+    An unknown CLOUD_* variable is refused, so a misspelt one cannot be ignored silently.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    store: Path = Field(Path("store"), description="folder of model versions and jobs")
+    data_folder: Path | None = Field(
+        None, description="click logs that jobs may name; STORE/data where not set"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535, description="0 takes any free one")] = 8000
+    database_url: SecretStr | None = Field(
+        None,
+        description="where jobs are kept: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME; "
+        "a SQLite file in the store where not set",
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=8,
+        description="bearer token of admin calls; without one they are taken from this machine only",
+    )
+    max_json_bytes: Annotated[
+        int, Field(ge=1024, le=64 << 20, description="of a JSON request body")
+    ] = 1 << 20
+    body_timeout: Annotated[
+        float, Field(gt=0, le=600, description="seconds a JSON request body may take to arrive")
+    ] = 10.0
+    keep_alive: Annotated[
+        int,
+        Field(ge=1, le=3600, description="seconds an idle connection stays; above the clients'"),
+    ] = 75
+    serve_replays: bool = Field(
+        False, description="hand out clicks of held-out users, for simulated devices"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="training runs on")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_variables(cls, values: object) -> object:
+        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
+        for name in sorted(os.environ):
+            upper = name.upper()
+            if upper.startswith(PREFIX) and upper not in known and not upper.startswith(_PLATFORM):
+                near = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)
+                raise ValueError(f"there is no setting {name}: did you mean {near[0]}?")
+        return values
+
+    @model_validator(mode="after")
+    def _database_is_known(self) -> Self:
+        if self.database_url is not None:
+            kind, _, rest = self.database_url.get_secret_value().partition("://")
+            if kind not in ("sqlite", "postgresql") or not rest.strip("/"):
+                raise ValueError(
+                    "CLOUD_DATABASE_URL is sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
+                )
+        return self
+
+    @property
+    def jobs_url(self) -> str:
+        """The database of jobs; may hold a password, so it is never shown."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.store.resolve() / 'jobs.sqlite'}"
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder of click logs that a job may name."""
+        return self.data_folder or self.store / "data"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must never reach a log: the admin token, the database URL and password."""
+        url = self.database_url.get_secret_value() if self.database_url else ""
+        password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        token = self.admin_token.get_secret_value() if self.admin_token else ""
+        return tuple(text for text in (url, password, token) if text)
+
+
+def load_settings(**values: object) -> CloudSettings:
+    """The settings from the environment; `values` that are not None win over it.
+
+    Raises SettingsError, which names the variable and never shows a secret's value.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    try:
+        return CloudSettings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else ""
+        raise SettingsError(place + first["msg"].removeprefix("Value error, ")) from None
