@@ -260,6 +260,6 @@ def _quality(
     )
     _profile_axis(axes, [each.name for each in results])
     axes.margins(x=0.15)
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
     axes.set_xlabel(name)
     axes.grid()

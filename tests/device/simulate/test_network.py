@@ -136,6 +136,15 @@ def test_upload_and_download_take_the_bytes_over_the_bandwidth(connect: Connect)
     assert 0.9 * 0.040_96 <= down <= 0.040_96 + SLACK_S
 
 
+def test_the_first_byte_comes_alone_so_that_one_packet_has_a_download_too(
+    connect: Connect,
+) -> None:
+    shaped = connect(NetworkProfile("narrow", "", down_bytes_per_s=2e4))
+    _, cloud, down = _legs(shaped, bytes(1_400))
+    assert cloud < 0.05
+    assert 0.9 * 0.07 <= down <= 0.07 + SLACK_S
+
+
 def test_a_short_delay_is_not_rounded_up_to_the_sleep_of_the_system(connect: Connect) -> None:
     shaped = connect(profile("5g-100"))
     ups = [_legs(shaped, bytes(2_560))[0] for _ in range(60)]
