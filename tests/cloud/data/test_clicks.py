@@ -105,8 +105,8 @@ def test_filters_that_make_no_sense_are_refused() -> None:
 def test_unsorted_clicks_are_refused() -> None:
     with pytest.raises(ValueError, match="sorted"):
         prepare(frame(a="xyz", b="zyx").reverse(), name="log")
+    late = frame(a="xyz", b="zyx").with_columns(timestamp=-pl.col("timestamp"))
     with pytest.raises(ValueError, match="sorted"):
-        late = frame(a="xyz", b="zyx").with_columns(timestamp=-pl.col("timestamp"))
         prepare(late, name="log")
 
 

@@ -1,0 +1,418 @@
+"""Named sets, fetched from a real HTTP server on this machine that can be told to misbehave."""
+
+import gzip
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cloud_service.data.catalog import (
+    NAMES,
+    SOURCES,
+    Source,
+    fetch,
+    items_file,
+    load,
+    log_path,
+)
+from cloud_service.data.workbook import sheet_rows
+from shared.errors import DataError
+
+
+def zipped(**members: bytes | str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+RATINGS = "2\t20\t5\t300\n1\t10\t3\t200\n1\t20\t4\t100\n2\t10\t1\t200\n1\t30\t1\t200\n2\t30\t2\t9\n"
+MOVIES = "10|Ten (1994)|01-Jan-1995||\n20|Vingt à un (1995)|||\n30|Thirty|||\n"
+ARCHIVE = zipped(**{"ml-100k/u.data": RATINGS, "ml-100k/u.item": MOVIES.encode("latin-1")})
+LOG = "user_id,item_id,timestamp\n1,20,100\n1,10,200\n1,30,200\n2,30,9\n2,10,200\n2,20,300\n"
+
+
+class Publisher(BaseHTTPRequestHandler):
+    """Serves ARCHIVE well at /good.zip and badly elsewhere; counts what it was asked."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path == "/moved.zip":
+            self.send_response(302)
+            self.send_header("Location", "/good.zip")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.path not in ("/good.zip", "/cut.zip", "/endless.zip", "/huge.zip", "/silent.zip"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if self.path == "/huge.zip":
+            self.send_header("Content-Length", str(10**12))
+        elif self.path in ("/good.zip", "/cut.zip"):
+            self.send_header("Content-Length", str(len(ARCHIVE)))
+        self.end_headers()
+        if self.path == "/endless.zip":
+            self.wfile.write(b"x" * 400_000)
+        elif self.path in ("/cut.zip", "/silent.zip"):
+            self.wfile.write(ARCHIVE[: len(ARCHIVE) // 2])
+        elif self.path == "/good.zip":
+            self.wfile.write(ARCHIVE)
+
+    def log_message(self, *_: object) -> None:
+        """Not to the terminal."""
+
+
+@pytest.fixture
+def publisher() -> Iterator[tuple[str, list[str]]]:
+    handler = type("Handler", (Publisher,), {"asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler.asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def tiny(url: str, archive: bytes = ARCHIVE) -> dict[str, Source]:
+    """The catalogue with a MovieLens 100K of six clicks, published at `url`."""
+    source = replace(
+        SOURCES["movielens-100k"],
+        url=url,
+        sha256=hashlib.sha256(archive).hexdigest(),
+        max_bytes=100_000,
+        counts=(6, 2, 3),
+    )
+    return {**SOURCES, source.name: source}
+
+
+def by_hand(folder: Path, archive: bytes) -> dict[str, Source]:
+    """The same, the archive put into the folder, its publisher out of reach."""
+    (folder / "ml-100k.zip").write_bytes(archive)
+    return tiny("http://127.0.0.1:9/none.zip", archive)
+
+
+def test_a_set_is_fetched_checked_and_converted(
+    publisher: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int | None]] = []
+    path = fetch(
+        "movielens-100k",
+        tmp_path / "new" / "folder",
+        lambda done, total: seen.append((done, total)),
+        sources=tiny(publisher[0] + "/moved.zip"),
+    )
+    assert gzip.decompress(path.read_bytes()).decode() == LOG
+    assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == ["movielens-100k-items.csv.gz", "movielens-100k.csv.gz"]
+
+
+def test_a_fetched_set_loads_with_its_titles_and_its_words(
+    publisher: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    sources = tiny(publisher[0] + "/good.zip")
+    fetch("movielens-100k", tmp_path, sources=sources)
+    log = load("movielens-100k", folder=tmp_path, sources=sources)
+    assert log.name == "movielens-100k"
+    assert not log.synthetic
+    assert log.items.tolist() == [2, 1, 3, 3, 1, 2]
+    assert log.titles == ("Ten (1994)", "Vingt à un (1995)", "Thirty")
+    assert log.preprocessing.startswith("MovieLens 100K (GroupLens)")
+
+
+def test_a_set_that_is_there_is_not_fetched_again(
+    publisher: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    sources = tiny(publisher[0] + "/good.zip")
+    first = fetch("movielens-100k", tmp_path, sources=sources).read_bytes()
+    assert fetch("movielens-100k", tmp_path, sources=sources).read_bytes() == first
+    assert publisher[1] == ["/good.zip"]
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("/none.zip", "answered 404"),
+        ("/cut.zip", "could not be downloaded"),
+        ("/silent.zip", "has the sha256"),
+        ("/huge.zip", "larger than the 100,000 bytes"),
+        ("/endless.zip", "larger than the 100,000 bytes"),
+    ],
+)
+def test_a_bad_download_leaves_nothing_and_says_what_to_do(
+    publisher: tuple[str, list[str]], tmp_path: Path, page: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        fetch("movielens-100k", tmp_path, sources=tiny(publisher[0] + page))
+    assert str(tmp_path / "ml-100k.zip") in caught.value.detail
+    assert "--data PATH" in caught.value.detail
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_than_the_pinned_one_is_not_used(
+    publisher: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    sources = tiny(publisher[0] + "/good.zip", archive=b"what was pinned")
+    with pytest.raises(DataError, match="it was changed or damaged on the way, and is not used"):
+        fetch("movielens-100k", tmp_path, sources=sources)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_connection_says_where_to_put_the_file(tmp_path: Path) -> None:
+    # Bound and never listening: connections to it are refused.
+    with ThreadingHTTPServer(("127.0.0.1", 0), Publisher, bind_and_activate=False) as server:
+        server.server_bind()
+        url = f"http://127.0.0.1:{server.server_address[1]}/good.zip"
+        with pytest.raises(DataError, match=r"could not be downloaded .*Connection refused"):
+            fetch("movielens-100k", tmp_path, sources=tiny(url))
+
+
+def test_an_archive_put_there_by_hand_is_used_and_kept(tmp_path: Path) -> None:
+    path = fetch("movielens-100k", tmp_path, sources=by_hand(tmp_path, ARCHIVE))
+    assert gzip.decompress(path.read_bytes()).decode() == LOG
+    assert (tmp_path / "ml-100k.zip").read_bytes() == ARCHIVE
+
+
+def test_a_wrong_archive_put_there_by_hand_is_refused(tmp_path: Path) -> None:
+    sources = by_hand(tmp_path, ARCHIVE)
+    (tmp_path / "ml-100k.zip").write_bytes(ARCHIVE[:-1])
+    with pytest.raises(DataError, match="is not the published archive"):
+        fetch("movielens-100k", tmp_path, sources=sources)
+
+
+BAD_ARCHIVES = {
+    "no zip": (b"<html>", "cannot be converted"),
+    "a member less": (zipped(**{"ml-100k/u.data": RATINGS}), "no member 'ml-100k/u.item'"),
+    "a path that climbs": (zipped(**{"../ml-100k/u.data": RATINGS}), "no member 'ml-100k/u.data'"),
+    "fields less": (zipped(**{"ml-100k/u.data": "1\t2\n", "ml-100k/u.item": ""}), "2 fields"),
+    "a word for a number": (
+        zipped(**{"ml-100k/u.data": "a\t1\t1\t1\n", "ml-100k/u.item": MOVIES}),
+        "cannot be converted",
+    ),
+    "a click less": (
+        zipped(**{"ml-100k/u.data": RATINGS[:-9], "ml-100k/u.item": MOVIES}),
+        "came out as 5 clicks, 2 users and 3 items, not the published 6 clicks",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARCHIVES)
+def test_an_archive_with_another_content_is_refused(tmp_path: Path, case: str) -> None:
+    archive, message = BAD_ARCHIVES[case]
+    with pytest.raises(DataError, match=message):
+        fetch("movielens-100k", tmp_path, sources=by_hand(tmp_path, archive))
+    assert not log_path("movielens-100k", tmp_path).exists()
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    archive = zipped(**{"ml-100k/u.data": b"0" * (65 << 20), "ml-100k/u.item": MOVIES})
+    with pytest.raises(DataError, match="would unpack to 68,157,440 bytes"):
+        fetch("movielens-100k", tmp_path, sources=by_hand(tmp_path, archive))
+
+
+def test_the_larger_movielens_has_another_form(tmp_path: Path) -> None:
+    archive = zipped(
+        **{
+            "ml-1m/ratings.dat": "1::10::5::200\n1::20::5::100\n2::10::3::7\n",
+            "ml-1m/movies.dat": "10::Ten: A Film::Drama\n20::Twenty::Comedy\n",
+        }
+    )
+    (tmp_path / "ml-1m.zip").write_bytes(archive)
+    digest = hashlib.sha256(archive).hexdigest()
+    source = replace(SOURCES["movielens-1m"], sha256=digest, counts=(3, 2, 2))
+    path = fetch("movielens-1m", tmp_path, sources={source.name: source})
+    assert pl.read_csv(path).rows() == [(1, 20, 100), (1, 10, 200), (2, 10, 7)]
+    items = pl.read_csv(items_file("movielens-1m", tmp_path)).rows()
+    assert items == [(10, "Ten: A Film"), (20, "Twenty")]
+
+
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+HEADER = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+]
+
+
+def workbook(rows: list[list[str | float | None]]) -> bytes:
+    """An .xlsx of one sheet: strings are shared, numbers plain, None is no cell at all."""
+    strings: dict[str, int] = {}
+    lines = []
+    for number, row in enumerate(rows, 1):
+        cells = ""
+        for letter, value in zip("ABCDEFGH", row, strict=True):
+            if isinstance(value, str):
+                index = strings.setdefault(value, len(strings))
+                cells += f'<c r="{letter}{number}" s="1" t="s"><v>{index}</v></c>'
+            elif value is not None:
+                cells += f'<c r="{letter}{number}"><v>{value!r}</v></c>'
+        lines.append(f'<row r="{number}">{cells}</row>')
+    # Excel splits a string with more than one style into runs.
+    shared = "".join(
+        f"<si><r><t>{s[:2]}</t></r><r><t>{s[2:]}</t></r></si>".replace("&", "&amp;")
+        for s in strings
+    )
+    return zipped(
+        **{
+            "xl/worksheets/sheet1.xml": f"<worksheet {MAIN}><cols/><sheetData>{''.join(lines)}"
+            "</sheetData></worksheet>",
+            "xl/sharedStrings.xml": f"<sst {MAIN}>{shared}</sst>",
+        }
+    )
+
+
+def retail(folder: Path, book: bytes, counts: tuple[int, int, int]) -> Path:
+    archive = zipped(**{"Online Retail.xlsx": book})
+    (folder / "online-retail.zip").write_bytes(archive)
+    digest = hashlib.sha256(archive).hexdigest()
+    source = replace(SOURCES["online-retail"], sha256=digest, counts=counts)
+    return fetch("online-retail", folder, sources={source.name: source})
+
+
+def test_the_workbook_is_cleaned_as_documented(tmp_path: Path) -> None:
+    # Day 40,513 is 2010-12-01: 40,513 - 25,569 = 14,944 days, 1,291,161,600 s. 8:26 is 30,360 s on.
+    day = 40_513.351388888892
+    book = workbook(
+        [
+            [*HEADER],
+            [536366, 22633, "HAND WARMER", 6, 40_513.5, 1.85, 17850, "United Kingdom"],
+            [536365, "85123A", " T-LIGHT & HOLDER ", 6, day, 2.55, 17850, "United Kingdom"],
+            [536365, 22633, "HAND WARMER", 6, day, 1.85, 17850, "United Kingdom"],
+            [536367, 22633, "hand warmer?", 1, day, 1.85, 13047, "France"],
+            [536368, 22633, "no customer", 1, day, 1.85, None, "France"],
+            ["C536369", 22633, "cancelled", 1, day, 1.85, 13047, "France"],
+            [536370, 22633, "brought back", -1, day, 1.85, 13047, "France"],
+            [536371, 22633, "a gift", 1, day, 0, 13047, "France"],
+            [536372, "POST", "POSTAGE", 1, day, 18.0, 13047, "France"],
+            [536373, "C2", "CARRIAGE", 1, day, 50.0, 13047, "France"],
+            [536374, "10002", None, 1, day, 0.85, 13047, None],
+        ]
+    )
+    path = retail(tmp_path, book, (5, 2, 3))
+    eight, noon = 1_291_161_600 + 30_360, 1_291_161_600 + 43_200
+    rows = pl.read_csv(path, schema_overrides={"item_id": pl.String}).rows()
+    assert rows == [
+        (13047, "22633", eight),
+        (13047, "10002", eight),
+        (17850, "85123A", eight),
+        (17850, "22633", eight),
+        (17850, "22633", noon),
+    ]
+    items = pl.read_csv(items_file("online-retail", tmp_path), infer_schema=False).rows()
+    assert items == [("22633", "HAND WARMER"), ("85123A", "T-LIGHT & HOLDER")]
+
+
+def test_a_workbook_of_another_form_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column CustomerID"):
+        retail(tmp_path, workbook([[*HEADER[:6], "Customer", "Country"]]), (5, 2, 3))
+    with pytest.raises(DataError, match="workbook cannot be read"):
+        retail(tmp_path, b"not a zip", (5, 2, 3))
+    with pytest.raises(DataError, match=r"no member 'xl/worksheets/sheet1.xml'"):
+        retail(tmp_path, zipped(a="b"), (5, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        f'<worksheet {MAIN}><sheetData><row><c r="A1" t="s"><v>7</v></c></row></sheetData>',
+        f'<worksheet {MAIN}><sheetData><row><c r="A1" t="s"><v>x</v></c></row></sheetData>',
+        f'<worksheet {MAIN}><sheetData><row><c r="ZZZZ1"><v>1</v></c></row></sheetData>',
+        f"<worksheet {MAIN}><sheetData><row>",
+    ],
+)
+def test_a_damaged_sheet_is_an_error(sheet: str) -> None:
+    with pytest.raises(DataError, match="workbook cannot be read"):
+        list(sheet_rows(io.BytesIO(zipped(**{"xl/worksheets/sheet1.xml": sheet}))))
+
+
+def test_inline_strings_and_missing_references_are_read() -> None:
+    cells = (
+        '<c t="inlineStr"><is><t>a</t></is></c><c><v>1.5</v></c><c r="E1"/><c t="str"><v>q</v></c>'
+    )
+    sheet = f"<worksheet {MAIN}><sheetData><row>{cells}</row></sheetData></worksheet>"
+    rows = list(sheet_rows(io.BytesIO(zipped(**{"xl/worksheets/sheet1.xml": sheet}))))
+    assert rows == [["a", "1.5", None, None, None, "q"]]
+
+
+def test_the_synthetic_set_needs_no_folder(tmp_path: Path) -> None:
+    log = load("synthetic", folder=tmp_path / "none", min_user=20)
+    assert log.synthetic
+    assert log.lengths.min() >= 20
+    with pytest.raises(DataError, match="titles of its own"):
+        load("synthetic", folder=tmp_path, items_path=tmp_path / "items.csv")
+    with pytest.raises(DataError, match="nothing to fetch"):
+        fetch("synthetic", tmp_path)
+
+
+def test_a_file_loads_under_its_own_name_with_its_titles_and_filters(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_text(
+        "user_id,item_id,timestamp\n"
+        + "".join(f"{user},{item},{time}\n" for user in "ab" for time, item in enumerate("xyzx"))
+        + "a,q,9\n"
+    )
+    (tmp_path / "items.csv").write_text("item_id,title\ny,Why\n")
+    log = load(path, folder=tmp_path, items_path=tmp_path / "items.csv", min_item=2, min_user=4)
+    assert log.name == "shop"
+    assert log.item_ids == ("x", "y", "z")
+    assert log.titles == ("", "Why", "")
+
+
+def test_loading_fetches_nothing_and_says_so(
+    publisher: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    sources = tiny(publisher[0] + "/good.zip")
+    with pytest.raises(DataError, match=r"is not in .* yet: fetch it first .*no redistribution"):
+        load("movielens-100k", folder=tmp_path, sources=sources)
+    assert publisher[1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("movilens-1m", "movielens-1m"), ("Online_Retail", "online-retail"), ("synth", "synthetic")],
+)
+def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str, near: str) -> None:
+    with pytest.raises(DataError, match=f"did you mean '{near}'"):
+        load(name, folder=tmp_path)
+    with pytest.raises(DataError, match=f"did you mean '{near}'"):
+        fetch(name, tmp_path)
+
+
+def test_a_path_that_is_not_there_is_called_a_file(tmp_path: Path) -> None:
+    for path in ("clicks.csv", str(tmp_path / "clicks")):
+        with pytest.raises(DataError, match="There is no file"):
+            load(path, folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        fetch("movielens-100k", tmp_path / "file")
+
+
+def test_every_source_is_pinned_bounded_and_licensed() -> None:
+    assert NAMES == ("synthetic", "online-retail", "movielens-100k", "movielens-1m")
+    for name, source in SOURCES.items():
+        assert source.name == name
+        assert source.url.startswith("https://")
+        assert len(bytes.fromhex(source.sha256)) == 32
+        assert source.max_bytes < 100_000_000
+        assert source.licence
+        assert Path(source.archive).name == source.archive
