@@ -35,6 +35,12 @@ class WrongLength(WireError):
     title = "The body has the wrong number of bytes"
 
 
+class LengthRequired(WireError):
+    code = "length-required"
+    status = 411
+    title = "The request has no Content-Length"
+
+
 class BodyTooLarge(WireError):
     code = "body-too-large"
     status = 413

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloud_service.export.graphs import export_cloud_graphs, export_device_graphs
-from cloud_service.export.runtime import open_session
+from cloud_service.runtime import open_session
 from cloud_service.models.gcn import GCN
 from cloud_service.models.scn import SCN
 from shared.errors import DataError

@@ -1,0 +1,104 @@
+"""From a trained model to a version in the store."""
+
+import io
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import save as save_tensors
+
+from cloud_service.data.clicks import ClickLog, Split
+from cloud_service.export.graphs import OPSET, export_cloud_graphs, export_device_graphs
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.storage.store import Store, StoreFile
+from cloud_service.training.neighbours import fit_neighbours
+from shared import bundle as files
+from shared.manifest import FileEntry, Manifest, TrainingData
+
+
+def publish(
+    store: Store,
+    model: CoCorrRec,
+    split: Split,
+    metrics: dict[str, float],
+    *,
+    created: datetime,
+) -> str:
+    """Exports a model, writes it to the store as a new version, and gives the version's name.
+
+    The clicks of held-out users are kept beside it for simulated devices, never in the bundle.
+    """
+    log = split.log
+
+    def describe(entries: tuple[FileEntry, ...]) -> Manifest:
+        return Manifest(
+            model=model.settings,
+            items=log.item_count,
+            opset=OPSET,
+            data=TrainingData(
+                name=log.name,
+                users=len(split.train_users),
+                items=log.item_count,
+                clicks=len(split.train_positions),
+                synthetic=log.synthetic,
+                preprocessing=f"{log.preprocessing}; {split.words}",
+            ),
+            metrics={name: round(value, 6) for name, value in metrics.items()},
+            created=created,
+            files=entries,
+        )
+
+    version = store.publish(version_files(model, split), describe)
+    if len(split.replay_users):
+        store.write_replay(version, _replay(split))
+    return version
+
+
+def version_files(model: CoCorrRec, split: Split) -> dict[str, StoreFile]:
+    """Every file of a version: the device's bundle, and what the cloud keeps to itself."""
+    device = {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
+    block = model.scn.block
+    state = np.concatenate(
+        [block.inner_weight.detach().numpy(), block.inner_bias.detach().numpy()], axis=1
+    )
+    device[files.ITEM_TABLE] = _npy(model.scn.item_embedding.detach().numpy())
+    device[files.INNER_STATE] = _npy(state)
+    device[files.ITEM_IDS] = _npy(_identifiers(split.log))
+    if split.log.titles is not None:
+        device[files.TITLES] = "\n".join(
+            " ".join(title.split()) for title in split.log.titles
+        ).encode()
+    cloud = {f"{name}.onnx": graph for name, graph in export_cloud_graphs(model.gcn).items()}
+    near = fit_neighbours(split)
+    cloud[files.NEIGHBOURS] = save_arrays(
+        {"ids": near.ids, "weights": near.weights, "popular": near.popular}
+    )
+    cloud[files.WEIGHTS] = save_tensors(
+        {name: value.contiguous() for name, value in model.state_dict().items()}
+    )
+    return {name: StoreFile(content, "device") for name, content in device.items()} | {
+        name: StoreFile(content, "cloud") for name, content in cloud.items()
+    }
+
+
+def _identifiers(log: ClickLog) -> NDArray[np.bytes_]:
+    """Catalogue ids as UTF-8 bytes of one width, sorted, so that a device finds one by bisection.
+
+    An id cannot end in a zero byte, which numpy pads with; such ids do not occur in text.
+    """
+    return np.array([item.encode() for item in log.item_ids])
+
+
+def _npy(array: NDArray[np.generic]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _replay(split: Split) -> bytes:
+    """The held-out users' clicks: `items` flat int32, `offsets` int64 (users + 1)."""
+    log, users = split.log, split.replay_users
+    sequences = [log.sequence(int(user)) for user in users]
+    offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
+    return save_arrays({"items": np.concatenate(sequences), "offsets": offsets})

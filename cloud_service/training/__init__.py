@@ -1,0 +1,1 @@
+"""Training: takes a model and data, knows nothing of HTTP."""

@@ -1,0 +1,110 @@
+"""Checkpoints: weights, optimiser and the place in the run, as one safetensors file per epoch.
+
+An epoch draws all its randomness from the seed and its own number, so nothing else is needed to
+go on exactly where a run was cut off.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from shared.errors import DataError
+from shared.jobs import TrainingRecipe
+
+_KEPT = 2
+
+
+@dataclass
+class Run:
+    """Where a training run is."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    best: float = -1.0
+    best_epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    metrics: list[float] = field(default_factory=list)
+
+
+class Checkpoints:
+    """The checkpoints of one run in a folder."""
+
+    def __init__(self, folder: Path, recipe: TrainingRecipe) -> None:
+        """Raises DataError where the folder holds the run of another recipe."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        recorded = folder / "recipe.json"
+        wanted = recipe.model_dump_json()
+        if not recorded.exists():
+            draft = folder / "recipe.json.draft"
+            draft.write_text(wanted, "utf-8")
+            draft.replace(recorded)
+        elif TrainingRecipe.model_validate_json(recorded.read_text("utf-8")) != recipe:
+            raise DataError(
+                f"{folder} holds checkpoints of another recipe ({recorded}): "
+                "use another work folder, or remove this one to start over"
+            )
+
+    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, run: Run) -> None:
+        """Writes the checkpoint of `run.epoch`, and the best weights if it is the best."""
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        for index, state in optimiser.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
+        if run.best_epoch == run.epoch:
+            self._write(self.folder / "best.safetensors", dict(model.state_dict()), {})
+        meta = {"run": json.dumps(asdict(run))}
+        self._write(self.folder / f"epoch-{run.epoch:05d}.safetensors", tensors, meta)
+        for old in self._files()[:-_KEPT]:
+            old.unlink(missing_ok=True)
+
+    def resume(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
+        """Loads the newest whole checkpoint into model and optimiser; a fresh Run if none is."""
+        for path in reversed(self._files()):
+            try:
+                with safe_open(path, "pt") as file:
+                    meta = file.metadata()
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}
+                run = Run(**json.loads(meta["run"]))
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+                continue  # cut off while it was written: the one before is whole
+            _load(model, optimiser, tensors)
+            return run
+        return Run()
+
+    def load_best(self, model: nn.Module) -> None:
+        """Loads the weights of the best epoch."""
+        with safe_open(self.folder / "best.safetensors", "pt") as file:
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch-*.safetensors"))
+
+    @staticmethod
+    def _write(path: Path, tensors: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
+        draft = path.with_suffix(".draft")
+        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, draft, meta)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+
+def _load(
+    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> None:
+    model.load_state_dict(
+        {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    )
+    state = optimiser.state_dict()
+    state["state"] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, part = name.split(".", 2)
+            state["state"].setdefault(int(index), {})[part] = tensor
+    optimiser.load_state_dict(state)

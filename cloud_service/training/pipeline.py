@@ -1,0 +1,114 @@
+"""From a recipe to a published model version: data, training, test, export, publication."""
+
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from cloud_service.data.catalog import load
+from cloud_service.data.clicks import ClickLog, Split, split
+from cloud_service.evaluation.evaluate import held_out_metrics, popularity_metrics
+from cloud_service.export.publish import publish
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.storage.store import Store
+from cloud_service.training.trainer import Report, Trainer
+from shared.errors import DataError
+from shared.jobs import Progress, TrainingRecipe
+
+PUBLISHED = "published.txt"
+
+
+def train_and_publish(
+    recipe: TrainingRecipe,
+    *,
+    store: Store,
+    work: Path,
+    data_folder: Path,
+    device: str = "auto",
+    report: Report = lambda progress: None,
+    log: Callable[[str], None] = lambda line: None,
+) -> str:
+    """Runs a recipe to the end and gives the version it published.
+
+    Everything is kept in `work`: called again with the same recipe it goes on where it was cut
+    off, and when it had finished it gives the same version. `report` may raise to stop it.
+
+    Raises DataError for data that cannot be used, TrainingDiverged.
+    """
+    done = work / PUBLISHED
+    if done.exists():
+        version = done.read_text("ascii").strip()
+        store.manifest(version)
+        return version
+    report(Progress(phase="data", epochs=recipe.epochs))
+    parts = read_data(recipe, data_folder)
+    log(_describe(parts.log))
+    target = choose_device(device)
+    log(f"training on {target} with PyTorch {torch.__version__}, {platform.machine()}")
+    trainer = Trainer(parts, recipe, work, device=target, report=report)
+    if trainer.run.epoch:
+        log(f"going on after epoch {trainer.run.epoch}")
+    model = trainer.fit()
+    run = trainer.run
+    log(f"best validation NDCG@10 {run.best:.4f} in epoch {run.best_epoch} of {run.epoch}")
+    report(Progress(phase="testing", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
+    metrics = test(model, parts, recipe.seed)
+    log(
+        "test NDCG@10, all items: "
+        f"corrected {metrics['corrected/all/ndcg@10']:.4f}, "
+        f"local {metrics['local/all/ndcg@10']:.4f}, "
+        f"popularity {metrics['popularity/all/ndcg@10']:.4f}"
+    )
+    report(Progress(phase="exporting", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
+    version = publish(store, model.cpu(), parts, metrics, created=datetime.now(UTC))
+    draft = done.with_suffix(".draft")
+    draft.write_text(f"{version}\n", "ascii")
+    draft.replace(done)
+    log(f"published version {version}")
+    report(Progress(phase="done", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
+    return version
+
+
+def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
+    """The recipe's click log, filtered and split. Raises DataError."""
+    log = load(
+        recipe.data,
+        folder=data_folder,
+        items_path=Path(recipe.items) if recipe.items else None,
+        min_item=recipe.min_item,
+        min_user=recipe.min_user,
+        iterate=recipe.iterate_filters,
+    )
+    return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed)
+
+
+def test(model: CoCorrRec, parts: Split, seed: int) -> dict[str, float]:
+    """All metrics on the test clicks: `corrected/`, `local/` and `popularity/`."""
+    positions = parts.test_positions
+    found = {
+        f"popularity/{name}": value for name, value in popularity_metrics(parts, positions).items()
+    }
+    for name, corrected in (("corrected", True), ("local", False)):
+        figures = held_out_metrics(model, parts, positions, seed=seed, corrected=corrected)
+        found |= {f"{name}/{key}": value for key, value in figures.items()}
+    return found
+
+
+def choose_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, or with `auto` the GPU where there is one. Raises DataError."""
+    available = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise DataError(f"the device is auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not available:
+        raise DataError("PyTorch sees no GPU here: use --device cpu, or install a GPU build")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def _describe(log: ClickLog) -> str:
+    kind = "synthetic (nobody clicked)" if log.synthetic else "real clicks"
+    return (
+        f"{log.name}: {kind}, {log.user_count:,} users, {log.item_count:,} items, "
+        f"{log.click_count:,} clicks; {log.preprocessing}"
+    )

@@ -1,0 +1,158 @@
+"""The training loop: all positions of a window in one pass, early stopping, resumable."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloud_service.data.clicks import Split
+from cloud_service.evaluation.evaluate import validation_ndcg
+from cloud_service.models.cocorrrec import CoCorrRec, sampled_bce_loss, softmax_loss
+from cloud_service.training.checkpoint import Checkpoints, Run
+from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
+from shared.errors import RecommendationError
+from shared.jobs import Progress, TrainingRecipe
+
+NEGATIVES = 4
+"""Sampled negatives a positive (released code)."""
+CLIP = 5.0
+"""Largest norm of a gradient; the inner model's can jump early on."""
+_REPORT_S = 0.5
+
+Report = Callable[[Progress], None]
+
+
+class TrainingDiverged(RecommendationError):
+    """The loss or the scores are not finite any more."""
+
+    code = "training-diverged"
+    title = "The training diverged"
+
+
+class Trainer:
+    """Trains one model on one split by one recipe, with checkpoints in `work`."""
+
+    def __init__(
+        self,
+        split: Split,
+        recipe: TrainingRecipe,
+        work: Path,
+        *,
+        device: torch.device | None = None,
+        report: Report = lambda progress: None,
+    ) -> None:
+        self.split, self.recipe, self._report = split, recipe, report
+        self.device = device or torch.device("cpu")
+        torch.manual_seed(recipe.seed)
+        self.model = CoCorrRec(split.log.item_count, recipe.model).to(self.device)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.checkpoints = Checkpoints(work, recipe)
+        self.run = self.checkpoints.resume(self.model, self.optimiser)
+        self._negatives = TrainingNegatives(split) if recipe.loss == "sampled_bce" else None
+        self._said = 0.0
+
+    def fit(self) -> CoCorrRec:
+        """Trains to the end and gives the model of the best validation epoch.
+
+        Raises TrainingDiverged where loss or scores stop being finite.
+        """
+        run, recipe = self.run, self.recipe
+        while run.epoch < recipe.epochs and run.epoch - run.best_epoch < recipe.patience:
+            loss = self._epoch(run.epoch)
+            try:
+                metric = validation_ndcg(self.model, self.split)
+            except ValueError as error:
+                raise TrainingDiverged(_diverged(run)) from error
+            run.epoch += 1
+            run.losses.append(loss)
+            run.metrics.append(metric)
+            if metric > run.best:
+                run.best, run.best_epoch = metric, run.epoch
+            self.checkpoints.save(self.model, self.optimiser, run)
+            self._say(0, 0, loss, force=True)
+        self.checkpoints.load_best(self.model)
+        return self.model
+
+    def _epoch(self, epoch: int) -> float:
+        """One pass over all windows; gives the mean loss. All randomness is the epoch's own."""
+        recipe, split = self.recipe, self.split
+        random = np.random.default_rng((recipe.seed, epoch))
+        torch.manual_seed(recipe.seed * 1_000_003 + epoch)
+        windows = cut_windows(split, recipe.model.length, random)
+        steps = -(-len(windows) // recipe.batch_size)
+        total = count = 0.0
+        self.model.train()
+        for step in range(steps):
+            part = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+            starts, lengths = windows.starts[part], windows.lengths[part]
+            inputs, targets = gather(split.log.items, starts, lengths)
+            loss = self._step(inputs, targets, windows.users[part], random)
+            if not math.isfinite(loss):
+                raise TrainingDiverged(_diverged(self.run))
+            total += loss * int(lengths.sum())
+            count += int(lengths.sum())
+            self._say(step + 1, steps, total / count)
+        return total / max(count, 1)
+
+    def _step(
+        self,
+        inputs: Int64,
+        targets: Int64,
+        users: Int64,
+        random: np.random.Generator,
+    ) -> float:
+        recipe, model = self.recipe, self.model
+        clicks = torch.from_numpy(inputs).to(self.device)
+        wanted = torch.from_numpy(targets).to(self.device)
+        gate = torch.from_numpy(random.random(len(inputs)) >= recipe.drop_corrections)
+        states = model(clicks, gate.to(self.device, torch.float32), dropout=recipe.dropout)
+        filled = wanted > 0
+        chosen, positives = states[filled], wanted[filled]
+        if self._negatives is None:
+            loss = softmax_loss(model, chosen, positives)
+        else:
+            owners = np.repeat(users, (targets > 0).sum(1))
+            drawn = self._negatives.draw(owners, NEGATIVES, random)
+            loss = sampled_bce_loss(
+                model, chosen, positives, torch.from_numpy(drawn).to(self.device)
+            )
+        return self._update(loss)
+
+    def _update(self, loss: Tensor) -> float:
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimiser.step()
+        return float(loss.detach())
+
+    def _say(self, step: int, steps: int, loss: float, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._said < _REPORT_S:
+            return
+        self._said = now
+        run = self.run
+        self._report(
+            Progress(
+                phase="training",
+                epoch=run.epoch,
+                epochs=self.recipe.epochs,
+                step=step,
+                steps=steps,
+                loss=loss,
+                ndcg=run.metrics[-1] if run.metrics else None,
+                best=run.best if run.metrics else None,
+            )
+        )
+
+
+def _diverged(run: Run) -> str:
+    return (
+        f"loss or scores are not finite in epoch {run.epoch + 1}: lower the learning rate "
+        "(the best earlier epoch is kept in the work folder)"
+    )
