@@ -7,6 +7,7 @@ import difflib
 import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,7 +50,7 @@ class CloudSettings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None,
         min_length=8,
-        description="bearer token of admin calls; without one they are taken from this machine only",
+        description="bearer token of admin calls; without one only this machine may make them",
     )
     max_json_bytes: Annotated[
         int, Field(ge=1024, le=64 << 20, description="of a JSON request body")
@@ -105,7 +106,7 @@ class CloudSettings(BaseSettings):
         url = self.database_url.get_secret_value() if self.database_url else ""
         password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         token = self.admin_token.get_secret_value() if self.admin_token else ""
-        return tuple(text for text in (url, password, token) if text)
+        return tuple(text for text in (url, password, unquote(password), token) if text)
 
 
 def load_settings(**values: object) -> CloudSettings:

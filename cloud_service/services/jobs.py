@@ -1,0 +1,179 @@
+"""Training jobs as the API sees them: submit, list, show, cancel.
+
+The jobs live in the database of DBOS (SQLite, or PostgreSQL by its URL), where a worker process
+(`cloud_service.worker`) finds them. This side only enqueues and reads; it runs nothing. Everything
+in the database is JSON: the portable serialiser is given on both sides.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowHandle, WorkflowStatus
+from dbos import error as dbos_error
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud_service.services.job_errors import JobOver, JobsUnavailable
+from cloud_service.services.job_files import JobFiles
+from cloud_service.storage.store import Store
+from shared.errors import UnknownJob
+from shared.jobs import Job, JobRequest, JobState
+
+APPLICATION: Final = "device-cloud-recommendation"
+APPLICATION_VERSION: Final = "1"
+"""Fixed, so that a worker of a newer build goes on with the jobs of an older one. To be changed
+together with the order of the workflow's steps."""
+QUEUE: Final = "training"
+WORKFLOW: Final = "train_and_promote"
+ATTEMPTS: Final = 20
+"""Starts of one job after which it counts as failed: its worker dies of it."""
+
+_STATES: dict[str, JobState] = {
+    "ENQUEUED": "queued",
+    "DELAYED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "succeeded",
+    "ERROR": "failed",
+    "CANCELLED": "cancelled",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+}
+_ENDED = frozenset({"succeeded", "failed", "cancelled"})
+_log = logging.getLogger(__name__)
+
+
+def ended(job: Job) -> bool:
+    """Whether a job's state is its last."""
+    return job.state in _ENDED
+
+
+class Jobs:
+    """The list of jobs. Thread-safe; connects, and makes its tables, at the first call."""
+
+    def __init__(self, store: Store, url: str) -> None:
+        self._store, self._url = store, url
+        self._opened: DBOSClient | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, request: JobRequest) -> Job:
+        """Puts a job at the end of the queue. Raises JobsUnavailable."""
+        with self._client() as client:
+            handle: WorkflowHandle[str] = client.enqueue(
+                {
+                    "workflow_name": WORKFLOW,
+                    "queue_name": QUEUE,
+                    "app_version": APPLICATION_VERSION,
+                },
+                request.model_dump(mode="json"),
+            )
+            job = handle.get_workflow_id()
+        return self.get(job)
+
+    def list(self, limit: int = 50) -> list[Job]:
+        """The newest `limit` jobs, the newest first. Raises JobsUnavailable."""
+        with self._client() as client:
+            found = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
+        return [job for status in found if (job := self._shown(status)) is not None]
+
+    def get(self, job: str) -> Job:
+        """One job. Raises UnknownJob or JobsUnavailable."""
+        with self._client() as client:
+            found = client.list_workflows(workflow_ids=[job], name=WORKFLOW)
+        shown = self._shown(found[0]) if found else None
+        if shown is None:
+            raise UnknownJob(f"there is no job {job[:64]!r}")
+        return shown
+
+    def cancel(self, job: str) -> Job:
+        """Cancels a job: a queued one never starts, a running one stops within two seconds.
+
+        A cancelled job stays as it is. Raises UnknownJob, JobOver or JobsUnavailable.
+        """
+        before = self.get(job)
+        if before.state in ("succeeded", "failed"):
+            raise JobOver(f"the job has {before.state} already")
+        with self._client() as client:
+            client.cancel_workflow(job)
+        after = self.get(job)
+        if after.state in ("succeeded", "failed"):  # it ended between the two looks
+            raise JobOver(f"the job has {after.state} already")
+        if before.state != "cancelled":
+            self.files(job).log("Asked to stop.")
+        return after
+
+    def is_cancelled(self, job: str) -> bool:
+        """Whether a job was cancelled. Raises JobsUnavailable."""
+        with self._client() as client:
+            found = client.list_workflows(workflow_ids=[job], load_input=False, load_output=False)
+        return not found or found[0].status == "CANCELLED"
+
+    def files(self, job: str) -> JobFiles:
+        """The log and progress of a job that exists."""
+        return JobFiles(self._store.job_folder(job))
+
+    def close(self) -> None:
+        """Closes the database."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened.destroy()
+                self._opened = None
+
+    @contextmanager
+    def _client(self) -> Iterator[DBOSClient]:
+        try:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = _connect(self._url)
+                client = self._opened
+            yield client
+        except (SQLAlchemyError, dbos_error.DBOSException) as error:
+            # The text of a database error may hold the URL: only its kind is said.
+            _log.warning("the database of jobs failed: %s", type(error).__name__)
+            raise JobsUnavailable(
+                f"the database of jobs does not answer ({type(error).__name__}): check "
+                "CLOUD_DATABASE_URL and that it runs"
+            ) from None
+
+    def _shown(self, status: WorkflowStatus) -> Job | None:
+        state = _STATES[status.status]
+        try:
+            request = JobRequest.model_validate(status.input["args"][0])  # type: ignore[index]
+        except (ValidationError, TypeError, LookupError):
+            _log.warning("job %s is of another release and is not shown", status.workflow_id)
+            return None
+        written = self.files(status.workflow_id).progress()
+        updated = _time(status.updated_at)
+        return Job(
+            id=status.workflow_id,
+            state=state,
+            request=request,
+            progress=written[0] if written else None,
+            version=status.output if state == "succeeded" else None,
+            error=_reason(status) if state == "failed" else None,
+            created=_time(status.created_at),
+            updated=max(updated, written[1]) if written else updated,
+        )
+
+
+def _connect(url: str) -> DBOSClient:
+    # The client does not make the tables; whoever comes first does, worker or API.
+    DBOS.migrate(url)
+    return DBOSClient(
+        system_database_url=url,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+        retry_connection_errors=False,
+    )
+
+
+def _reason(status: WorkflowStatus) -> str:
+    if status.error is not None:
+        return str(status.error)
+    return f"the worker died {ATTEMPTS} times during this job; see its log"
+
+
+def _time(milliseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
