@@ -99,10 +99,15 @@ def _ids(path: Path, column: pl.Series, blank: pl.Series) -> pl.Series:
     row = bad.arg_max()
     if row is not None and bad[row]:
         raise DataError(
-            f"{path}: row {row + 1} has no {column.name} ({int(bad.sum())} such rows): "
+            f"{path}: data row {row + 1} has no {column.name}{_others(bad)}: "
             "fill it in or remove the row."
         )
     return ids
+
+
+def _others(bad: pl.Series) -> str:
+    count = int(bad.sum())
+    return f" ({count:,} such rows)" if count > 1 else ""
 
 
 def _times(path: Path, column: pl.Series, blank: pl.Series) -> pl.Series:
@@ -128,8 +133,8 @@ def _times(path: Path, column: pl.Series, blank: pl.Series) -> pl.Series:
         value = column[row]
         shown = "is missing" if value is None else f"is {str(value)[:60]!r}"
         raise DataError(
-            f"{path}: the timestamp of row {row + 1} {shown} ({int(bad.sum())} such rows): give "
-            "every row a number or an ISO-8601 time such as 2024-05-31T18:30:00Z."
+            f"{path}: the timestamp of data row {row + 1} {shown}{_others(bad)}: give every row "
+            "a number or an ISO-8601 time such as 2024-05-31T18:30:00Z, one kind per file."
         )
     return times
 

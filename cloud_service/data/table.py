@@ -51,8 +51,8 @@ def _check_file(path: Path) -> str:
     ending = format_of(path)
     if ending is None:
         raise DataError(
-            f"{path} ends in {path.suffix or 'no extension'}, which is not read here: "
-            f"save it as one of {', '.join(FORMATS)}."
+            f"{path} {f'ends in {path.suffix}' if path.suffix else 'has no ending'}, which is not "
+            f"read here: save it as one of {', '.join(FORMATS)}."
         )
     try:
         with path.open("rb") as file:
@@ -112,8 +112,8 @@ def _explain(path: Path, ending: str, error: BaseException) -> DataError:
             return DataError(f"{path} is damaged or cut short: copy or download it again.")
     if row is not None:
         return DataError(
-            f"{path}: row {row} has more fields than the header: put quotes around fields that "
-            "hold a comma."
+            f"{path}: data row {row} has more fields than the header: put quotes around "
+            "fields that hold a comma."
         )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
     return DataError(f"{path} cannot be read as CSV ({reason}): check its quotes and commas.")

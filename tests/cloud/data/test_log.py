@@ -139,7 +139,7 @@ BAD_ROWS = {
     "blank lines only": ("user_id,item_id,timestamp\n\n\n", "no rows"),
     "no user": (GOOD + ",x,1\n", "row 5 has no user_id"),
     "no item": (GOOD + 'a,"",1\n', "row 5 has no item_id"),
-    "no time": (GOOD + "a,x,\n", "timestamp of row 5 is missing"),
+    "no time": (GOOD + "a,x,\n", "timestamp of data row 5 is missing: "),
     "a word for a time": (GOOD + "\na,x,soon\na,x,late\n", "row 6 is 'soon' .2 such rows"),
     "infinity": (GOOD + "a,x,inf\n", "row 5 is 'inf'"),
     "not a number": (GOOD + "a,x,nan\n", "row 5 is 'nan'"),
@@ -176,7 +176,7 @@ BAD_FILES = {
     "text.parquet": (GOOD.encode(), "not a readable Parquet"),
     "magic.parquet": (b"PAR1" + b"\xff" * 40 + b"PAR1", "not a readable Parquet"),
     "log.xlsx": (b"PK", r"ends in .xlsx.*save it as one of .csv, .csv.gz, .parquet"),
-    "log": (b"x", "no extension"),
+    "log": (b"x", "has no ending"),
 }
 
 

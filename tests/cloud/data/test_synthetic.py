@@ -1,5 +1,7 @@
 """The made-up world is the same for the same seed, admits to being made up, and has an order."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,14 @@ def test_every_item_has_a_title_of_its_own(log: ClickLog) -> None:
     assert log.titles is not None
     assert len(set(log.titles)) == log.item_count
     assert all(title[0].isupper() and title.split()[-1].isdigit() for title in log.titles)
+
+
+def test_item_numbers_do_not_give_the_category_away(log: ClickLog) -> None:
+    assert log.titles is not None
+    nouns = [title.split()[-2] for title in log.titles]
+    # 80 nouns: neighbours share one by chance about once in 80; sorted by category, once in 4.
+    shared = np.mean([first == second for first, second in pairwise(nouns)])
+    assert shared < 0.05
 
 
 def test_popularity_has_a_head_and_a_tail(log: ClickLog) -> None:
