@@ -3,13 +3,13 @@
 The device's graphs take the item table as an input, so that the one table on disk is mapped into
 memory once and shared by them. They know no batch: a device serves one user.
 
-| graph | inputs | outputs |
-|---|---|---|
-| hidden | item_table (V+1, D), clicks (K,) | hidden (K, D) |
-| rank | item_table, hidden, position (), attn (h, K), bias (h, f), gate (), inner_weight (h, f, f), inner_bias (h, 1, f), candidates (N,) | scores (N,), block_output (D,) |
-| carry | hidden, inner_weight, inner_bias | next_weight, next_bias |
-| gcn | hidden (B, K, D) | attn (B, h, K, K), bias (B, h, K, f) |
-| gcn_row | hidden (B, K, D) | attn (B, h, K), bias (B, h, f) |
+hidden   item_table (V+1, D), clicks (K,) -> hidden (K, D)
+rank     item_table, hidden, position (), attn (h, K), bias (h, f), gate (),
+         inner_weight (h, f, f), inner_bias (h, 1, f), candidates (N,)
+         -> scores (N,), block_output (D,)
+carry    hidden, inner_weight, inner_bias -> next_weight, next_bias
+gcn      hidden (B, K, D) -> attn (B, h, K, K), bias (B, h, K, f)
+gcn_row  hidden (B, K, D) -> attn (B, h, K), bias (B, h, f)
 
 `position` is the place of the last click in the segment (from 0), `gate` is 1 with a correction
 and 0 without, which gives the uncorrected scores to the last bit.
@@ -214,6 +214,7 @@ def _export(
             optimize=True,
             verbose=False,
         )
+    assert program is not None  # with dynamo=True and no file there always is one
     buffer = io.BytesIO()
     onnx.save(program.model_proto, buffer)
     onnx.checker.check_model(buffer.getvalue())

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from cloud_service.export.graphs import export_cloud_graphs, export_device_graphs
-from cloud_service.runtime import open_session
 from cloud_service.models.gcn import GCN
 from cloud_service.models.scn import SCN
+from cloud_service.runtime import open_session
 from shared.errors import DataError
 from shared.model import ModelSettings
 
@@ -238,4 +238,4 @@ def _compare(engine: str, case: str, arrays: Arrays, found: Arrays) -> Iterator[
         got = found.get(name)
         if got is None or got.shape != want.shape:
             raise DataError(f"{case}/{name} is {want.shape}, this model computes another shape")
-        yield Difference(engine, case, name, float(np.abs(got - want).max()))
+        yield Difference(engine, case, name, float(np.abs(np.subtract(got, want)).max()))

@@ -64,6 +64,8 @@ class CorrectionNetwork(nn.Module):
 class GCN(nn.Module):
     """Both corrections of one segment."""
 
+    tril: Tensor
+
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.settings = settings

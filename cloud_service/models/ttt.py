@@ -119,6 +119,15 @@ class InnerLearningRate(nn.Module):
 class TTTBlock(nn.Module):
     """H of one segment, and a correction, to the block's output O (Eq. 9 to 15)."""
 
+    query: nn.Parameter
+    key: nn.Parameter
+    value: nn.Parameter
+    output: nn.Parameter
+    cos: Tensor
+    sin: Tensor
+    tril: Tensor
+    position_scale: Tensor
+
     def __init__(self, dim: int, heads: int, segment: int, *, mask_correction: bool) -> None:
         """`mask_correction` keeps a corrected row from reaching later clicks (the causal form)."""
         super().__init__()

@@ -70,7 +70,7 @@ class Checkpoints:
             try:
                 with safe_open(path, "pt") as file:
                     meta = file.metadata()
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 run = Run(**json.loads(meta["run"]))
             except (SafetensorError, OSError, ValueError, KeyError, TypeError):
                 continue  # cut off while it was written: the one before is whole
@@ -81,7 +81,7 @@ class Checkpoints:
     def load_best(self, model: nn.Module) -> None:
         """Loads the weights of the best epoch."""
         with safe_open(self.folder / "best.safetensors", "pt") as file:
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.safetensors"))

@@ -66,4 +66,5 @@ def _pair_weights(split: Split, width: int) -> tuple[NDArray[np.int64], NDArray[
             pairs.append(keys)
             weights.append(counts * share / distance)
     keys, inverse = np.unique(np.concatenate(pairs), return_inverse=True)
-    return keys, np.bincount(inverse, np.concatenate(weights), minlength=len(keys))
+    total = np.bincount(inverse, np.concatenate(weights), minlength=len(keys))
+    return keys, total.astype(np.float64)
