@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import RecommendationError
 
 PREFIX = "CLOUD_"
-_PLATFORM = ("CLOUD_RUN_", "CLOUD_SHELL")
-"""Names that a hosting platform sets by itself; they are not ours to refuse."""
+_PLATFORM = ("CLOUD_ML_", "CLOUD_RUN_", "CLOUD_SDK_", "CLOUD_SHELL")
+"""Google Cloud's images and services set such names by themselves: not ours to refuse."""
 
 
 class SettingsError(RecommendationError):

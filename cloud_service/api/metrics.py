@@ -11,6 +11,7 @@ BUCKETS_MS = (
     0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, BUDGET_MS, 6, 8, 10, 15, 20, 30, 50,
     75, 100, 200, 500, 1000,
 )  # fmt: skip
+FORMS = ("full", "row")
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 _OTHER_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -21,29 +22,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        edges = [ms / 1000 for ms in BUCKETS_MS]
-        self._seconds = Histogram(
-            "cloud_correction_seconds",
-            "From the request's first byte seen here to its answer, corrections only.",
-            buckets=edges,
-            registry=self.registry,
-        )
-        self._queued = Histogram(
-            "cloud_correction_queue_seconds",
-            "Time a correction waited before the GCN began.",
-            buckets=edges,
-            registry=self.registry,
-        )
-        self._computed = Histogram(
-            "cloud_correction_compute_seconds",
-            "Time the GCN took.",
-            buckets=edges,
-            registry=self.registry,
-        )
         self._corrections = Counter(
             "cloud_corrections_total",
-            "Answers to requests for a correction; outcome is `sent` or a problem's code.",
-            ("outcome", "status"),
+            "Answers to requests for a correction: the form served, or the code of a problem.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "cloud_correction_seconds",
+            "From the request's head to its answer, of corrections that were served.",
+            ("form",),
+            buckets=[ms / 1000 for ms in BUCKETS_MS],
             registry=self.registry,
         )
         self._requests = Counter(
@@ -65,16 +54,11 @@ class Metrics:
             registry=self.registry,
         )
 
-    def sent(self, total: float, queued: float, computed: float) -> None:
-        """Counts a correction that was sent; all in seconds."""
-        self._corrections.labels("sent", "200").inc()
-        self._seconds.observe(total)
-        self._queued.observe(queued)
-        self._computed.observe(computed)
-
-    def refused(self, code: str, status: int) -> None:
-        """Counts a request for a correction that was answered with a problem."""
-        self._corrections.labels(code, str(status)).inc()
+    def correction(self, outcome: str, seconds: float) -> None:
+        """Counts the answer to a request for a correction: a form, or a problem's code."""
+        self._corrections.labels(outcome).inc()
+        if outcome in FORMS:
+            self._seconds.labels(outcome).observe(seconds)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts any other request by its route's template, never by its path."""

@@ -1,0 +1,119 @@
+"""The cloud's ASGI application.
+
+Corrections are taken off before anything else sees the request; all the rest is FastAPI.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud_service.api import candidates, health, jobs, models, problems
+from cloud_service.api.context import Services
+from cloud_service.api.corrections import OPENAPI_PATH, CorrectionEndpoint
+from cloud_service.api.limits import BodyLimit
+from cloud_service.api.metrics import Metrics
+from shared.problems import Problem
+
+REFRESH_SECONDS = 1.0
+CORRECTION_PATH = "/v1/models/{version}/correction"
+_log = logging.getLogger(__name__)
+
+_DESCRIPTION = """The cloud of a recommender that is split between device and cloud.
+
+Devices download a bundle, rerank by themselves, and ask here for corrections of what they compute.
+Errors are problem documents (RFC 9457). Admin calls carry `Authorization: Bearer TOKEN`; where no
+token is set they are taken from the cloud's own machine only.
+"""
+
+
+def create_app(
+    services: Services, *, max_json_bytes: int, body_timeout: float, close: Callable[[], None]
+) -> ASGIApp:
+    """The whole application. `close` is called once, when the process ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        refreshing = asyncio.create_task(_refresh(services))
+        yield
+        refreshing.cancel()
+        with suppress(asyncio.CancelledError):
+            await refreshing
+        await run_in_threadpool(close)
+
+    app = FastAPI(
+        title="Device-cloud recommendation", description=_DESCRIPTION, version="1",
+        lifespan=lifespan, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.services = services
+    for part in (models, candidates, jobs, health):
+        app.include_router(part.router)
+    problems.install(app)
+    described = app.openapi
+    app.openapi = lambda: _openapi(described)  # type: ignore[method-assign]
+    bounded = BodyLimit(app, max_bytes=max_json_bytes, seconds=body_timeout)
+    endpoint = CorrectionEndpoint(services.corrections, services.metrics)
+    return Front(endpoint, bounded, services.metrics)
+
+
+class Front:
+    """Sends corrections to their endpoint and counts everything else."""
+
+    def __init__(self, corrections: CorrectionEndpoint, app: ASGIApp, metrics: Metrics) -> None:
+        self._corrections, self._app, self._metrics = corrections, app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the life of the process."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif self._corrections.serves(scope["path"]):
+            await self._corrections(scope, receive, send)
+        else:
+            await self._counted(scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun, status = time.perf_counter(), 0
+
+        async def seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if route != "none" else "any"
+            self._metrics.request(route, method, status, time.perf_counter() - begun)
+
+
+async def _refresh(services: Services) -> None:
+    while True:
+        try:
+            await run_in_threadpool(services.corrections.refresh)
+        except Exception:  # a store that cannot be read now may be readable in a second
+            _log.exception("the models could not be refreshed")
+        await asyncio.sleep(REFRESH_SECONDS)
+
+
+def _openapi(described: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """FastAPI's description, with corrections, and with problems in place of its own 422."""
+    page = described()
+    page["paths"][CORRECTION_PATH] = OPENAPI_PATH
+    schemas = page["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema()
+    for operations in page["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "HTTPValidationError" in str(content.get("application/json")):
+                del operation["responses"]["422"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return page

@@ -1,0 +1,54 @@
+"""What the routes work with, and the descriptions they share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi import Path as PathParameter
+
+from cloud_service.api.metrics import Metrics
+from cloud_service.services.candidates import Candidates
+from cloud_service.services.corrections import Corrections
+from cloud_service.services.jobs import Jobs
+from cloud_service.services.models import Models
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the routes call; made in `cloud_service.bootstrap`."""
+
+    models: Models
+    candidates: Candidates
+    jobs: Jobs
+    corrections: Corrections
+    metrics: Metrics
+    log_folder: Path
+    """Click logs that jobs may name."""
+    admin_token: str | None = None
+    serve_replays: bool = False
+
+
+def _services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+Used = Annotated[Services, Depends(_services)]
+
+ModelName = Annotated[
+    str,
+    PathParameter(
+        description="a version (16 hex digits), or `production` for the one in use",
+        openapi_examples={
+            "the one in use": {"value": "production"},
+            "a version": {"value": "8a6c1f0b9d3e5724"},
+        },
+    ),
+]
+ExactVersion = Annotated[
+    str, PathParameter(description="a version (16 hex digits)", examples=["8a6c1f0b9d3e5724"])
+]
+JobName = Annotated[
+    str, PathParameter(description="a job's id", examples=["c9fb854d-f78e-42d8-950c-abc42a25acf9"])
+]

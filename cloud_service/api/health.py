@@ -1,0 +1,61 @@
+"""Alive, ready, and what Prometheus reads."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from cloud_service.api import examples
+from cloud_service.api.context import Used
+from cloud_service.api.metrics import MEDIA_TYPE
+from cloud_service.api.problems import documented
+from shared.errors import NotReady
+from shared.manifest import Version
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """The model in use, which answers corrections."""
+
+    production: Version
+
+
+@router.get("/health", responses=examples.answer({"status": "alive"}))
+async def health() -> Health:
+    """Whether the process is alive; says nothing of models or jobs."""
+    return Health()
+
+
+@router.get(
+    "/ready",
+    responses=examples.answer({"production": examples.VERSION}) | documented(NotReady),
+)
+def ready(services: Used) -> Ready:
+    """Whether a model is in production and its GCN is loaded."""
+    production = services.models.named("production")
+    if production not in services.corrections.loaded():
+        raise NotReady(f"version {production} is being loaded")
+    return Ready(production=production)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Prometheus' text format",
+            "content": {MEDIA_TYPE: {"example": 'cloud_corrections_total{outcome="row"} 1042.0'}},
+        }
+    },
+)
+def metrics(services: Used) -> Response:
+    """Counts and times of this process."""
+    services.metrics.loaded(len(services.corrections.loaded()))
+    return Response(services.metrics.page(), media_type=MEDIA_TYPE)

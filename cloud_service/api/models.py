@@ -1,0 +1,101 @@
+"""/v1/models: the versions, their manifests and files, promotion and retirement."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from cloud_service.api import examples
+from cloud_service.api.auth import ADMIN
+from cloud_service.api.context import ExactVersion, ModelName, Used
+from cloud_service.api.files import IMMUTABLE, file_answer, unchanged
+from cloud_service.api.problems import RangeInvalid, documented
+from cloud_service.services.models import ModelSummary, NoReplay, UnknownFile
+from cloud_service.storage.store import PRODUCTION, InUse
+from shared.errors import Forbidden, NotReady, RetiredModel, Unauthorized, UnknownModel
+from shared.wire import VERSION_HEADER
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+FileName = Annotated[str, Path(description="a file of the manifest", examples=["hidden.onnx"])]
+_BINARY = "application/octet-stream"
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_BINARY: {"example": "(the file's bytes)"}}, "description": "The file"},
+    206: {"content": {_BINARY: {"example": "(the bytes asked for)"}}, "description": "A part"},
+    304: {"description": "The caller holds this content already"},
+}
+
+
+@router.get("", responses=examples.answer([examples.MODEL]))
+def list_models(services: Used) -> list[ModelSummary]:
+    """Every model version, the newest first."""
+    return services.models.list()
+
+
+@router.get(
+    "/{version}",
+    responses=examples.answer(examples.MANIFEST) | documented(UnknownModel, NotReady),
+)
+def show_model(version: ModelName, services: Used, request: Request) -> Response:
+    """A version's manifest, byte for byte as published.
+
+    `Model-Version` names the version: the first 16 hex digits of the sha256 of these bytes.
+    """
+    exact = services.models.named(version)
+    # An alias may point elsewhere in a second; what it points at never changes.
+    cache = "no-cache" if version == PRODUCTION else IMMUTABLE
+    headers = {"etag": f'"{exact}"', "cache-control": cache, VERSION_HEADER: exact}
+    if unchanged(request, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(
+        services.models.manifest_bytes(exact), headers=headers, media_type="application/json"
+    )
+
+
+@router.get(
+    "/{version}/files/{name}",
+    response_class=Response,
+    responses=_FILE | documented(UnknownModel, UnknownFile, RetiredModel, RangeInvalid),
+)
+@router.head("/{version}/files/{name}", include_in_schema=False)
+def download_file(
+    version: ExactVersion, name: FileName, services: Used, request: Request
+) -> Response:
+    """A file for devices, or `manifest.json`. ETag is its sha256; Range and If-Range work."""
+    found = services.models.download(version, name)
+    return file_answer(request, found.path, found.sha256)
+
+
+@router.get(
+    "/{version}/replay",
+    response_class=Response,
+    responses={200: _FILE[200]} | documented(Forbidden, UnknownModel, NoReplay, RetiredModel),
+)
+def download_replay(version: ExactVersion, services: Used) -> Response:
+    """Clicks of held-out users for simulated devices: safetensors, `items` and `offsets`."""
+    if not services.serve_replays:
+        raise Forbidden("this cloud hands out no clicks: set CLOUD_SERVE_REPLAYS=true")
+    return Response(services.models.replay(version).read_bytes(), media_type=_BINARY)
+
+
+@router.post(
+    "/{version}/promote",
+    dependencies=[ADMIN],
+    responses=examples.answer(examples.MODEL)
+    | documented(Unauthorized, Forbidden, UnknownModel, RetiredModel),
+)
+def promote_model(version: ExactVersion, services: Used) -> ModelSummary:
+    """Points `production` at a version, after checking every file of it."""
+    services.models.promote(version)
+    return services.models.summary(version)
+
+
+@router.post(
+    "/{version}/retire",
+    dependencies=[ADMIN],
+    responses=examples.answer(examples.MODEL | {"production": False, "retired": True})
+    | documented(Unauthorized, Forbidden, UnknownModel, InUse),
+)
+def retire_model(version: ExactVersion, services: Used) -> ModelSummary:
+    """Ends a version's answers, for good. The one in production cannot be retired."""
+    services.models.retire(version)
+    return services.models.summary(version)

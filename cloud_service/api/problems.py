@@ -1,0 +1,137 @@
+"""Every error as a problem document (RFC 9457), and how those are described in OpenAPI."""
+
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from shared.errors import InvalidRequest, RecommendationError
+from shared.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
+
+SHOWN = 3
+"""Faults of one request that are named."""
+_log = logging.getLogger(__name__)
+
+
+class UnknownPath(RecommendationError):
+    code = "unknown-path"
+    status = 404
+    title = "There is nothing at this address"
+
+
+class MethodNotAllowed(RecommendationError):
+    code = "method-not-allowed"
+    status = 405
+    title = "This address does not take this method"
+
+
+class RequestTooLarge(RecommendationError):
+    code = "request-too-large"
+    status = 413
+    title = "The request's body is too large"
+
+
+class RequestTimeout(RecommendationError):
+    code = "request-timeout"
+    status = 408
+    title = "The request's body did not arrive in time"
+
+
+class RangeInvalid(RecommendationError):
+    code = "range-invalid"
+    status = 416
+    title = "The file has no such range"
+
+
+class Internal(RecommendationError):
+    code = "internal"
+    status = 500
+    title = "The cloud failed"
+
+
+def problem(error: RecommendationError, headers: dict[str, str] | None = None) -> Response:
+    """The answer for `error`. What lies behind a fault of the cloud's own is not told."""
+    document = Problem.of(error)
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Internal):
+        # The text may name paths of this machine; it is in the log.
+        _log.error("%s: %s", error.code, error.detail)
+        document = document.model_copy(update={"detail": f"{error.title}; see the cloud's log"})
+    return Response(document.model_dump_json(), error.status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer every error with a problem document."""
+    app.add_exception_handler(RecommendationError, _own)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def documented(*errors: type[RecommendationError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an operation that may end in these errors, one example each."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({error.status for error in errors}):
+        same = [error for error in errors if error.status == status]
+        found[status] = {
+            "description": "; or: ".join(error.title for error in same),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {error.code: _example(error) for error in same},
+                }
+            },
+        }
+    return found
+
+
+def _example(error: type[RecommendationError]) -> dict[str, Any]:
+    return {
+        "summary": error.title,
+        "value": {
+            "type": TYPE_PREFIX + error.code,
+            "title": error.title,
+            "status": error.status,
+            "detail": f"{error.title}: what exactly, and what to do.",
+        },
+    }
+
+
+async def _own(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RecommendationError)
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = "1"
+    return problem(error, headers)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem(InvalidRequest("; ".join(_faults(error.errors()))))
+
+
+def _faults(errors: Iterable[dict[str, Any]]) -> list[str]:
+    # What was sent is not repeated: it may be long, or secret.
+    listed = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in errors]
+    more = len(listed) - SHOWN
+    return [text[:200] for text in listed[:SHOWN]] + ([f"and {more} more"] if more > 0 else [])
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(UnknownPath("the API is described at /docs"), headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = headers.get("Allow", headers.get("allow", ""))
+        return problem(MethodNotAllowed(f"this address takes {allowed}"), headers)
+    return problem(InvalidRequest(str(error.detail)[:200]), headers)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    return problem(Internal("an unexpected error; it is in the cloud's log"))

@@ -1,0 +1,77 @@
+"""The one place where settings become services, an application and a server."""
+
+import logging
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from cloud_service.api.app import create_app
+from cloud_service.api.context import Services
+from cloud_service.api.metrics import Metrics
+from cloud_service.services.candidates import Candidates
+from cloud_service.services.corrections import Corrections
+from cloud_service.services.jobs import Jobs
+from cloud_service.services.models import Models
+from cloud_service.settings import CloudSettings
+from cloud_service.storage.store import Store
+
+SHUTDOWN_SECONDS = 3
+"""How long open answers (a log that is followed, say) may go on after SIGTERM."""
+
+
+def build_services(settings: CloudSettings) -> Services:
+    """Everything the API calls. Opens no database and no model yet."""
+    store = Store(settings.store)
+    models = Models(store)
+    return Services(
+        models=models,
+        candidates=Candidates(models),
+        jobs=Jobs(store, settings.jobs_url),
+        corrections=Corrections(store),
+        metrics=Metrics(),
+        log_folder=settings.log_folder,
+        admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+        serve_replays=settings.serve_replays,
+    )
+
+
+def build_app(settings: CloudSettings) -> ASGIApp:
+    """The ASGI application of these settings."""
+    services = build_services(settings)
+    return create_app(
+        services,
+        max_json_bytes=settings.max_json_bytes,
+        body_timeout=settings.body_timeout,
+        close=services.jobs.close,
+    )
+
+
+def server(app: ASGIApp, settings: CloudSettings) -> uvicorn.Server:
+    """uvicorn as this cloud runs it: one process, uvloop, httptools, no access log.
+
+    uvloop sets TCP_NODELAY on every connection; the asyncio loop would not always.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_level=settings.log_level,
+            timeout_keep_alive=settings.keep_alive,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            # Admin calls without a token are told by the peer's own address.
+            proxy_headers=False,
+            server_header=False,
+        )
+    )
+
+
+def log_to_stderr(settings: CloudSettings) -> None:
+    """Log lines of this project on stderr, with their time."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )

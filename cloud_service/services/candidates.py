@@ -1,0 +1,153 @@
+"""Candidate lists for a user's clicks: what is often clicked near them, then what is popular.
+
+A decent retrieval, so that a device has something to rerank; no model of its own is served.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from cloud_service.services.models import Models
+from shared import bundle as files
+from shared.bundle import check_file
+from shared.errors import BundleInvalid, BundleMissing, UnknownItem
+
+RECENT: Final = 10
+"""Clicks that count, the newest ones."""
+DECAY: Final = 0.8
+"""What each older click counts for, against the one after it."""
+
+
+class Retrieval:
+    """The neighbours of one model version. Make it with `Retrieval.load`."""
+
+    def __init__(
+        self,
+        ids: NDArray[np.int32],
+        weights: NDArray[np.float32],
+        popular: NDArray[np.int32],
+    ) -> None:
+        self._ids, self._weights, self._popular = ids, weights, popular
+        self.items = len(ids) - 1
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads neighbours.safetensors. Raises BundleMissing or BundleInvalid."""
+        path = folder / files.NEIGHBOURS
+        try:
+            arrays = load_file(path)
+            ids, weights = arrays["ids"], arrays["weights"]
+            popular = arrays["popular"]
+        except FileNotFoundError as error:
+            raise BundleMissing(f"this version has no {files.NEIGHBOURS}") from error
+        except (SafetensorError, KeyError, OSError) as error:
+            raise BundleInvalid(f"{files.NEIGHBOURS} cannot be read: {error}") from error
+        shapes = ids.ndim == 2 and ids.shape == weights.shape and popular.ndim == 1
+        if (
+            not shapes
+            or len(ids) < 2
+            or not (_within(ids, len(ids)) and _within(popular, len(ids)))
+        ):
+            raise BundleInvalid(f"{files.NEIGHBOURS} does not hold tables of neighbours")
+        return cls(ids, weights, popular)
+
+    def candidates(
+        self, clicks: Sequence[int], count: int, *, exclude_clicked: bool = False
+    ) -> list[int]:
+        """At most `count` item numbers, the best first; `clicks` from the oldest to the newest.
+
+        Neighbours of the last ten clicks by the sum of their weights, then popular items.
+        Raises UnknownItem for a number that is no item.
+        """
+        wrong = next((c for c in clicks if not 1 <= c <= self.items), None)
+        if wrong is not None:
+            raise UnknownItem(f"items are numbered 1 to {self.items:,}, got {wrong}")
+        recent = np.asarray(clicks[-RECENT:], np.int64)
+        decay = DECAY ** np.arange(len(recent) - 1, -1, -1, dtype=np.float32)
+        near = self._ids[recent].ravel()
+        found, place = np.unique(near, return_inverse=True)
+        scores = np.bincount(place, (self._weights[recent] * decay[:, None]).ravel())
+        # np.unique sorts, and a stable sort keeps that order among equals: lists are repeatable.
+        best = found[np.argsort(-scores, kind="stable")]
+        best = best[best > 0]
+        if exclude_clicked:
+            best = best[~np.isin(best, clicks)]
+        best = best[:count]
+        if len(best) == count:
+            return [int(item) for item in best]
+        fill = self._popular[~np.isin(self._popular, best)]
+        if exclude_clicked:
+            fill = fill[~np.isin(fill, clicks)]
+        chosen: list[int] = np.concatenate([best, fill[: count - len(best)]]).tolist()
+        return chosen
+
+
+class Candidates:
+    """Candidate lists of every version of a store; the retrievals in use stay in memory."""
+
+    def __init__(self, models: Models, *, keep: int = 4) -> None:
+        self._models, self._keep = models, keep
+        self._open: dict[str, tuple[Retrieval, NDArray[np.bytes_]]] = {}
+
+    def lists(
+        self,
+        version: str,
+        users: Sequence[Sequence[int | str]],
+        count: int,
+        *,
+        exclude_clicked: bool = False,
+    ) -> list[list[int]]:
+        """One list per user's clicks; a click is an item's number or its catalogue id.
+
+        Raises UnknownItem, UnknownModel, RetiredModel or a BundleError.
+        """
+        self._models.check_answers(version)
+        retrieval, identifiers = self._opened(version)
+        return [
+            retrieval.candidates(
+                [_number(click, identifiers) for click in clicks],
+                count,
+                exclude_clicked=exclude_clicked,
+            )
+            for clicks in users
+        ]
+
+    def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_]]:
+        found = self._open.get(version)
+        if found is None:
+            manifest, folder = self._models.manifest(version), self._models.folder(version)
+            for entry in manifest.files:
+                if entry.name in (files.NEIGHBOURS, files.ITEM_IDS):
+                    check_file(folder / entry.name, entry)
+            found = Retrieval.load(folder), _identifiers(folder / files.ITEM_IDS)
+            self._open[version] = found
+            while len(self._open) > self._keep:
+                self._open.pop(next(iter(self._open)), None)
+        return found
+
+
+def _identifiers(path: Path) -> NDArray[np.bytes_]:
+    try:
+        found: NDArray[np.bytes_] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleInvalid(f"{path.name} is not a numpy array") from error
+    return found
+
+
+def _number(click: int | str, identifiers: NDArray[np.bytes_]) -> int:
+    if isinstance(click, int):
+        return click
+    key = click.encode()
+    at = int(np.searchsorted(identifiers, key))
+    if at == len(identifiers) or identifiers[at] != key:
+        raise UnknownItem(f"item {click[:64]!r} is not in the catalogue")
+    return at + 1
+
+
+def _within(numbers: NDArray[np.int32], items: int) -> bool:
+    return bool(numbers.dtype == np.int32 and (numbers >= 0).all() and (numbers < items).all())

@@ -1,0 +1,146 @@
+"""Model versions as the API hands them out: the list, manifests, files, promotion."""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from cloud_service.storage.store import PRODUCTION, Store
+from shared.errors import BundleError, NotReady, RecommendationError, RetiredModel, UnknownModel
+from shared.manifest import MANIFEST_NAME, Manifest, Version
+
+
+class ModelSummary(BaseModel):
+    """One line of the list of model versions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Version
+    production: bool
+    retired: bool
+    data: str
+    synthetic: bool
+    metrics: dict[str, float]
+    created: AwareDatetime
+
+
+class UnknownFile(RecommendationError):
+    """The version has no such file, or it is not one that devices download."""
+
+    code = "unknown-file"
+    status = 404
+    title = "No such file in this model version"
+
+
+class NoReplay(RecommendationError):
+    """No users were held out when this version was trained."""
+
+    code = "no-replay"
+    status = 404
+    title = "This version has no clicks of held-out users"
+
+
+class Download(NamedTuple):
+    """A file to hand out and the sha256 its manifest names, in hex."""
+
+    path: Path
+    sha256: str
+
+
+class Models:
+    """The versions of a store. Manifests never change, so each is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._manifests: dict[str, Manifest] = {}
+
+    def list(self) -> list[ModelSummary]:
+        """Every version whose manifest can be read, the newest first."""
+        found = []
+        for version in self._store.versions():
+            # Asking for the version itself says what is wrong with it.
+            with suppress(BundleError):
+                found.append(self.summary(version))
+        return found
+
+    def summary(self, version: str) -> ModelSummary:
+        """One version's line. Raises UnknownModel or a BundleError."""
+        manifest = self.manifest(version)
+        return ModelSummary(
+            version=version,
+            production=version == self._store.production(),
+            retired=self._store.is_retired(version),
+            data=manifest.data.name,
+            synthetic=manifest.data.synthetic,
+            metrics=manifest.metrics,
+            created=manifest.created,
+        )
+
+    def named(self, name: str) -> str:
+        """The version behind `production`, or `name` itself.
+
+        Raises NotReady where nothing is in production, UnknownModel for no version.
+        """
+        if name == PRODUCTION:
+            production = self._store.production()
+            if production is None:
+                raise NotReady("no model has been promoted yet: run a training job")
+            return production
+        if not self.folder(name).is_dir():
+            raise UnknownModel(f"no version {name} here")
+        return name
+
+    def folder(self, version: str) -> Path:
+        """Where a version's files are. Raises UnknownModel."""
+        return self._store.version_folder(version)
+
+    def manifest(self, version: str) -> Manifest:
+        """A version's manifest. Raises UnknownModel or a BundleError."""
+        if version not in self._manifests:
+            self._manifests[version] = self._store.manifest(version)
+        return self._manifests[version]
+
+    def manifest_bytes(self, version: str) -> bytes:
+        """The manifest as it was published, byte for byte: its hash is the version's name."""
+        self.manifest(version)
+        return (self.folder(version) / MANIFEST_NAME).read_bytes()
+
+    def check_answers(self, version: str) -> None:
+        """Raises UnknownModel or RetiredModel for a version that must not answer."""
+        self.named(version)
+        if self._store.is_retired(version):
+            raise RetiredModel(f"version {version} was retired: download the production bundle")
+
+    def download(self, version: str, name: str) -> Download:
+        """A file that devices download. Raises UnknownFile, UnknownModel or RetiredModel."""
+        self.check_answers(version)
+        if name == MANIFEST_NAME:
+            digest = hashlib.sha256(self.manifest_bytes(version)).hexdigest()
+            return Download(self.folder(version) / name, digest)
+        for entry in self.manifest(version).device_files():
+            if entry.name == name:
+                return Download(self.folder(version) / name, entry.sha256)
+        raise UnknownFile(f"version {version} has no file for devices of this name")
+
+    def replay(self, version: str) -> Path:
+        """The clicks of held-out users. Raises NoReplay, UnknownModel or RetiredModel."""
+        self.check_answers(version)
+        path = self._store.replay_path(version)
+        if not path.is_file():
+            raise NoReplay(f"version {version} was trained without held-out users")
+        return path
+
+    def promote(self, version: str) -> None:
+        """Points `production` at a version. Raises UnknownModel, RetiredModel or BundleError."""
+        self._store.promote(self._known(version))
+
+    def retire(self, version: str) -> None:
+        """Ends a version's answers. Raises UnknownModel, or InUse for the one in production."""
+        self._store.retire(self._known(version))
+
+    def _known(self, version: str) -> str:
+        if version == PRODUCTION:
+            raise UnknownModel("name the version itself: 16 hex digits")
+        return version
