@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,8 @@ class CorrectionLink:
         self.breaker = Breaker(time.monotonic)
         self.outcomes: Counter[Outcome] = Counter()
         """What became of the requests, whether or not a rerank waited for them."""
+        self.watch: Callable[[Received], None] | None = None
+        """Called in the link's thread with every answer, late ones too: for measuring."""
 
     @classmethod
     def to(
@@ -145,6 +148,8 @@ class CorrectionLink:
                 ticket, place = self._asked, self._place
                 self._sending = ticket
             received = self._request(ticket, place)
+            if self.watch is not None:
+                self.watch(received)
             with self._changed:
                 if ticket >= (self._latest.ticket if self._latest else 0):
                     self._latest = received

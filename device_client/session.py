@@ -116,6 +116,11 @@ class Session:
         if self.link is not None:
             self._ticket = self.link.ask(self._scn.hidden, self._count - 1)
 
+    @property
+    def ticket(self) -> int:
+        """The link's number for the request of the clicks so far; 0 if none was made."""
+        return self._ticket
+
     def preload(self, items: Sequence[int | str]) -> None:
         """Takes earlier clicks, oldest first, without asking for corrections.
 

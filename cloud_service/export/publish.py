@@ -101,4 +101,6 @@ def _replay(split: Split) -> bytes:
     log, users = split.log, split.replay_users
     sequences = [log.sequence(int(user)) for user in users]
     offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
-    return save_arrays({"items": np.concatenate(sequences), "offsets": offsets})
+    buffer = io.BytesIO()
+    np.savez(buffer, items=np.concatenate(sequences), offsets=offsets)
+    return buffer.getvalue()

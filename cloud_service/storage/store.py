@@ -3,7 +3,7 @@
 versions/VERSION/     manifest.json and the files it names; written whole or not at all
 aliases/production    the version in use, one line
 retired/VERSION       an empty mark: this version no longer answers
-replays/VERSION.safetensors   clicks of held-out users, for simulated devices
+replays/VERSION.npz   clicks of held-out users, for simulated devices
 jobs/ID/              checkpoints and log of a training job
 data/                 data sets fetched from their publishers
 """
@@ -139,7 +139,7 @@ class Store:
     def replay_path(self, version: str) -> Path:
         """Where the clicks of a version's held-out users are, if there are any."""
         self.version_folder(version)
-        return self.folder / "replays" / f"{version}.safetensors"
+        return self.folder / "replays" / f"{version}.npz"
 
     def write_replay(self, version: str, content: bytes) -> None:
         """Keeps the clicks of held-out users for simulated devices."""

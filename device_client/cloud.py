@@ -1,0 +1,205 @@
+"""What a device asks of the cloud besides corrections: bundles and candidate lists.
+
+None of this is in a hurry, so it is httpx and JSON.
+"""
+
+import io
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.bundle import MANIFEST_LIMIT, check_file, parse_manifest, version_of
+from shared.errors import BundleError, BundleInvalid, BundleTampered, RecommendationError
+from shared.manifest import MANIFEST_NAME, FileEntry, Manifest
+from shared.problems import Problem
+
+BATCH = 256
+"""Candidate lists asked for at once."""
+_REPLAY_LIMIT = 1 << 30
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+class CloudError(RecommendationError):
+    """The cloud could not be reached, or refused; says what and why."""
+
+    code = "cloud"
+    title = "The cloud did not answer as hoped"
+
+
+class Cloud:
+    """The cloud at `url`, for everything that is not the hot path. Raises CloudError."""
+
+    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=transport)
+        except httpx.InvalidURL as error:
+            raise CloudError(f"{url!r} is not an address: http(s)://host[:port]") from error
+
+    def __enter__(self) -> "Cloud":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._http.close()
+
+    def production(self) -> str:
+        """The version in use."""
+        raw = self._get("/v1/models/production/files/manifest.json", MANIFEST_LIMIT)
+        return version_of(raw)
+
+    def pull(
+        self,
+        folder: Path,
+        version: str = "production",
+        progress: Callable[[str, int, int], None] = lambda name, done, size: None,
+    ) -> Path:
+        """Downloads a bundle into `folder`/VERSION, checks it, and gives that path.
+
+        What is there already is kept, and a download that was cut off goes on where it was; the
+        bundle appears under its name only when it is whole. `progress` gets a file's name, and
+        bytes done and in all. Raises CloudError or a BundleError.
+        """
+        raw = self._get(f"/v1/models/{version}/files/{MANIFEST_NAME}", MANIFEST_LIMIT)
+        manifest, found = parse_manifest(raw), version_of(raw)
+        if version not in ("production", found):
+            raise BundleTampered(f"asked for version {version}, the manifest sent is of {found}")
+        target, draft = folder / found, folder / f".partial-{found}"
+        if target.is_dir() and self._is_whole(target, manifest):
+            return target
+        draft.mkdir(parents=True, exist_ok=True)
+        for entry in manifest.device_files():
+            self._download(found, entry, draft / entry.name, progress)
+        (draft / MANIFEST_NAME).write_bytes(raw)
+        shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
+        draft.replace(target)
+        return target
+
+    def candidates(
+        self, version: str, histories: Sequence[Sequence[int]], count: int
+    ) -> list[NDArray[np.int64]]:
+        """A candidate list (at most `count` item numbers) for each history of item numbers."""
+        found: list[NDArray[np.int64]] = []
+        for at in range(0, len(histories), BATCH):
+            requests = [{"clicks": list(h), "count": count} for h in histories[at : at + BATCH]]
+            answer = self._json(f"/v1/models/{version}/candidates:batch", {"requests": requests})
+            found += [np.array(each, np.int64) for each in answer["candidates"]]
+        return found
+
+    def replay(self, version: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The clicks of a version's held-out users: items (flat), offsets (users + 1)."""
+        raw = self._get(f"/v1/models/{version}/replay", _REPLAY_LIMIT)
+        try:
+            with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+                return arrays["items"], arrays["offsets"]
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise CloudError(f"the replay of {version} cannot be read: {error}") from error
+
+    def _download(
+        self,
+        version: str,
+        entry: FileEntry,
+        path: Path,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        have = path.stat().st_size if path.exists() else 0
+        if have >= entry.size:
+            try:
+                check_file(path, entry)
+                return
+            except BundleError:
+                have = 0
+        headers = {"Range": f"bytes={have}-", "If-Range": f'"{entry.sha256}"'} if have else {}
+        url = f"/v1/models/{version}/files/{entry.name}"
+        with self._stream("GET", url, headers=headers) as answer:
+            mode = "ab" if answer.status_code == httpx.codes.PARTIAL_CONTENT else "wb"
+            done = have if mode == "ab" else 0
+            with path.open(mode) as file:
+                for part in _guarded(answer):
+                    done += len(part)
+                    if done > entry.size:
+                        raise BundleInvalid(f"{entry.name} is longer than its manifest says")
+                    file.write(part)
+                    progress(entry.name, done, entry.size)
+        check_file(path, entry)
+
+    @staticmethod
+    def _is_whole(folder: Path, manifest: Manifest) -> bool:
+        try:
+            for entry in manifest.device_files():
+                check_file(folder / entry.name, entry)
+        except BundleError:
+            return False
+        return (folder / MANIFEST_NAME).exists()
+
+    def _get(self, path: str, limit: int) -> bytes:
+        with self._stream("GET", path) as answer:
+            parts, size = [], 0
+            for part in _guarded(answer):
+                size += len(part)
+                if size > limit:
+                    raise CloudError(f"{path} is larger than {limit:,} bytes")
+                parts.append(part)
+        return b"".join(parts)
+
+    def _json(self, path: str, body: object) -> dict[str, list[list[int]]]:
+        try:
+            answer = self._http.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise CloudError(_unreachable(self.url, error)) from error
+        if answer.is_error:
+            raise CloudError(_refusal(answer))
+        found: dict[str, list[list[int]]] = answer.json()
+        return found
+
+    def _stream(self, method: str, path: str, headers: dict[str, str] | None = None) -> "_Stream":
+        return _Stream(self._http, self.url, method, path, headers or {})
+
+
+class _Stream:
+    """A streamed answer that is no error."""
+
+    def __init__(
+        self, http: httpx.Client, url: str, method: str, path: str, headers: dict[str, str]
+    ) -> None:
+        self._url = url
+        self._context = http.stream(method, path, headers=headers)
+
+    def __enter__(self) -> httpx.Response:
+        try:
+            answer = self._context.__enter__()
+            if answer.is_error:
+                answer.read()
+        except httpx.HTTPError as error:
+            raise CloudError(_unreachable(self._url, error)) from error
+        if answer.is_error:
+            self._context.__exit__(None, None, None)
+            raise CloudError(_refusal(answer))
+        return answer
+
+    def __exit__(self, *exception: object) -> None:
+        self._context.__exit__(None, None, None)
+
+
+def _guarded(answer: httpx.Response) -> Iterator[bytes]:
+    """The parts of a body; a connection that breaks becomes a CloudError."""
+    try:
+        yield from answer.iter_bytes()
+    except httpx.HTTPError as error:
+        raise CloudError(_unreachable(str(answer.request.url), error)) from error
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    reason = str(error) or type(error).__name__
+    return f"no cloud at {url} ({reason}): is `cloud-service serve` running there?"
+
+
+def _refusal(answer: httpx.Response) -> str:
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValueError:
+        return f"{answer.request.url} answered {answer.status_code}"
+    return f"{problem.title} ({problem.code}, {problem.status}): {problem.detail}"

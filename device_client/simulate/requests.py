@@ -1,0 +1,118 @@
+"""What simulated devices will do: the clicks of held-out users, and a candidate list for each.
+
+Every profile replays the same requests, so that their rankings can be compared. The rankings
+with the correction and without are worked out beforehand, over an unshaped connection.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_client.cloud import BATCH, Cloud
+from device_client.link import CorrectionLink
+from device_client.scn import Graphs
+from device_client.session import Session
+
+HISTORY = 10
+"""Clicks the cloud's retrieval is told of."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One click of a held-out user and the rerank after it."""
+
+    click: int
+    """The item clicked now."""
+    target: int
+    """The item this user clicked next."""
+    candidates: NDArray[np.int64]
+    local: int | None = None
+    """The target's place without the correction, 0 the first; None: not among the candidates."""
+    corrected: int | None = None
+    """The same with it."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """One user's requests, in the order of his clicks, after `earlier` clicks."""
+
+    earlier: list[int]
+    requests: list[Request] = field(default_factory=list)
+
+
+def plan_visits(
+    cloud: Cloud,
+    version: str,
+    *,
+    wanted: int,
+    longest: int,
+    candidates: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> list[Visit]:
+    """At least `wanted` requests (fewer if there are not so many) of random held-out users.
+
+    A visit is at most the last `longest` clicks of a user; what came before is history the
+    device had already. Raises CloudError.
+    """
+    items, offsets = cloud.replay(version)
+    visits, histories, total = [], [], 0
+    for user in np.random.default_rng(seed).permutation(len(offsets) - 1):
+        clicks = [int(item) for item in items[offsets[user] : offsets[user + 1]]]
+        first = max(0, len(clicks) - 1 - longest)
+        if total >= wanted:
+            break
+        steps = range(first, len(clicks) - 1)
+        none = np.empty(0, np.int64)
+        visits.append(
+            Visit(clicks[:first], [Request(clicks[at], clicks[at + 1], none) for at in steps])
+        )
+        histories += [clicks[max(0, at + 1 - HISTORY) : at + 1] for at in steps]
+        total += len(steps)
+    lists: list[NDArray[np.int64]] = []
+    for at in range(0, len(histories), BATCH):
+        lists += cloud.candidates(version, histories[at : at + BATCH], candidates)
+        progress(len(lists), len(histories))
+    for request, found in zip((r for v in visits for r in v.requests), lists, strict=True):
+        request.candidates = found
+    return visits
+
+
+def rank_beforehand(
+    visits: list[Visit], graphs: Graphs, url: str, progress: Callable[[int, int], None]
+) -> None:
+    """Fills in `local` and `corrected` of every request.
+
+    Raises RuntimeError where a correction does not come even at leisure.
+    """
+    total, done = sum(len(visit.requests) for visit in visits), 0
+    link = CorrectionLink.to(url, graphs.bundle, form="row")
+    try:
+        for visit in visits:
+            session = Session(graphs, link)
+            session.preload(visit.earlier)
+            for request in visit.requests:
+                session.click(request.click)
+                answer = session.settle()
+                if answer is None or answer.correction is None:
+                    outcome = answer.outcome if answer else "nothing"
+                    raise RuntimeError(f"the cloud gives no corrections: {outcome}")
+                listed = request.candidates
+                request.local = place_of(request.target, listed, session.scores(listed))
+                request.corrected = place_of(
+                    request.target, listed, session.scores(listed, answer.correction)
+                )
+                done += 1
+            progress(done, total)
+    finally:
+        link.close()
+
+
+def place_of(target: int, candidates: NDArray[np.int64], scores: NDArray[np.float32]) -> int | None:
+    """The place of `target` by score, 0 the first, behind all that tie with it; None: not there."""
+    at = np.flatnonzero(candidates == target)
+    if not len(at):
+        return None
+    return int((scores >= scores[at[0]]).sum()) - 1

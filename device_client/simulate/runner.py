@@ -1,0 +1,206 @@
+"""Many devices at once, each a session of its own, clicking in open loop over one network.
+
+Every device has a thread. Clicks come at random times that were drawn beforehand and do not wait
+for answers; how late each one started is recorded, so that the report can say when the simulator,
+and not the cloud, was what limited it.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from device_client.budget import Budget
+from device_client.connection import Connect, SocketLike, tcp_connect
+from device_client.link import CorrectionLink, Form, Received
+from device_client.scn import Graphs
+from device_client.session import Ranking, Session
+from device_client.simulate.measure import Measurement, Ranks, Recorder
+from device_client.simulate.network import NetworkProfile
+from device_client.simulate.requests import Request, Visit, place_of
+from device_client.simulate.shaping import ShapedSocket, wait_until
+from shared.outcomes import Outcome
+from shared.report import ProfileResult
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the devices behave. `rate` is clicks a second over all devices."""
+
+    devices: int
+    rate: float
+    think_s: float
+    budget: Budget
+    form: Form
+    seed: int
+
+
+@dataclass(slots=True)
+class _Event:
+    """One request with its moment, seconds from the start."""
+
+    due: float
+    request: Request
+    earlier: list[int] | None
+    """Not None at the first request of a visit: the history the new user brings."""
+
+
+class _Meter:
+    """What crossed one device's sockets, exchange by exchange."""
+
+    def __init__(self, url: str, profile: NetworkProfile, seed: int) -> None:
+        if urlsplit(url).scheme != "http":
+            raise ValueError("networks are simulated over http:// only")
+        self._open: Connect = tcp_connect(url)
+        self._profile, self._rng = profile, np.random.default_rng(seed)
+        self._socket: ShapedSocket | None = None
+        self._seen = (0, 0)
+        self.answers: dict[int, tuple[Received, int, int]] = {}
+
+    def connect(self, timeout: float) -> SocketLike:
+        plain = self._open(timeout)
+        assert isinstance(plain, socket.socket)
+        self._socket, self._seen = ShapedSocket(plain, self._profile, self._rng), (0, 0)
+        return self._socket
+
+    def watch(self, received: Received) -> None:
+        """Called by the link after each exchange, in the thread that made it."""
+        up = down = 0
+        if self._socket is not None:
+            now = self._socket.sent_bytes, self._socket.received_bytes
+            up, down = now[0] - self._seen[0], now[1] - self._seen[1]
+            self._seen = now
+        self.answers[received.ticket] = received, up, down
+
+
+class _Device:
+    """One device: a thread that plays its events, and what came of them."""
+
+    def __init__(
+        self, graphs: Graphs, url: str, load: Load, profile: NetworkProfile, seed: int
+    ) -> None:
+        self._graphs, self._load = graphs, load
+        self._meter = _Meter(url, profile, seed)
+        self._link = CorrectionLink.to(
+            url, graphs.bundle, form=load.form, budget=load.budget, connect=self._meter.connect
+        )
+        self._link.watch = self._meter.watch
+        self._session = Session(graphs, self._link, load.budget)
+        self._done: list[tuple[Request, Ranking, int, float]] = []
+
+    def play(self, events: list[_Event], start: float, tick: Callable[[], None]) -> None:
+        """Clicks and reranks at the moments of the events."""
+        for event in events:
+            if event.earlier is not None:
+                self._session = Session(self._graphs, self._link, self._load.budget)
+                self._session.preload(event.earlier)
+            wait_until(start + event.due)
+            late = time.perf_counter() - start - event.due
+            self._session.click(event.request.click)
+            if self._load.think_s:
+                time.sleep(self._load.think_s)
+            ranking = self._session.rerank(event.request.candidates)
+            self._done.append((event.request, ranking, self._session.ticket, late))
+            tick()
+
+    def finish(self, recorder: Recorder) -> None:
+        """Waits for what is still on its way, and hands in the measurements."""
+        self._session.settle(self._load.budget.request_timeout_s)
+        self._link.close()
+        model = self._graphs.bundle.manifest.model
+        down_size = model.correction_bytes if self._load.form == "full" else model.row_bytes
+        for request, ranking, ticket, late in self._done:
+            measured = _measure(request, ranking, late)
+            found = self._meter.answers.get(ticket)
+            if found is not None:
+                received, up, down = found
+                whole = received.correction is not None
+                measured = replace(
+                    _with_legs(measured, ranking.timeline.hidden_ns, received),
+                    payload_up=model.hidden_bytes if up else 0,
+                    payload_down=down_size if whole else 0,
+                    sent_up=up,
+                    sent_down=down,
+                )
+            recorder.add(measured)
+
+
+def run_profile(
+    visits: list[Visit],
+    graphs: Graphs,
+    url: str,
+    profile: NetworkProfile,
+    load: Load,
+    tick: Callable[[], None],
+) -> ProfileResult:
+    """Plays every visit once over `profile`; `tick` is called after each rerank."""
+    shares = _schedule(visits, load)
+    devices = [
+        _Device(graphs, url, load, profile, load.seed * 100_003 + n) for n in range(len(shares))
+    ]
+    start = time.perf_counter() + 0.2
+    threads = [
+        threading.Thread(target=device.play, args=(events, start, tick), daemon=True)
+        for device, events in zip(devices, shares, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    recorder = Recorder()
+    for device in devices:
+        device.finish(recorder)
+    return recorder.result(
+        profile,
+        budget_s=load.budget.tolerance_ms / 1e3,
+        intended_per_s=load.rate,
+        elapsed_s=elapsed,
+    )
+
+
+def _schedule(visits: list[Visit], load: Load) -> list[list[_Event]]:
+    """Deals visits to devices, and draws each device's arrivals (a Poisson process)."""
+    devices = min(load.devices, len(visits))
+    shares: list[list[_Event]] = [[] for _ in range(devices)]
+    random = np.random.default_rng(load.seed)
+    clocks = [0.0] * devices
+    for visit in visits:
+        device = int(np.argmin(clocks))
+        for number, request in enumerate(visit.requests):
+            clocks[device] += float(random.exponential(devices / load.rate))
+            earlier = visit.earlier if number == 0 else None
+            shares[device].append(_Event(clocks[device], request, earlier))
+    return shares
+
+
+def _measure(request: Request, ranking: Ranking, late: float) -> Measurement:
+    timeline = ranking.timeline
+    served = place_of(request.target, request.candidates, ranking.scores)
+    return Measurement(
+        outcome=ranking.outcome or Outcome.OFFLINE,
+        hidden_s=(timeline.hidden_ns - timeline.clicked_ns) / 1e9,
+        rerank_s=(timeline.ranked_ns - timeline.reranked_ns) / 1e9,
+        local_s=(timeline.ranked_ns - timeline.applied_ns) / 1e9,
+        start_delay_s=max(late, 0.0),
+        ranks=Ranks(request.corrected, request.local, served),
+    )
+
+
+def _with_legs(measured: Measurement, hidden_ns: int, received: Received) -> Measurement:
+    """The way of one answer, late ones too; without a correction there is none."""
+    if received.correction is None:
+        return measured
+    return replace(
+        measured,
+        upload_s=(received.uploaded_ns - received.sent_ns) / 1e9,
+        cloud_s=(received.first_byte_ns - received.uploaded_ns) / 1e9,
+        download_s=(received.received_ns - received.first_byte_ns) / 1e9,
+        total_s=(received.received_ns - hidden_ns) / 1e9,
+        queue_s=received.queue_ms / 1e3,
+        compute_s=received.compute_ms / 1e3,
+    )
