@@ -24,6 +24,8 @@ _FILE: dict[int | str, dict[str, Any]] = {
     304: {"description": "The caller holds this content already"},
 }
 
+_REPLAY: dict[int | str, dict[str, Any]] = {200: _FILE[200]}
+
 
 @router.get("", responses=examples.answer([examples.MODEL]))
 def list_models(services: Used) -> list[ModelSummary]:
@@ -68,7 +70,7 @@ def download_file(
 @router.get(
     "/{version}/replay",
     response_class=Response,
-    responses={200: _FILE[200]} | documented(Forbidden, UnknownModel, NoReplay, RetiredModel),
+    responses=_REPLAY | documented(Forbidden, UnknownModel, NoReplay, RetiredModel),
 )
 def download_replay(version: ExactVersion, services: Used) -> Response:
     """Clicks of held-out users for simulated devices: safetensors, `items` and `offsets`."""
