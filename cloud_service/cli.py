@@ -1,0 +1,50 @@
+"""The console command `cloud-service`. Heavy imports are inside the commands, so help is fast."""
+
+import sys
+
+import typer
+
+from cloud_service.commands import jobs, local, models, processes
+from cloud_service.commands.recipe import with_recipe_options
+from shared.errors import RecommendationError
+
+FAULT = 2
+"""Exit code for something that can be put right: bad data, bad settings, no answer."""
+
+app = typer.Typer(
+    name="cloud-service",
+    help="The cloud of a device-cloud recommender: trains, serves corrections, keeps models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog="Example: cloud-service serve --port 8000 --store ./store")(processes.serve)
+app.command(epilog="Example: cloud-service worker --store ./store")(processes.worker)
+app.command(epilog="Example: cloud-service train --data synthetic --epochs 5 --store ./store")(
+    with_recipe_options(local.train)
+)
+app.command(epilog="Example: cloud-service fetch online-retail")(local.fetch)
+app.command(epilog="Example: cloud-service parity published.npz")(local.parity)
+app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
+
+
+def main() -> None:
+    """Runs the command; a known error is one line on stderr and exit code 2."""
+    try:
+        app()
+    except RecommendationError as error:
+        _stop(error.detail)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _stop(f"{where}{error.strerror or error}")
+
+
+def _stop(reason: str) -> None:
+    line = " ".join(reason.split())
+    print(f"cloud-service: {line}", file=sys.stderr)
+    sys.exit(FAULT)
+
+
+if __name__ == "__main__":
+    main()

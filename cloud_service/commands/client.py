@@ -1,0 +1,132 @@
+"""The commands' side of HTTP: calls a cloud, and turns problem documents back into errors."""
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Annotated, Any, ClassVar, Self
+
+import httpx
+import typer
+from pydantic import ValidationError
+
+from shared.errors import RecommendationError
+from shared.problems import Problem
+
+Url = Annotated[str, typer.Option(help="Address of the cloud.")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CLOUD_ADMIN_TOKEN",
+        help="Admin token; rather the environment than the command line, which others can read.",
+        show_envvar=True,
+    ),
+]
+DEFAULT_URL = "http://127.0.0.1:8000"
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+class CloudUnreachable(RecommendationError):
+    """No answer came."""
+
+    code: ClassVar[str] = "unreachable"
+    title: ClassVar[str] = "The cloud does not answer"
+
+
+class CloudRefused(RecommendationError):
+    """The cloud answered with a problem."""
+
+    code: ClassVar[str] = "refused"
+    title: ClassVar[str] = "The cloud refused"
+
+
+class CloudClient:
+    """Calls a cloud's API."""
+
+    def __init__(
+        self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        try:
+            self._http = httpx.Client(
+                base_url=url,
+                headers=headers,
+                timeout=_TIMEOUT,
+                transport=transport,
+                # A proxy from the environment has no way to this machine's own address.
+                trust_env=not _is_local(httpx.URL(url).host),
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise CloudUnreachable(
+                f"{url} is no address, or the token no header: {error}"
+            ) from None
+        self._url = url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: str | int) -> Any:
+        """A JSON answer. Raises CloudUnreachable or CloudRefused."""
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """A JSON answer to a JSON body. Raises CloudUnreachable or CloudRefused."""
+        return self._call("POST", path, json=body)
+
+    def lines(self, path: str, *, follow: bool) -> Iterator[dict[str, Any]]:
+        """A stream of JSON lines. Raises CloudUnreachable or CloudRefused."""
+        query = {"follow": str(follow).lower()}
+        patient = httpx.Timeout(None, connect=5.0) if follow else _TIMEOUT
+        with (
+            self._reached(),
+            self._http.stream("GET", path, params=query, timeout=patient) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+                _raise(answer)
+            for line in answer.iter_lines():
+                yield json.loads(line)
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        with self._reached():
+            answer = self._http.request(method, path, **options)
+            if not answer.is_success:
+                _raise(answer)
+            return answer.json()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            reason = str(error) or type(error).__name__
+            raise CloudUnreachable(
+                f"no answer from {self._url} ({reason}): start it with `cloud-service serve`, or "
+                "name another with --url"
+            ) from None
+        except ValueError as error:
+            raise CloudRefused(f"{self._url} does not speak like this cloud: {error}") from None
+
+
+def _raise(answer: httpx.Response) -> None:
+    try:
+        found = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        raise CloudRefused(f"status {answer.status_code} without an explanation") from None
+    raise CloudRefused(f"{found.title}: {found.detail} ({found.status} {found.code})")
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

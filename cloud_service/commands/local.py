@@ -1,0 +1,90 @@
+"""`cloud-service train`, `fetch` and `parity`: on this machine, without a server."""
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from cloud_service.commands.output import download_bar, err, out, training_bar
+from shared.jobs import TrainingRecipe
+
+Folder = Annotated[Path, typer.Option(help="Folder of model versions.")]
+
+
+def train(
+    recipe: TrainingRecipe,
+    store: Folder = Path("store"),
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder of checkpoints: given again, training goes on from there."),
+    ] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option(help="Where `fetch` put the named sets; else STORE/data.")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    promote: Annotated[bool, typer.Option(help="Point `production` at the result.")] = True,
+) -> None:
+    """Trains here and now, and publishes the result. `--data` takes a named set or a path."""
+    from cloud_service.storage.store import Store
+    from cloud_service.training.pipeline import train_and_publish
+
+    target = Store(store)
+    folder = work or target.job_folder(str(uuid.uuid4()))
+    folder.mkdir(parents=True, exist_ok=True)
+    err.print(f"checkpoints: {folder} (--work to go on from there)", highlight=False)
+    with training_bar() as bar:
+        version = train_and_publish(
+            recipe,
+            store=target,
+            work=folder,
+            data_folder=data_folder or store / "data",
+            device=device,
+            report=bar.show,
+            log=bar.say,
+        )
+    if promote:
+        target.promote(version)
+    if work is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    out.print(f"published version {version}{' (production)' if promote else ''}", highlight=False)
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="online-retail, movielens-100k or movielens-1m.")],
+    folder: Annotated[Path, typer.Option(help="Where it goes.")] = Path("store/data"),
+) -> None:
+    """Downloads a named data set from its publisher and checks its sha256."""
+    from cloud_service.data import catalog
+
+    with download_bar(name) as bar:
+        task = bar.add_task(name, total=None)
+        path = catalog.fetch(
+            name,
+            folder,
+            progress=lambda done, total: bar.update(task, completed=done, total=total or None),
+        )
+    out.print(str(path), soft_wrap=True)
+
+
+def parity(
+    file: Annotated[Path, typer.Argument(help="Weights and cases of a published model, .npz.")],
+) -> None:
+    """Runs every case of a published model in PyTorch and in ONNX Runtime.
+
+    Prints the largest difference of each array; exit code 1 where one is over 1e-4.
+    """
+    from cloud_service.export.parity import TOLERANCE, check_parity
+
+    table = Table("engine", "case", "array", "largest difference", "")
+    largest, within = 0.0, True
+    for found in check_parity(file):
+        verdict = "ok" if found.within else f"over {TOLERANCE:g}"
+        table.add_row(found.engine, found.case, found.array, f"{found.largest:.2e}", verdict)
+        largest, within = max(largest, found.largest), within and found.within
+    out.print(table)
+    out.print(f"largest difference {largest:.2e}, allowed {TOLERANCE:g}", highlight=False)
+    if not within:
+        raise typer.Exit(1)

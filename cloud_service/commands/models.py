@@ -1,0 +1,70 @@
+"""`cloud-service models`: over HTTP, so that they work from any machine."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cloud_service.commands.client import DEFAULT_URL, CloudClient, Token, Url
+from cloud_service.commands.output import out
+
+app = typer.Typer(help="Model versions of a running cloud (over HTTP).", no_args_is_help=True)
+
+Version = Annotated[str, typer.Argument(help="16 hex digits, as `models list` shows them.")]
+_SHOWN_METRIC = "corrected/all/ndcg@10"
+
+
+@app.command("list", epilog="Example: cloud-service models list --url http://cloud:8000")
+def list_models(
+    url: Url = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Every version, the newest first."""
+    with CloudClient(url) as cloud:
+        found = cloud.get("/v1/models")
+    if as_json:
+        out.print_json(data=found)
+        return
+    table = Table("version", "state", "data", "NDCG@10 (all items)", "created")
+    for model in found:
+        table.add_row(*_row(model))
+    out.print(table)
+
+
+@app.command("show", epilog="Example: cloud-service models show production")
+def show_model(
+    version: Annotated[str, typer.Argument(help="A version, or `production`.")],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """A version's manifest, as JSON."""
+    with CloudClient(url) as cloud:
+        out.print_json(json.dumps(cloud.get(f"/v1/models/{version}")))
+
+
+@app.command("promote", epilog="Example: cloud-service models promote 8a6c1f0b9d3e5724")
+def promote_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Points `production` at a version."""
+    with CloudClient(url, token) as cloud:
+        cloud.post(f"/v1/models/{version}/promote")
+    out.print(f"{version} is in production")
+
+
+@app.command("retire", epilog="Example: cloud-service models retire 8a6c1f0b9d3e5724")
+def retire_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Ends a version's answers, for good."""
+    with CloudClient(url, token) as cloud:
+        cloud.post(f"/v1/models/{version}/retire")
+    out.print(f"{version} is retired")
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    state = "production" if model["production"] else "retired" if model["retired"] else ""
+    metric = model["metrics"].get(_SHOWN_METRIC)
+    return (
+        model["version"],
+        state,
+        model["data"] + (" (synthetic)" if model["synthetic"] else ""),
+        "" if metric is None else f"{metric:.4f}",
+        model["created"],
+    )

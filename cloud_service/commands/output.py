@@ -1,0 +1,79 @@
+"""How commands speak: results on stdout, progress and errors on stderr."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from shared.jobs import Progress as TrainingProgress
+
+out = Console()
+err = Console(stderr=True)
+
+
+class TrainingBar:
+    """A bar with epoch, loss and validation metric. Make it with `training_bar`."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("waiting", total=1.0, figures="")
+
+    def show(self, progress: TrainingProgress) -> None:
+        """Moves the bar."""
+        self._bar.update(
+            self._task,
+            completed=progress.share,
+            description=progress.phase,
+            figures=figures(progress),
+        )
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def figures(progress: TrainingProgress) -> str:
+    """Epoch, loss, validation NDCG@10 and its best, as far as they are known."""
+    parts = [f"epoch {progress.epoch}/{progress.epochs}"] if progress.epochs else []
+    named = (("loss", progress.loss), ("NDCG@10", progress.ndcg), ("best", progress.best))
+    parts += [f"{name} {value:.4f}" for name, value in named if value is not None]
+    return "  ".join(parts)
+
+
+@contextmanager
+def training_bar() -> Iterator[TrainingBar]:
+    """A live bar on stderr."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    ) as bar:
+        yield TrainingBar(bar)
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator[Progress]:
+    """A live bar in bytes on stderr; its one task is the first."""
+    with Progress(
+        TextColumn(name),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    ) as bar:
+        yield bar

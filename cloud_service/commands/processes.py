@@ -1,0 +1,65 @@
+"""`cloud-service serve` and `cloud-service worker`: the two processes of a cloud."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of model versions and jobs (CLOUD_STORE).")
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(help="Click logs that jobs may name (CLOUD_DATA_FOLDER); else STORE/data."),
+]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (CLOUD_HOST).")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="0 takes any free one (CLOUD_PORT; 8000).")
+    ] = None,
+    store: StoreOption = None,
+    data_folder: DataFolder = None,
+    serve_replays: Annotated[
+        bool | None,
+        typer.Option(help="Hand out clicks of held-out users (CLOUD_SERVE_REPLAYS)."),
+    ] = None,
+) -> None:
+    """Answers corrections, hands out bundles, keeps the list of jobs. Trains nothing.
+
+    Every setting is also a CLOUD_* environment variable; options win. The admin token and the
+    database are set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DATABASE_URL.
+    """
+    from cloud_service.bootstrap import build_app, log_to_stderr, server
+    from cloud_service.settings import load_settings
+
+    settings = load_settings(
+        host=host, port=port, store=store, data_folder=data_folder, serve_replays=serve_replays
+    )
+    log_to_stderr(settings)
+    server(build_app(settings), settings).run()
+
+
+def worker(
+    store: StoreOption = None,
+    data_folder: DataFolder = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="Where training runs (CLOUD_DEVICE)."),
+    ] = None,
+) -> None:
+    """Runs training jobs, one at a time, until it is stopped.
+
+    It may be stopped or killed at any moment: the next worker goes on where it was. A second one
+    on the same store stands by.
+    """
+    from cloud_service.bootstrap import log_to_stderr
+    from cloud_service.settings import load_settings
+
+    settings = load_settings(store=store, data_folder=data_folder, device=device)
+    log_to_stderr(settings)
+    from cloud_service.training.pipeline import train_and_publish
+    from cloud_service.worker import run_worker
+
+    run_worker(settings, train_and_publish)

@@ -1,0 +1,98 @@
+"""Command-line options that mirror TrainingRecipe: made from its fields, so they cannot differ."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from shared.errors import InvalidRequest
+from shared.jobs import TrainingRecipe
+from shared.model import ModelSettings
+
+_MODEL = frozenset(ModelSettings.model_fields)
+_FIELDS: dict[str, FieldInfo] = {
+    name: field for name, field in TrainingRecipe.model_fields.items() if name != "model"
+} | dict(ModelSettings.model_fields)
+
+
+def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives `command` one option per field; it receives the recipe as its first argument."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+    types = inspect.get_annotations(command)
+    added = [_parameter(name, field) for name, field in _FIELDS.items()]
+    added.append(
+        inspect.Parameter(
+            "recipe",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                Path | None, typer.Option(help="A recipe as JSON; the other options win over it.")
+            ],
+        )
+    )
+
+    def run(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in _FIELDS}
+        command(read_recipe(given.pop("recipe"), chosen), **given)
+
+    names = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = inspect.Signature([*added, *names])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in added} | {
+        p.name: types[p.name] for p in own
+    }
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    return run
+
+
+def read_recipe(path: Path | None, chosen: Mapping[str, Any]) -> TrainingRecipe:
+    """The recipe of a file and of options that are not None. Raises InvalidRequest."""
+    values: dict[str, Any] = {}
+    try:
+        if path is not None:
+            values = TrainingRecipe.model_validate_json(path.read_bytes()).model_dump()
+        given = {name: value for name, value in chosen.items() if value is not None}
+        model = {name: value for name, value in given.items() if name in _MODEL}
+        plain = {name: value for name, value in given.items() if name not in _MODEL}
+        values = values | plain | {"model": values.get("model", {}) | model}
+        return TrainingRecipe.model_validate(values)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise InvalidRequest(one_line(error)) from error
+
+
+def one_line(error: ValidationError) -> str:
+    """What does not fit, without the values that were given."""
+    faults = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, f['loc'])) or 'recipe'}: {f['msg']}" for f in faults[:3])
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    words = [field.description or _described(name), f"(default: {_default(field)})"]
+    kind = field.annotation
+    if name == "items":
+        kind = str
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, typer.Option(help=" ".join(words))],  # type: ignore[operator]
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    return "none" if field.default is None else str(field.default)
+
+
+def _described(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def dumped(recipe: BaseModel) -> str:
+    """A recipe as JSON, for --recipe."""
+    return recipe.model_dump_json(indent=1)
