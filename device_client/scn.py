@@ -85,7 +85,8 @@ class DeviceSCN:
             self._gate[...] = 1.0
         self._to_scores.bind_cpu_input("candidates", candidates)
         self._graphs.rank.run_with_iobinding(self._to_scores)
-        found: Floats = self._to_scores.get_outputs()[0].numpy()
+        # The binding keeps its output's memory and writes the next scores into it.
+        found: Floats = self._to_scores.get_outputs()[0].numpy().copy()
         return found
 
     def carry(self) -> None:

@@ -20,8 +20,8 @@ EPS = 1e-6
 class State(NamedTuple):
     """The carried state: the inner model a segment begins with."""
 
-    weight: Float[Tensor, "batch heads f f"]
-    bias: Float[Tensor, "batch heads 1 f"]
+    weight: Float[Tensor, "*batch heads f f"]
+    bias: Float[Tensor, "*batch heads 1 f"]
 
 
 class Correction(NamedTuple):
@@ -34,10 +34,10 @@ class Correction(NamedTuple):
 class Terms(NamedTuple):
     """The inner values of one segment, uncorrected."""
 
-    query: Float[Tensor, "batch heads k f"]
-    key: Float[Tensor, "batch heads k f"]
-    gradient: Float[Tensor, "batch heads k f"]
-    lr: Float[Tensor, "batch heads k"]
+    query: Float[Tensor, "*batch heads k f"]
+    key: Float[Tensor, "*batch heads k f"]
+    gradient: Float[Tensor, "*batch heads k f"]
+    lr: Float[Tensor, "*batch heads k"]
 
 
 def rope_tables(positions: int, width: int) -> tuple[Tensor, Tensor]:
@@ -160,7 +160,7 @@ class TTTBlock(nn.Module):
             self.inner_bias.expand(batch, *self.inner_bias.shape),
         )
 
-    def terms(self, hidden: Float[Tensor, "batch k dim"], state: State) -> Terms:
+    def terms(self, hidden: Float[Tensor, "*batch k dim"], state: State) -> Terms:
         """Queries, keys, gradients and learning rates of one segment."""
         query = self._rope(self._heads(hidden @ self.query.T))
         key = self._rope(self._heads(hidden @ self.key.T))

@@ -1,0 +1,143 @@
+"""What leaves the cloud computes what was trained: the device's graphs against the model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_service.data.clicks import recent
+from cloud_service.evaluation.evaluate import user_states
+from cloud_service.export.graphs import export_device_graphs
+from cloud_service.export.publish import version_files
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.runtime import open_session
+from device_client.bundle import Bundle
+from device_client.scn import Graphs
+from device_client.session import Session
+from shared import bundle as names
+from shared.model import ModelSettings
+from shared.wire import Wire, row_at
+
+
+def bundle_of(model, split, tmp_path):
+    """A bundle on the device without a store: files and a manifest of the model's own."""
+    from datetime import UTC, datetime
+
+    from cloud_service.export.publish import publish
+    from cloud_service.storage.store import Store
+
+    store = Store(tmp_path)
+    version = publish(store, model, split, {}, created=datetime(2026, 1, 1, tzinfo=UTC))
+    return Bundle.open(store.version_folder(version)), store.version_folder(version)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ModelSettings(),
+        ModelSettings(gcn="released", scoring="tower", length=20, history="carry"),
+        ModelSettings(length=8, dim=24, heads=3, segment=4, history="window"),
+        ModelSettings(length=8, dim=24, heads=3, segment=4, history="carry", gcn="released"),
+    ],
+    ids=["paper", "released-carry", "window-of-two-segments", "carry"],
+)
+def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, small_split, tmp_path):
+    """Click by click through the bundle's graphs, with the cloud's graph correcting: the same
+    scores as the batch evaluation in torch, for short and long histories, in both forms."""
+    torch.manual_seed(3)
+    model = CoCorrRec(small_split.log.item_count, settings, init_std=0.5).eval()
+    with torch.no_grad():
+        model.scn.block.fusion_attn.fill_(0.7)
+    bundle, folder = bundle_of(model, small_split, tmp_path)
+    graphs, wire = Graphs(bundle), Wire(settings)
+    gcn = open_session(str(folder / names.GCN_GRAPH))
+    gcn_row = open_session(str(folder / names.GCN_ROW_GRAPH))
+    log, user = small_split.log, int(np.argmax(small_split.log.lengths))
+    clicks, start = log.sequence(user).tolist(), log.offsets[user]
+    candidates = np.arange(1, log.item_count + 1)
+    session = Session(graphs)
+    for count, click in enumerate(clicks[:-1], 1):
+        session.click(click)
+        if count not in (1, 2, 4, 5, 8, 9, 10, 11, 20, len(clicks) - 1):
+            continue
+        position = np.array([start + count])
+        starts = np.array([start])
+        for corrected in (False, True):
+            users = user_states(model, log.items, starts, position, corrected=corrected)
+            wanted = model.scn.score_all(users).detach().numpy()[0]
+            correction = None
+            if corrected:
+                hidden = session._scn.hidden[None]
+                full = gcn.run(None, {"hidden": hidden})
+                place = session._count - 1
+                correction = row_at(wire.decode_full(full[0].tobytes() + full[1].tobytes()), place)
+                row = gcn_row.run(None, {"hidden": hidden})
+                np.testing.assert_allclose(row[0][0], correction.attn, atol=1e-6)
+                np.testing.assert_allclose(row[1][0], correction.bias, atol=1e-6)
+            found = session.scores(candidates, correction)
+            np.testing.assert_allclose(found, wanted, atol=3e-5, rtol=1e-4)
+
+
+def test_the_compact_form_gives_the_same_scores_as_the_full_one(small_bundle):
+    bundle = Bundle.open(small_bundle)
+    session, wire = Session(bundle), Wire(bundle.manifest.model)
+    gcn = open_session(str(small_bundle / names.GCN_GRAPH))
+    gcn_row = open_session(str(small_bundle / names.GCN_ROW_GRAPH))
+    candidates = np.arange(1, 60)
+    for click in range(1, 14):
+        session.click(click)
+        hidden = session._scn.hidden[None]
+        attn, bias = gcn.run(None, {"hidden": hidden})
+        row = gcn_row.run(None, {"hidden": hidden})
+        full = row_at(wire.decode_full(attn.tobytes() + bias.tobytes()), session._count - 1)
+        compact = wire.decode_row(row[0].tobytes() + row[1].tobytes())
+        difference = session.scores(candidates, full) - session.scores(candidates, compact)
+        assert np.abs(difference).max() < 1e-6
+        assert np.abs(session.scores(candidates, full) - session.scores(candidates)).max() > 1e-3
+
+
+def test_the_item_table_is_stored_once_and_no_graph_holds_it(small_model, small_split):
+    files = version_files(small_model, small_split)
+    table = small_model.scn.item_embedding.detach().numpy().tobytes()
+    holders = [name for name, file in files.items() if table[-2048:] in file.content]
+    assert sorted(holders) == [names.ITEM_TABLE, names.WEIGHTS]
+    assert files[names.WEIGHTS].role == "cloud"
+
+
+def test_graphs_take_any_number_of_candidates(small_model):
+    graphs = export_device_graphs(small_model.scn)
+    session = open_session(graphs["rank"])
+    s = small_model.settings
+    table = small_model.scn.item_embedding.detach().numpy()
+    for count in (1, 2, 1000):
+        scores, output = session.run(
+            None,
+            {
+                "item_table": table,
+                "hidden": np.zeros((s.segment, s.dim), np.float32),
+                "position": np.array(0),
+                "attn": np.zeros((s.heads, s.segment), np.float32),
+                "bias": np.zeros((s.heads, s.head_dim), np.float32),
+                "gate": np.array(0, np.float32),
+                "inner_weight": np.zeros((s.heads, s.head_dim, s.head_dim), np.float32),
+                "inner_bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
+                "candidates": np.ones(count, np.int64),
+            },
+        )
+        assert scores.shape == (count,)
+        assert output.shape == (s.dim,)
+
+
+def test_a_replay_holds_the_held_out_users_and_nobody_else(small_split, small_store):
+    path = small_store.replay_path(small_store.production())
+    with np.load(path, allow_pickle=False) as replay:
+        items, offsets = replay["items"], replay["offsets"]
+    log = small_split.log
+    assert len(offsets) - 1 == len(small_split.replay_users) == 12
+    for place, user in enumerate(small_split.replay_users):
+        np.testing.assert_array_equal(items[offsets[place] : offsets[place + 1]], log.sequence(user))
+    manifest = small_store.manifest(small_store.production())
+    assert all("replay" not in entry.name for entry in manifest.files)
+    assert dataclasses.asdict(small_split)["train_users"].size == 108
+    assert recent(items, offsets[:1], offsets[:1] + 1, 3).tolist() == [[items[0], 0, 0]]
