@@ -71,7 +71,8 @@ def server(app: ASGIApp, settings: CloudSettings) -> uvicorn.Server:
 
 
 def log_to_stderr(settings: CloudSettings) -> None:
-    """Log lines of this project on stderr, with their time."""
+    """Log lines of this project on stderr, with their time; of others only what is wrong."""
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("cloud_service").setLevel(settings.log_level.upper())

@@ -76,7 +76,7 @@ class JobRunner:
             report.check()
             work = files.folder / "work"
             work.mkdir(exist_ok=True)
-            version = self._train(
+            return self._train(
                 self._with_files(request.recipe),
                 store=self._store,
                 work=work,
@@ -85,8 +85,6 @@ class JobRunner:
                 report=report,
                 log=files.log,
             )
-            files.log(f"Published version {version}.")
-            return version
 
     def promote(self, job: str, version: str) -> None:
         """Points `production` at a job's result. Raises JobFailed."""

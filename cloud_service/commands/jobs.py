@@ -4,7 +4,7 @@ import time
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from cloud_service.commands.client import DEFAULT_URL, CloudClient, CloudUnreachable, Token, Url
 from cloud_service.commands.output import err, figures, out, training_bar
@@ -53,7 +53,7 @@ def list_jobs(
     if as_json:
         out.print_json(data=found)
         return
-    table = Table("job", "state", "data", "progress", "result", "created")
+    table = Table(Column("job", no_wrap=True), "state", "data", "progress", "result", "created")
     for job in map(Job.model_validate, found):
         result = job.version or job.error or ""
         shown = figures(job.progress) if job.progress else ""

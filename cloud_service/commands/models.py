@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from cloud_service.commands.client import DEFAULT_URL, CloudClient, Token, Url
 from cloud_service.commands.output import out
@@ -26,7 +26,10 @@ def list_models(
     if as_json:
         out.print_json(data=found)
         return
-    table = Table("version", "state", "data", "NDCG@10 (all items)", "created")
+    version = Column("version", no_wrap=True)
+    table = Table(
+        version, "state", "data", "NDCG@10", "created", caption=f"NDCG@10: {_SHOWN_METRIC}"
+    )
     for model in found:
         table.add_row(*_row(model))
     out.print(table)
@@ -66,5 +69,5 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         state,
         model["data"] + (" (synthetic)" if model["synthetic"] else ""),
         "" if metric is None else f"{metric:.4f}",
-        model["created"],
+        model["created"][:16].replace("T", " "),
     )

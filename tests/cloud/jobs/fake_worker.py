@@ -1,0 +1,58 @@
+"""A worker process whose training is a counter: it has checkpoints, progress and ends like a real
+one, in a second. `recipe.seed` says how it ends: 0 well, 1 with bad data, 2 with a surprise."""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cloud_service.bootstrap import log_to_stderr
+from cloud_service.settings import load_settings
+from cloud_service.storage.store import Store, StoreFile
+from cloud_service.worker import run_worker
+from shared.errors import DataError
+from shared.jobs import Progress, TrainingRecipe
+from shared.manifest import FileEntry, Manifest, TrainingData
+
+TICK = 0.1
+
+
+def train(
+    recipe: TrainingRecipe,
+    *,
+    store: Store,
+    work: Path,
+    data_folder: Path,
+    device: str,
+    report: Callable[[Progress], None],
+    log: Callable[[str], None],
+) -> str:
+    count = work / "count"
+    first = int(count.read_text()) if count.exists() else 0
+    for tick in range(first, recipe.epochs):
+        log(f"tick {tick} in {os.getpid()}")
+        count.write_text(str(tick + 1))
+        report(Progress(phase="training", epoch=tick, epochs=recipe.epochs))
+        time.sleep(TICK)
+    if recipe.seed == 1:
+        raise DataError(f"{recipe.data}: no item was clicked twice")
+    if recipe.seed == 2:
+        raise RuntimeError(f"token {os.environ['CLOUD_ADMIN_TOKEN']} is in here")
+
+    def describe(entries: tuple[FileEntry, ...]) -> Manifest:
+        data = TrainingData(
+            name="counted", users=1, items=1, clicks=1, synthetic=True, preprocessing="none"
+        )
+        return Manifest(
+            model=recipe.model, items=1, opset=18, data=data, metrics={},
+            created=datetime(2026, 1, 1, tzinfo=UTC), files=entries,
+        )  # fmt: skip
+
+    return store.publish({"a.bin": StoreFile(b"x", "device")}, describe)
+
+
+if __name__ == "__main__":
+    settings = load_settings()
+    log_to_stderr(settings)
+    run_worker(settings, train)

@@ -1,0 +1,74 @@
+"""How jobs end, and what is left of them."""
+
+import json
+import sqlite3
+
+import pytest
+
+from cloud_service.services.job_errors import JobOver, JobsUnavailable
+from cloud_service.services.jobs import Jobs
+from cloud_service.storage.store import Store
+from shared.errors import UnknownJob
+
+
+def test_a_queued_job_that_is_cancelled_never_starts(working_place):
+    first, second = working_place.submit(ticks=8), working_place.submit(ticks=5)
+    assert working_place.jobs.cancel(second).state == "cancelled"
+    third = working_place.submit(ticks=1)
+    assert working_place.wait(third, "succeeded", "failed").state == "succeeded"
+    assert working_place.jobs.get(first).state == "succeeded"
+    assert working_place.jobs.get(second).state == "cancelled"
+    assert "tick" not in working_place.log(second)
+
+
+def test_a_failed_job_says_why_and_shows_no_secret(working_place):
+    bad = working_place.submit(ticks=1, seed=1)
+    surprised = working_place.submit(ticks=1, seed=2)
+    failed = working_place.wait(bad, "failed")
+    assert failed.error == "synthetic: no item was clicked twice"
+    assert failed.version is None
+    assert working_place.wait(surprised, "failed").error == "RuntimeError: token *** is in here"
+    assert "Failed: RuntimeError: token *** is in here" in working_place.log(surprised)
+    assert "a-long-admin-token" not in working_place.log(surprised)
+
+
+def test_a_job_that_must_not_promote_leaves_production_alone(place):
+    job = place.submit(ticks=1, promote=False)
+    place.worker()
+    assert place.wait(job, "succeeded").version in place.store.versions()
+    assert place.store.production() is None
+
+
+def test_everything_in_the_database_is_json(working_place):
+    jobs = [working_place.submit(ticks=1), working_place.submit(ticks=1, seed=1)]
+    for job in jobs:
+        working_place.wait(job, "succeeded", "failed")
+    values = []
+    database = sqlite3.connect(working_place.url.removeprefix("sqlite:///"))
+    for table in ("workflow_input", "workflow_output", "operation_outputs"):
+        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        kept = [c for c in columns if c in ("inputs", "output", "error")]
+        assert kept, columns
+        for row in database.execute(f"SELECT {', '.join(kept)} FROM {table}"):
+            values += [value for value in row if value is not None]
+    database.close()
+    assert len(values) >= 6
+    for value in values:
+        json.loads(value)  # pickles in base64 are not
+
+
+def test_what_cannot_be_cancelled_or_found_is_said(working_place):
+    job = working_place.submit(ticks=1)
+    working_place.wait(job, "succeeded")
+    with pytest.raises(JobOver, match="succeeded already"):
+        working_place.jobs.cancel(job)
+    with pytest.raises(UnknownJob):
+        working_place.jobs.cancel("no-such-job")
+
+
+def test_a_database_that_does_not_answer_is_a_named_error_without_its_password(tmp_path):
+    jobs = Jobs(Store(tmp_path), "postgresql://someone:hidden@127.0.0.1:1/jobs?connect_timeout=1")
+    with pytest.raises(JobsUnavailable) as caught:
+        jobs.list()
+    assert "hidden" not in str(caught.value)
+    assert caught.value.status == 503
