@@ -66,7 +66,9 @@ class CloudSettings(BaseSettings):
         False, description="hand out clicks of held-out users, for simulated devices"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="training runs on")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="of the log on stderr"
+    )
 
     @model_validator(mode="before")
     @classmethod

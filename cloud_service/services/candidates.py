@@ -48,6 +48,7 @@ class Retrieval:
         except (SafetensorError, KeyError, OSError) as error:
             raise BundleInvalid(f"{files.NEIGHBOURS} cannot be read: {error}") from error
         shapes = ids.ndim == 2 and ids.shape == weights.shape and popular.ndim == 1
+        shapes = shapes and bool(np.isfinite(weights).all())
         if (
             not shapes
             or len(ids) < 2

@@ -1,102 +1,19 @@
-"""A store with real bundles in it, small ones, and a caller that speaks to the application."""
+"""Applications on stores of their own."""
 
-import asyncio
-import io
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import pytest
-from safetensors.numpy import save as save_arrays
+from calling import Cloud
 
-from cloud_service.api.app import create_app
-from cloud_service.api.context import Services
-from cloud_service.bootstrap import build_services
-from cloud_service.settings import CloudSettings, load_settings
-from cloud_service.storage.store import Store, StoreFile
-from shared.manifest import FileEntry, Manifest, TrainingData
-from shared.model import ModelSettings
-
-ITEMS = 6
-IDS = [b"a1", b"b2", b"c3", b"d4", b"e5", b"f6"]
+from cloud_service.settings import load_settings
 
 
-def publish(store: Store, name: str = "small", size: int = 100_000) -> str:
-    """A version with neighbours worked out by hand; `name` makes its content different."""
-
-    def describe(entries: tuple[FileEntry, ...]) -> Manifest:
-        return Manifest(
-            model=ModelSettings(dim=8, heads=2, segment=4, length=4),
-            items=ITEMS,
-            opset=18,
-            data=TrainingData(
-                name=name, users=3, items=ITEMS, clicks=20, synthetic=True, preprocessing="none"
-            ),
-            metrics={"corrected/all/ndcg@10": 0.5},
-            created=datetime(2026, 1, 2, tzinfo=UTC),
-            files=entries,
-        )
-
-    ids = np.zeros((ITEMS + 1, 2), np.int32)
-    weights = np.zeros((ITEMS + 1, 2), np.float32)
-    ids[1], weights[1] = (2, 3), (1.0, 0.5)
-    ids[2], weights[2] = (3, 0), (1.0, 0.0)
-    ids[4], weights[4] = (1, 5), (0.9, 0.9)
-    popular = np.array([6, 5, 4, 3, 2, 1], np.int32)
-    buffer = io.BytesIO()
-    np.save(buffer, np.array(IDS), allow_pickle=False)
-    return store.publish(
-        {
-            "hidden.onnx": StoreFile(bytes(range(256)) * (size // 256), "device"),
-            "item_ids.npy": StoreFile(buffer.getvalue(), "device"),
-            "empty.bin": StoreFile(b"", "device"),
-            "gcn.onnx": StoreFile(b"not for devices", "cloud"),
-            "neighbours.safetensors": StoreFile(
-                save_arrays({"ids": ids, "weights": weights, "popular": popular}), "cloud"
-            ),
-        },
-        describe,
-    )
-
-
-class Caller:
-    """Calls the application as a client at one address would."""
-
-    def __init__(self, app: Any, client: str = "127.0.0.1", host: str = "localhost:8000") -> None:
-        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client, 50))
-        self._base = f"http://{host}"
-
-    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def call() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url=self._base) as line:
-                return await line.request(method, path, **options)
-
-        return asyncio.run(call())
-
-
-class Cloud:
-    """An application on a store of its own."""
-
-    def __init__(self, settings: CloudSettings) -> None:
-        self.settings = settings
-        self.store = Store(settings.store)
-        self.services: Services = build_services(settings)
-        self.app = create_app(
-            self.services,
-            max_json_bytes=settings.max_json_bytes,
-            body_timeout=settings.body_timeout,
-            close=self.services.jobs.close,
-        )
-        self.call = Caller(self.app)
-
-    def promoted(self, name: str = "small") -> str:
-        """A new version, in production."""
-        version = publish(self.store, name)
-        self.store.promote(version)
-        return version
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in load_settings().model_fields_set:
+        monkeypatch.delenv(f"CLOUD_{name.upper()}", raising=False)
 
 
 @pytest.fixture
@@ -117,13 +34,3 @@ def make_cloud(tmp_path: Path) -> Iterator[Callable[..., Cloud]]:
 def cloud(make_cloud: Callable[..., Cloud]) -> Cloud:
     """An application without an admin token, with replays."""
     return make_cloud(serve_replays=True)
-
-
-def code_of(answer: httpx.Response) -> str:
-    """The code of a problem document, after checking that it is one."""
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    document = answer.json()
-    assert set(document) == {"type", "title", "status", "detail"}
-    assert document["status"] == answer.status_code
-    assert document["detail"]
-    return str(document["type"].removeprefix("urn:device-cloud-recommendation:problem:"))

@@ -1,0 +1,153 @@
+"""What holds for every address: problems, limits, health, metrics."""
+
+import asyncio
+
+import pytest
+from calling import code_of, publish
+
+from cloud_service.api.metrics import BUDGET_MS, Metrics
+
+
+def test_an_unknown_address_is_a_problem(cloud):
+    for path in ("/nothing", "/v1/jobs/", "/v1/models/x/y/z"):
+        answer = cloud.call("GET", path)
+        assert (answer.status_code, code_of(answer)) == (404, "unknown-path")
+
+
+def test_a_wrong_method_is_a_problem_that_names_the_right_one(cloud):
+    answer = cloud.call("DELETE", "/health")
+    assert (answer.status_code, code_of(answer)) == (405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET"
+
+
+def test_an_unexpected_fault_tells_nothing_of_itself(cloud, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("password in /home/someone")
+
+    monkeypatch.setattr(type(cloud.services.models), "list", fail)
+    answer = cloud.call("GET", "/v1/models")
+    assert (answer.status_code, code_of(answer)) == (500, "internal")
+    assert "password" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "application/json"),
+        (b"{", "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b'{"clicks": NaN}', "application/json"),
+        (b'{"clicks": [1]}', "text/plain"),
+        (b"a=1", "application/x-www-form-urlencoded"),
+    ],
+)
+def test_what_is_no_json_is_a_problem(cloud, content, kind):
+    cloud.promoted()
+    answer = cloud.call(
+        "POST",
+        "/v1/models/production/candidates",
+        content=content,
+        headers={"content-type": kind},
+    )
+    assert (answer.status_code, code_of(answer)) == (422, "invalid-request")
+
+
+async def _in_pieces(count, size):
+    for _ in range(count):
+        yield b"x" * size
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models/production/candidates", "/nothing"])
+def test_a_body_over_the_limit_is_refused_with_and_without_its_length(make_cloud, path):
+    cloud = make_cloud(max_json_bytes=2048)
+    for body in (b"x" * 2049, _in_pieces(30, 100)):
+        answer = cloud.call("POST", path, content=body)
+        assert (answer.status_code, code_of(answer)) == (413, "request-too-large")
+
+
+def test_a_body_at_the_limit_is_read(make_cloud):
+    cloud = make_cloud(max_json_bytes=2048)
+    body = b'{"recipe":{}}'.ljust(2048)
+    sent = {"content-type": "application/json"}
+    assert cloud.call("POST", "/v1/jobs", content=body, headers=sent).status_code == 201
+
+
+def test_a_body_that_does_not_arrive_is_given_up(make_cloud):
+    async def slow():
+        yield b"{"
+        await asyncio.sleep(5)
+        yield b"}"
+
+    answer = make_cloud(body_timeout=0.1).call("POST", "/v1/jobs", content=slow())
+    assert (answer.status_code, code_of(answer)) == (408, "request-timeout")
+
+
+def test_alive_at_once_and_ready_once_a_production_model_answers(cloud, monkeypatch):
+    assert cloud.call("GET", "/health").json() == {"status": "alive"}
+    for _ in range(2):
+        answer = cloud.call("GET", "/ready")
+        assert (answer.status_code, code_of(answer)) == (503, "not-ready")
+        assert answer.headers["retry-after"] == "1"
+        version = cloud.promoted()  # in production, but not loaded yet
+    monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
+    assert cloud.call("GET", "/ready").json() == {"production": version}
+
+
+def test_production_before_any_promotion_is_not_ready(cloud):
+    for method, path in (("GET", ""), ("POST", "/candidates")):
+        answer = cloud.call(method, f"/v1/models/production{path}", json={"clicks": []})
+        assert code_of(answer) == "not-ready"
+
+
+@pytest.mark.parametrize("name", ["x", "0123456789abcdef", "0123456789ABCDEF", "..", "%00", "é"])
+def test_an_unknown_version_is_a_problem_everywhere(cloud, name):
+    name = "%2e%2e" if name == ".." else name
+    calls = [("GET", ""), ("GET", "/files/hidden.onnx"), ("GET", "/replay")]
+    calls += [("POST", "/promote"), ("POST", "/retire"), ("POST", "/candidates")]
+    calls += [("POST", "/candidates:batch")]
+    for method, path in calls:
+        body = {"clicks": [[]]} if "batch" in path else {"clicks": []}
+        answer = cloud.call(method, f"/v1/models/{name}{path}", json=body)
+        assert (answer.status_code, code_of(answer)) == (404, "unknown-model"), path
+
+
+def test_versions_are_promoted_and_retired(cloud):
+    first, second = cloud.promoted("first"), publish(cloud.store, "second")
+    in_use = cloud.call("POST", f"/v1/models/{first}/retire")
+    assert (in_use.status_code, code_of(in_use)) == (409, "in-use")
+    promoted = cloud.call("POST", f"/v1/models/{second}/promote")
+    assert (promoted.status_code, promoted.json()["production"]) == (200, True)
+    retired = cloud.call("POST", f"/v1/models/{first}/retire")
+    assert (retired.status_code, retired.json()["retired"]) == (200, True)
+    again = cloud.call("POST", f"/v1/models/{first}/promote")
+    assert (again.status_code, code_of(again)) == (410, "retired-model")
+    alias = cloud.call("POST", "/v1/models/production/promote")
+    assert code_of(alias) == "unknown-model"
+
+
+def test_buckets_have_an_edge_at_the_tolerance_budget():
+    metrics = Metrics()
+    metrics.correction("row", 0.0042)
+    metrics.correction("row", 0.0043)
+    metrics.correction("full", 0.0001)
+    metrics.correction("wrong-length", 9.0)
+    page = metrics.page().decode()
+    edge = BUDGET_MS / 1000
+    assert f'cloud_correction_seconds_bucket{{form="row",le="{edge}"}} 1.0' in page
+    assert 'cloud_correction_seconds_bucket{form="row",le="0.006"} 2.0' in page
+    assert 'cloud_corrections_total{outcome="wrong-length"} 1.0' in page
+    assert "9.0" not in page  # a refusal is no measure of how fast corrections are
+
+
+def test_requests_are_counted_by_their_template(cloud):
+    version = cloud.promoted()
+    cloud.call("GET", f"/v1/models/{version}")
+    cloud.call("GET", "/secret-in-a-path")
+    page = cloud.call("GET", "/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    expected = 'cloud_requests_total{method="GET",route="/v1/models/{version}",status="200"} 1.0'
+    assert expected in page.text
+    assert version not in page.text
+    assert "secret-in-a-path" not in page.text
+    assert "cloud_loaded_versions 0.0" in page.text

@@ -1,0 +1,154 @@
+"""Candidate lists: worked out by hand, limits, and their speed."""
+
+import time
+
+import numpy as np
+import pytest
+from calling import code_of
+from safetensors.numpy import save_file
+
+from cloud_service.services.candidates import DECAY, Retrieval
+from shared.errors import BundleInvalid, BundleMissing
+
+
+@pytest.fixture
+def ask(cloud):
+    cloud.promoted()
+
+    def call(body, form="candidates"):
+        return cloud.call("POST", f"/v1/models/production/{form}", json=body)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("clicks", "count", "expected"),
+    [
+        ([1], 2, [2, 3]),
+        ([1], 4, [2, 3, 6, 5]),  # then what is popular, without what is there already
+        ([1, 2], 3, [3, 2, 6]),  # 3: 1.0 + 0.8 * 0.5; 2: 0.8 * 1.0
+        ([4, 1], 3, [2, 1, 5]),  # 1 and 5 have 0.8 * 0.9: the lower number first
+        ([], 3, [6, 5, 4]),
+        ([6], 2, [6, 5]),
+        (["a1"], 2, [2, 3]),
+        (["a1", 2], 3, [3, 2, 6]),
+        ([1], 1000, [2, 3, 6, 5, 4, 1]),
+    ],
+)
+def test_candidates_are_those_worked_out_by_hand(ask, clicks, count, expected):
+    assert ask({"clicks": clicks, "count": count}).json()["candidates"] == expected
+
+
+def test_clicked_items_are_left_out_when_asked(ask):
+    body = {"clicks": [4, 1], "count": 10, "exclude_clicked": True}
+    assert ask(body).json()["candidates"] == [2, 5, 3, 6]
+
+
+def test_only_the_last_ten_clicks_count(ask):
+    assert ask({"clicks": [1] + [6] * 10, "count": 2}).json()["candidates"] == [6, 5]
+
+
+def test_a_batch_gives_the_same_lists_in_order(ask):
+    users = [[1], [], ["b2", 4]]
+    single = [ask({"clicks": clicks, "count": 4}).json()["candidates"] for clicks in users]
+    batch = ask({"clicks": users, "count": 4}, "candidates:batch").json()
+    assert batch["candidates"] == single
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"clicks": [7]}, "unknown-item"),
+        ({"clicks": [0]}, "unknown-item"),
+        ({"clicks": [-1]}, "unknown-item"),
+        ({"clicks": [10**30]}, "unknown-item"),
+        ({"clicks": ["zz"]}, "unknown-item"),
+        ({"clicks": ["a"]}, "unknown-item"),
+        ({"clicks": ["\x00"]}, "unknown-item"),
+        ({"clicks": [1.5]}, "invalid-request"),
+        ({"clicks": [True]}, "invalid-request"),
+        ({"clicks": [None]}, "invalid-request"),
+        ({"clicks": ["x" * 257]}, "invalid-request"),
+        ({"clicks": [1] * 1001}, "invalid-request"),
+        ({"clicks": [1], "count": 0}, "invalid-request"),
+        ({"clicks": [1], "count": 1001}, "invalid-request"),
+        ({"clicks": [1], "cuont": 3}, "invalid-request"),
+        ({}, "invalid-request"),
+        ([], "invalid-request"),
+        ("clicks", "invalid-request"),
+    ],
+)
+def test_a_bad_request_is_a_problem(ask, body, code):
+    answer = ask(body)
+    assert (answer.status_code, code_of(answer)) == (422, code)
+
+
+def test_what_is_in_a_bad_request_is_not_repeated(ask):
+    assert "hush" not in ask({"clicks": "hush"}).text
+
+
+@pytest.mark.parametrize("users", [[], [[1]] * 257])
+def test_a_batch_has_one_to_256_lists(ask, users):
+    assert code_of(ask({"clicks": users}, "candidates:batch")) == "invalid-request"
+
+
+def test_half_a_character_in_an_identifier_is_an_unknown_item(cloud):
+    cloud.promoted()
+    answer = cloud.call(
+        "POST",
+        "/v1/models/production/candidates",
+        content=b'{"clicks": ["\\ud800"]}',
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 422
+
+
+def test_a_list_takes_less_than_a_millisecond():
+    generator = np.random.default_rng(0)
+    ids = generator.integers(0, 10_000, (10_000, 50), dtype=np.int32)
+    weights = generator.random((10_000, 50), dtype=np.float32)
+    retrieval = Retrieval(ids, weights, np.arange(1, 2001, dtype=np.int32))
+    clicks = [int(click) for click in generator.integers(1, 10_000, 20)]
+    times = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        assert len(retrieval.candidates(clicks, 1000)) == 1000
+        times.append(time.perf_counter() - begun)
+    assert np.median(times) < 1e-3
+
+
+def test_decay_favours_the_newest_click():
+    assert 0 < DECAY < 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": np.full((3, 2), 3, np.int32)},
+        {"ids": np.full((3, 2), -1, np.int32)},
+        {"ids": np.zeros((3, 2), np.int64)},
+        {"weights": np.zeros((3, 1), np.float32)},
+        {"weights": np.full((3, 2), np.nan, np.float32)},
+        {"popular": np.array([9], np.int32)},
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path, change):
+    good = {
+        "ids": np.zeros((3, 2), np.int32),
+        "weights": np.zeros((3, 2), np.float32),
+        "popular": np.array([1], np.int32),
+    }
+    path = tmp_path / "neighbours.safetensors"
+    save_file(good, path)
+    Retrieval.load(tmp_path)
+    save_file(good | change, path)
+    with pytest.raises(BundleInvalid):
+        Retrieval.load(tmp_path)
+
+
+def test_a_file_that_is_none_is_refused(tmp_path):
+    with pytest.raises(BundleMissing):
+        Retrieval.load(tmp_path)
+    (tmp_path / "neighbours.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(BundleInvalid):
+        Retrieval.load(tmp_path)
