@@ -156,7 +156,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--profiles", default=DEFAULT_PROFILES, help=f"comma-separated (default {DEFAULT_PROFILES})"
     )
     command.add_argument("--list-profiles", action="store_true", help="describe them and stop")
-    command.add_argument("--devices", type=int, default=40, help="devices at once (default 40)")
+    command.add_argument("--devices", type=int, default=60, help="devices at once (default 60)")
     command.add_argument(
         "--rate", type=float, default=120.0, help="clicks a second over all devices (default 120)"
     )
@@ -164,7 +164,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--requests", type=int, default=1200, help="reranks per network (default 1,200)"
     )
     command.add_argument(
-        "--longest", type=int, default=30, help="clicks replayed of one user (default his last 30)"
+        "--longest", type=int, default=10, help="clicks replayed of one user (default: the last 10)"
     )
     command.add_argument("--candidates", type=int, default=100, help="list length (default 100)")
     command.add_argument(

@@ -48,8 +48,7 @@ class Cloud:
 
     def production(self) -> str:
         """The version in use."""
-        raw = self._get("/v1/models/production/files/manifest.json", MANIFEST_LIMIT)
-        return version_of(raw)
+        return version_of(self._get("/v1/models/production", MANIFEST_LIMIT))
 
     def pull(
         self,
@@ -63,7 +62,7 @@ class Cloud:
         bundle appears under its name only when it is whole. `progress` gets a file's name, and
         bytes done and in all. Raises CloudError or a BundleError.
         """
-        raw = self._get(f"/v1/models/{version}/files/{MANIFEST_NAME}", MANIFEST_LIMIT)
+        raw = self._get(f"/v1/models/{version}", MANIFEST_LIMIT)
         manifest, found = parse_manifest(raw), version_of(raw)
         if version not in ("production", found):
             raise BundleTampered(f"asked for version {version}, the manifest sent is of {found}")
@@ -84,9 +83,8 @@ class Cloud:
         """A candidate list (at most `count` item numbers) for each history of item numbers."""
         found: list[NDArray[np.int64]] = []
         for at in range(0, len(histories), BATCH):
-            requests = [{"clicks": list(h), "count": count} for h in histories[at : at + BATCH]]
-            answer = self._json(f"/v1/models/{version}/candidates:batch", {"requests": requests})
-            found += [np.array(each, np.int64) for each in answer["candidates"]]
+            clicks = [list(history) for history in histories[at : at + BATCH]]
+            found += self._lists(version, {"clicks": clicks, "count": count})
         return found
 
     def replay(self, version: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -145,15 +143,14 @@ class Cloud:
                 parts.append(part)
         return b"".join(parts)
 
-    def _json(self, path: str, body: object) -> dict[str, list[list[int]]]:
+    def _lists(self, version: str, body: object) -> list[NDArray[np.int64]]:
         try:
-            answer = self._http.post(path, json=body)
+            answer = self._http.post(f"/v1/models/{version}/candidates:batch", json=body)
         except httpx.HTTPError as error:
             raise CloudError(_unreachable(self.url, error)) from error
         if answer.is_error:
             raise CloudError(_refusal(answer))
-        found: dict[str, list[list[int]]] = answer.json()
-        return found
+        return [np.array(each, np.int64) for each in answer.json()["candidates"]]
 
     def _stream(self, method: str, path: str, headers: dict[str, str] | None = None) -> "_Stream":
         return _Stream(self._http, self.url, method, path, headers or {})

@@ -90,6 +90,11 @@ class Connection:
         self._buffer = bytearray(HEAD_LIMIT)
         self._view = memoryview(self._buffer)
 
+    def open(self, timeout_s: float) -> None:
+        """Connects if it is not connected. Raises OSError."""
+        if self._socket is None:
+            self._socket = self._connect(timeout_s)
+
     def exchange(self, timeout_s: float, body_limit: int) -> Answer:
         """Sends the request with `body` and reads the answer.
 
@@ -121,15 +126,15 @@ class Connection:
             self._socket = None
 
     def _once(self, deadline: float, body_limit: int) -> Answer:
-        if self._socket is None:
-            self._socket = self._connect(_left(deadline))
+        self.open(_left(deadline))
         sock = self._socket
+        assert sock is not None
         sent = time.perf_counter_ns()
         sock.settimeout(_left(deadline))
         sock.sendall(self._request)
         uploaded = time.perf_counter_ns()
         reader = _Reader(body_limit)
-        parser = httptools.HttpResponseParser(reader)
+        parser = reader.parser = httptools.HttpResponseParser(reader)
         first = 0
         while not reader.complete:
             sock.settimeout(_left(deadline))
@@ -146,7 +151,7 @@ class Connection:
             if reader.too_large:
                 raise BadAnswer(f"the answer has more than {body_limit} bytes")
         received = time.perf_counter_ns()
-        if not parser.should_keep_alive():
+        if not reader.keep_alive:
             self.close()
         return Answer(
             parser.get_status_code(),
@@ -178,7 +183,8 @@ class _Reader:
         self._size = self.received = 0
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
-        self.complete = False
+        self.complete = self.keep_alive = False
+        self.parser: httptools.HttpResponseParser | None = None
 
     @property
     def too_large(self) -> bool:
@@ -186,6 +192,10 @@ class _Reader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        # Asked here: once the message is complete, llhttp has forgotten it.
+        self.keep_alive = self.parser is not None and self.parser.should_keep_alive()
 
     def on_body(self, part: bytes) -> None:
         self._size += len(part)

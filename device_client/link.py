@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,7 +64,8 @@ class CorrectionLink:
         )
         self._pending = np.empty_like(self._body)
         self._place = 0
-        self._asked = self._sending = 0
+        self._asked = self._taken = 0
+        self._busy = False
         self._latest: Received | None = None
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
@@ -103,21 +105,24 @@ class CorrectionLink:
             if self.breaker.open:
                 self._latest = Received(self._asked, Outcome.OFFLINE)
                 self.outcomes[Outcome.OFFLINE] += 1
-                self._sending = max(self._sending, self._asked)
+                self._taken = self._asked
                 return self._asked
             self._pending[...] = hidden
             self._place = place
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True, name="corrections")
-                self._thread.start()
+            self._start()
             self._changed.notify_all()
             return self._asked
+
+    def open(self) -> None:
+        """Connects ahead of the first request, in the background; a failure says nothing yet."""
+        with self._changed:
+            self._start()
 
     def wait(self, ticket: int, deadline_ns: int) -> Received:
         """What became of `ticket`, waiting until `deadline_ns` at most.
 
         `late` if it is still on its way then, `stale` if the line was still busy with earlier
-        clicks, so that it has not even been sent.
+        clicks, so that these have not even been asked about.
         """
         with self._changed:
             while True:
@@ -125,8 +130,8 @@ class CorrectionLink:
                     return self._latest
                 left = deadline_ns - time.perf_counter_ns()
                 if left <= 0 or self._closed:
-                    sent = self._sending >= ticket
-                    return Received(ticket, Outcome.LATE if sent else Outcome.STALE)
+                    waiting = self._busy and self._taken < ticket
+                    return Received(ticket, Outcome.STALE if waiting else Outcome.LATE)
                 self._changed.wait(left / 1e9)
 
     def close(self) -> None:
@@ -137,20 +142,28 @@ class CorrectionLink:
         if self._thread is not None:
             self._thread.join(self._timeout)
 
+    def _start(self) -> None:
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._run, daemon=True, name="corrections")
+            self._thread.start()
+
     def _run(self) -> None:
+        with suppress(OSError):
+            self._connection.open(self._timeout)
         while True:
             with self._changed:
-                while self._sending == self._asked and not self._closed:
+                while self._taken == self._asked and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     break
                 self._body[...] = self._pending
                 ticket, place = self._asked, self._place
-                self._sending = ticket
+                self._taken, self._busy = ticket, True
             received = self._request(ticket, place)
             if self.watch is not None:
                 self.watch(received)
             with self._changed:
+                self._busy = False
                 if ticket >= (self._latest.ticket if self._latest else 0):
                     self._latest = received
                 self.outcomes[received.outcome] += 1

@@ -87,6 +87,8 @@ class Session:
         self._count = 0
         self._ticket = 0
         self._clicked_ns = self._hidden_ns = 0
+        if link is not None:
+            link.open()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,170 @@
+"""The link leaves a failing cloud alone for a while, and comes back by itself."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from device_client.breaker import Breaker
+from device_client.bundle import Bundle
+from device_client.connection import BadAnswer, Connection, tcp_connect
+from device_client.link import CorrectionLink, _server_timing
+from device_client.scn import Graphs
+from device_client.session import Session
+from shared.outcomes import Outcome
+from tests.device.conftest import answer
+
+CANDIDATES = np.arange(1, 20)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def graphs(small_bundle):
+    return Graphs(Bundle.open(small_bundle))
+
+
+def test_three_failures_in_a_row_pause_the_calls_and_success_ends_it():
+    clock = Clock()
+    breaker = Breaker(clock)
+    breaker.failed()
+    breaker.failed()
+    assert not breaker.open
+    breaker.failed()
+    assert breaker.open
+    clock.now += 1.01
+    assert not breaker.open
+    breaker.succeeded()
+    breaker.failed()
+    assert not breaker.open
+
+
+def test_each_further_failure_doubles_the_pause_up_to_half_a_minute():
+    clock = Clock()
+    breaker = Breaker(clock)
+    pauses = []
+    for _ in range(12):
+        breaker.failed()
+        begun = clock.now
+        while breaker.open:
+            clock.now += 0.25
+        pauses.append(clock.now - begun)
+    assert pauses[:6] == [0, 0, 1, 2, 4, 8]
+    assert pauses[-1] == 30
+
+
+def test_the_cloud_may_ask_for_a_pause_but_not_for_ever():
+    clock = Clock()
+    breaker = Breaker(clock)
+    breaker.failed(retry_after_s=5.0)
+    assert breaker.open
+    clock.now += 5.1
+    assert not breaker.open
+    breaker.failed(retry_after_s=1e9)
+    clock.now += 30.1
+    assert not breaker.open
+
+
+def test_a_paused_link_answers_offline_without_a_call_and_tries_again(graphs, fake_cloud):
+    working = threading.Event()
+    body = bytes(416)
+
+    def reply(request):
+        if working.is_set():
+            return answer(body, version=graphs.bundle.version)
+        return answer(b"", version="", status="500 Oh")
+
+    cloud = fake_cloud(reply)
+    link = CorrectionLink.to(cloud.url, graphs.bundle)
+    clock = Clock()
+    link.breaker = Breaker(clock)
+    with Session(graphs, link) as session:
+        for item in range(1, 7):
+            session.click(item)
+            session.settle(2)
+        assert len(cloud.requests) == 3
+        assert session.rerank(CANDIDATES).outcome is Outcome.OFFLINE
+        assert link.outcomes == {Outcome.REFUSED: 3, Outcome.OFFLINE: 3}
+        working.set()
+        clock.now += 1.01
+        session.click(9)
+        assert session.settle(2).outcome is Outcome.APPLIED
+
+
+def test_a_connection_is_kept_for_all_requests(graphs, fake_cloud):
+    cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
+        for item in range(1, 20):
+            session.click(item)
+            assert session.settle(2).outcome is Outcome.APPLIED
+    assert cloud.connections == 1
+    assert len(cloud.requests) == 19
+
+
+def test_a_connection_closed_while_idle_is_opened_again_unnoticed(graphs, fake_cloud, eventually):
+    cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
+        session.click(1)
+        assert session.settle(2).outcome is Outcome.APPLIED
+        cloud._open[0].shutdown(2)
+        session.click(2)
+        assert session.settle(2).outcome is Outcome.APPLIED
+    assert cloud.connections == 2
+
+
+def test_closing_a_link_ends_its_thread_and_its_connection(graphs, fake_cloud):
+    cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
+    before = threading.active_count()
+    for _ in range(20):
+        session = Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle))
+        session.click(1)
+        session.settle(2)
+        session.close()
+    alive = [t for t in threading.enumerate() if t.name == "corrections"]
+    assert not alive, before
+
+
+def test_the_full_form_is_cut_to_the_row_of_the_last_click(graphs, fake_cloud):
+    full = np.arange(1040, dtype="<f4")
+    cloud = fake_cloud(
+        lambda r: answer(full.tobytes(), version=graphs.bundle.version, form="full")
+    )
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form="full")) as session:
+        session.preload([1, 2])
+        session.click(3)
+        found = session.settle(2).correction
+    np.testing.assert_array_equal(found.attn, full[:400].reshape(4, 10, 10)[:, 2])
+    np.testing.assert_array_equal(found.bias, full[400:].reshape(4, 10, 16)[:, 2])
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "localhost:8000", "", "http://"])
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ValueError, match="address"):
+        tcp_connect(url)
+
+
+def test_an_answer_that_is_cut_off_is_no_answer(fake_cloud):
+    cloud = fake_cloud(lambda r: answer(bytes(416), version="v")[:-20])
+    connection = Connection(cloud.url, "0" * 16, 4, "*/*")
+    with pytest.raises(TimeoutError):
+        connection.exchange(0.2, 1000)
+
+
+def test_a_chunked_answer_is_read_like_any_other(fake_cloud):
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    cloud = fake_cloud(lambda r: head + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n")
+    connection = Connection(cloud.url, "0" * 16, 4, "*/*")
+    assert connection.exchange(2, 1000).body == b"abcde"
+    with pytest.raises(BadAnswer):
+        connection.exchange(2, 4)
+
+
+def test_server_timing_that_makes_no_sense_is_left_out():
+    assert _server_timing("queue;dur=0.5, gcn;dur=x, total") == {"queue": 0.5}
+    assert _server_timing("") == {}
