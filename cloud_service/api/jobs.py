@@ -39,7 +39,9 @@ LAST_WORDS_SECONDS = 2.5
     ),
 )  # fmt: skip
 def submit_job(
-    asked: Annotated[JobRequest, Body(examples=[examples.JOB_REQUEST])],
+    asked: Annotated[
+        JobRequest, Body(openapi_examples={"a recipe": {"value": examples.JOB_REQUEST}})
+    ],
     services: Used,
     response: Response,
 ) -> Job:

@@ -121,6 +121,6 @@ def _wait(cloud: CloudClient, job: str) -> None:
     if shown.state == "succeeded":
         out.print(f"published version {shown.version}", highlight=False)
         return
-    reason = f": {shown.error}" if shown.error else ""
-    err.print(f"the job {shown.state}{reason}", markup=False, highlight=False, soft_wrap=True)
+    reason = f"failed: {shown.error}" if shown.state == "failed" else "was cancelled"
+    err.print(f"the job {reason}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)

@@ -31,12 +31,13 @@ def serve(
     Every setting is also a CLOUD_* environment variable; options win. The admin token and the
     database are set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DATABASE_URL.
     """
-    from cloud_service.bootstrap import build_app, log_to_stderr, server
     from cloud_service.settings import load_settings
 
     settings = load_settings(
         host=host, port=port, store=store, data_folder=data_folder, serve_replays=serve_replays
     )
+    from cloud_service.bootstrap import build_app, log_to_stderr, server
+
     log_to_stderr(settings)
     server(build_app(settings), settings).run()
 
@@ -54,10 +55,11 @@ def worker(
     It may be stopped or killed at any moment: the next worker goes on where it was. A second one
     on the same store stands by.
     """
-    from cloud_service.bootstrap import log_to_stderr
     from cloud_service.settings import load_settings
 
     settings = load_settings(store=store, data_folder=data_folder, device=device)
+    from cloud_service.bootstrap import log_to_stderr
+
     log_to_stderr(settings)
     from cloud_service.training.pipeline import train_and_publish
     from cloud_service.worker import run_worker

@@ -1,0 +1,39 @@
+"""The cloud as `cloud-service serve` runs it, with one more address: /nodelay says whether
+TCP_NODELAY is set on the very connection that asks."""
+
+import os
+import socket
+from pathlib import Path
+
+from cloud_service.bootstrap import build_app, server
+from cloud_service.settings import load_settings
+
+
+def nodelay_of(peer: tuple[str, int]) -> int:
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            with socket.socket(fileno=os.dup(int(path.name))) as found:
+                if found.getpeername() == peer:
+                    return found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        except OSError:
+            continue  # not a socket, or not a connected one
+    return -1
+
+
+def main() -> None:
+    settings = load_settings(port=0)
+    app = build_app(settings)
+
+    async def probed(scope, receive, send):
+        if scope["type"] != "http" or scope["path"] != "/nodelay":
+            await app(scope, receive, send)
+            return
+        body = str(nodelay_of(tuple(scope["client"]))).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    server(probed, settings).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The server as it is started, on a real socket."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+SCRIPT = Path(__file__).with_name("probed_server.py")
+
+
+def environment(**settings):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
+    return kept | settings
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    output = folder / "output"
+    with output.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT)],
+            env=environment(CLOUD_STORE=str(folder / "store"), CLOUD_MAX_JSON_BYTES="1024"),
+            stdout=said,
+            stderr=said,
+        )
+    try:
+        for _ in range(200):
+            if found := re.search(r"running on (http://[\d.:]+)", output.read_text()):
+                yield found[1]
+                break
+            assert process.poll() is None, output.read_text()
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in (0, -signal.SIGTERM)
+    assert "Traceback" not in output.read_text()
+
+
+def test_accepted_connections_do_not_wait_for_more_bytes(address):
+    with httpx.Client(base_url=address, trust_env=False) as http:
+        for _ in range(2):
+            assert http.get("/nodelay").text == "1"
+
+
+def raw(address, request):
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 5) as line:
+        line.sendall(request)
+        received = b""
+        while part := line.recv(65536):
+            received += part
+    return received
+
+
+def test_a_chunked_body_over_the_limit_is_refused_and_the_line_closed(address):
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    received = raw(address, head + b"400\r\n" + b"x" * 1024 + b"\r\n" + b"1\r\nx\r\n")
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert b"problem:request-too-large" in received
+
+
+def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(address):
+    received = raw(
+        address, b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1025\r\n\r\n"
+    )
+    assert received.startswith(b"HTTP/1.1 413 ")
+
+
+def test_admin_calls_from_this_machine_pass_on_a_real_connection(address):
+    with httpx.Client(base_url=address, trust_env=False) as http:
+        assert http.post("/v1/jobs", json={}).status_code == 201
+        assert http.post("/v1/jobs", json={}, headers={"host": "evil"}).status_code == 403
+
+
+def test_the_server_does_not_name_itself(address):
+    assert "server" not in httpx.get(f"{address}/health", trust_env=False).headers
+
+
+def test_serving_needs_neither_torch_nor_a_dataframe_library():
+    code = (
+        "import sys\n"
+        "from cloud_service.bootstrap import build_app, server\n"
+        "import cloud_service.cli\n"
+        "heavy = {'torch', 'polars', 'onnx', 'onnxscript', 'onnx_ir'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_light_list_of_named_sets_is_the_real_one():
+    from cloud_service.data.catalog import NAMES
+    from cloud_service.services.data_names import NAMED_SETS
+
+    assert set(NAMED_SETS) == set(NAMES)
