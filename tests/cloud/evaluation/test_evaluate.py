@@ -1,0 +1,76 @@
+"""Evaluation against scores worked out user by user."""
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_service.evaluation.evaluate import (
+    held_out_metrics,
+    popularity_metrics,
+    ranks_over_all,
+    user_states,
+    validation_ndcg,
+)
+from cloud_service.evaluation.metrics import ndcg
+from cloud_service.models.cocorrrec import CoCorrRec
+from shared.model import ModelSettings
+
+
+def test_ranks_over_all_items_are_those_of_a_sort(small_split, small_model):
+    log = small_split.log
+    positions = small_split.test_positions
+    users = user_states(small_model, log.items, small_split.starts, positions, corrected=True)
+    found = ranks_over_all(small_model, users, log.items[positions].astype(np.int64))
+    scores = small_model.scn.score_all(users).detach().numpy()
+    for row, target in enumerate(log.items[positions]):
+        above = (scores[row] > scores[row, target - 1]).sum()
+        assert found.greater[row] == above
+
+
+def test_a_model_that_scores_all_items_alike_gets_nothing(small_split):
+    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    with torch.no_grad():
+        model.scn.item_embedding[1:] = 0.25
+    figures = held_out_metrics(
+        model, small_split, small_split.test_positions, seed=0, corrected=True
+    )
+    assert figures["all/ndcg@10"] == 0.0
+    assert figures["all/hitrate@20"] == 0.0
+
+
+def test_scores_that_are_not_finite_are_an_error(small_split):
+    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    with torch.no_grad():
+        model.scn.block.output.fill_(float("nan"))
+    with pytest.raises(ValueError, match="diverged"):
+        validation_ndcg(model, small_split)
+
+
+def test_popularity_ranks_by_training_clicks_with_ties_against_it(small_split):
+    counts = small_split.train_counts()
+    targets = small_split.log.items[small_split.test_positions]
+    ranks = np.array([(counts[1:] >= counts[t]).sum() for t in targets])
+    found = popularity_metrics(small_split, small_split.test_positions)["all/ndcg@10"]
+    assert found == pytest.approx(ndcg(ranks, 10))
+
+
+def test_evaluation_leaves_a_model_in_the_mode_it_was_in(small_split):
+    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    model.train()
+    validation_ndcg(model, small_split)
+    assert model.training
+
+
+def test_a_carried_history_sees_clicks_a_window_has_forgotten(small_split):
+    """Two users who differ only before the last ten clicks get different states by `carry`."""
+    items = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17], np.int32)
+    other = items.copy()
+    other[0] = 42
+    starts, positions = np.array([0]), np.array([16])
+    for history, same in (("window", True), ("carry", False)):
+        torch.manual_seed(0)
+        settings = ModelSettings(length=4, segment=4, history=history)
+        model = CoCorrRec(small_split.log.item_count, settings, init_std=0.5)
+        one = user_states(model, items, starts, positions, corrected=True)
+        two = user_states(model, other, starts, positions, corrected=True)
+        assert torch.equal(one, two) is same

@@ -1,0 +1,168 @@
+"""Training learns, stops, resumes exactly, and says when it diverges."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cloud_service.evaluation.evaluate import popularity_metrics
+from cloud_service.training.trainer import Trainer, TrainingDiverged
+from shared.errors import DataError
+from shared.jobs import TrainingRecipe
+from shared.model import ModelSettings
+
+SMALL = TrainingRecipe(epochs=4, patience=10, batch_size=32, learning_rate=0.01, seed=5)
+
+
+def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_split, tmp_path):
+    trainer = Trainer(small_split, SMALL.model_copy(update={"epochs": 8}), tmp_path)
+    trainer.fit()
+    run = trainer.run
+    assert run.losses[-1] < run.losses[0] - 0.3
+    popular = popularity_metrics(small_split, small_split.validation_positions)["all/ndcg@10"]
+    assert run.best > 1.5 * popular
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": "sampled_bce"},
+        {"model": ModelSettings(gcn="released", scoring="tower")},
+        {"model": ModelSettings(length=8, dim=16, heads=2, segment=4, history="carry")},
+        {"drop_corrections": 1.0},
+    ],
+    ids=["bce", "released", "carry", "no-correction"],
+)
+def test_every_form_trains(small_split, tmp_path, change):
+    trainer = Trainer(small_split, SMALL.model_copy(update={"epochs": 3} | change), tmp_path)
+    trainer.fit()
+    assert trainer.run.losses[-1] < trainer.run.losses[0]
+
+
+def test_without_corrections_the_gcn_is_never_touched(small_split, tmp_path):
+    trainer = Trainer(small_split, SMALL.model_copy(update={"drop_corrections": 1.0}), tmp_path)
+    trainer.optimiser.param_groups[0]["weight_decay"] = 0.0
+    before = trainer.model.gcn.attn.fc3.weight.detach().clone()
+    trainer.fit()
+    assert torch.equal(before, trainer.model.gcn.attn.fc3.weight)
+
+
+def test_training_stops_when_validation_no_longer_improves(small_split, tmp_path):
+    recipe = SMALL.model_copy(update={"epochs": 50, "patience": 1, "learning_rate": 0.1})
+    trainer = Trainer(small_split, recipe, tmp_path)
+    trainer.fit()
+    assert trainer.run.epoch == trainer.run.best_epoch + 1 < 50
+    best = load_file(tmp_path / "best.safetensors")
+    assert torch.equal(best["scn.item_embedding"], trainer.model.scn.item_embedding)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_split, tmp_path):
+    recipe = SMALL.model_copy(update={"epochs": 1})
+    one = Trainer(small_split, recipe, tmp_path / "1").fit().state_dict()
+    two = Trainer(small_split, recipe, tmp_path / "2").fit().state_dict()
+    other = Trainer(small_split, recipe.model_copy(update={"seed": 6}), tmp_path / "3").fit()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["scn.item_embedding"], other.state_dict()["scn.item_embedding"])
+
+
+def test_a_run_cut_off_after_an_epoch_ends_as_the_unbroken_one(small_split, tmp_path):
+    whole = Trainer(small_split, SMALL, tmp_path / "whole")
+    whole.fit()
+
+    class CutOff(Exception):
+        pass
+
+    def cut(progress):
+        if progress.epoch == 2:
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        Trainer(small_split, SMALL, tmp_path / "cut", report=cut).fit()
+    resumed = Trainer(small_split, SMALL, tmp_path / "cut")
+    assert resumed.run.epoch == 2
+    resumed.fit()
+    assert resumed.run == whole.run
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from cloud_service.data.clicks import split
+from cloud_service.data.synthetic import synthetic_log
+from cloud_service.training.trainer import Trainer
+from shared.jobs import TrainingRecipe
+log = synthetic_log(users=120, items=90, clicks_per_user=15, seed=3)
+recipe = TrainingRecipe(epochs=60, patience=60, batch_size=8, seed=5)
+trainer = Trainer(split(log), recipe, Path(sys.argv[1]))
+trainer.recipe = recipe.model_copy(update={"epochs": 12}) if len(sys.argv) > 2 else recipe
+trainer.fit()
+"""
+
+
+def test_a_run_killed_with_minus_nine_goes_on_to_the_same_weights(tmp_path):
+    """A real process, killed in the middle of an epoch, then run again to the same end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "cut"], env=environment)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "cut").glob("epoch-*.safetensors"))) < 2:
+        assert time.monotonic() < deadline
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    newest = max((tmp_path / "cut").glob("epoch-*.safetensors"))
+    assert int(newest.stem.split("-")[1]) < 12
+    for folder in ("cut", "whole"):
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, tmp_path / folder, "to the end"],
+            env=environment,
+            check=True,
+            timeout=120,
+        )
+    cut = load_file(tmp_path / "cut" / "epoch-00012.safetensors")
+    whole = load_file(tmp_path / "whole" / "epoch-00012.safetensors")
+    assert cut.keys() == whole.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, cut[name]), name
+
+
+def test_a_checkpoint_that_was_cut_while_written_falls_back_to_the_one_before(
+    small_split, tmp_path
+):
+    Trainer(small_split, SMALL, tmp_path).fit()
+    newest = max(tmp_path.glob("epoch-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert Trainer(small_split, SMALL, tmp_path).run.epoch == 3
+
+
+def test_a_work_folder_of_another_recipe_is_refused(small_split, tmp_path):
+    Trainer(small_split, SMALL.model_copy(update={"epochs": 1}), tmp_path)
+    with pytest.raises(DataError, match="another recipe"):
+        Trainer(small_split, SMALL, tmp_path)
+
+
+def test_a_diverging_run_is_an_error_and_never_a_zero(small_split, tmp_path):
+    trainer = Trainer(small_split, SMALL, tmp_path)
+    with torch.no_grad():
+        trainer.model.scn.item_embedding[1:] = np.nan
+    with pytest.raises(TrainingDiverged, match="learning rate"):
+        trainer.fit()
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_progress_rises_and_names_loss_and_metric(small_split, tmp_path):
+    seen = []
+    Trainer(small_split, SMALL, tmp_path, report=seen.append).fit()
+    shares = [each.share for each in seen]
+    assert shares == sorted(shares)
+    assert seen[-1].epoch == 4
+    assert seen[-1].ndcg is not None
+    assert seen[-1].loss > 0
