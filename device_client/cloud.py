@@ -4,6 +4,7 @@ None of this is in a hurry, so it is httpx and JSON.
 """
 
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,16 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from device_client.connection import tcp_connect
 from shared.bundle import MANIFEST_LIMIT, check_file, parse_manifest, version_of
-from shared.errors import BundleError, BundleInvalid, BundleTampered, RecommendationError
-from shared.manifest import MANIFEST_NAME, FileEntry, Manifest
+from shared.errors import (
+    BundleError,
+    BundleInvalid,
+    BundleTampered,
+    InvalidRequest,
+    RecommendationError,
+)
+from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 from shared.problems import Problem
 
 BATCH = 256
@@ -31,14 +39,15 @@ class CloudError(RecommendationError):
 
 
 class Cloud:
-    """The cloud at `url`, for everything that is not the hot path. Raises CloudError."""
+    """The cloud at `url`, for everything that is not the hot path. Raises CloudError.
+
+    An address that is none is a ValueError.
+    """
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        try:
-            self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=transport)
-        except httpx.InvalidURL as error:
-            raise CloudError(f"{url!r} is not an address: http(s)://host[:port]") from error
+        tcp_connect(url)  # refuses what is no address
+        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=transport)
 
     def __enter__(self) -> "Cloud":
         return self
@@ -62,6 +71,8 @@ class Cloud:
         bundle appears under its name only when it is whole. `progress` gets a file's name, and
         bytes done and in all. Raises CloudError or a BundleError.
         """
+        if version != "production" and not re.fullmatch(VERSION_PATTERN, version):
+            raise InvalidRequest(f"a version is 16 hex digits, or `production`; got {version!r}")
         raw = self._get(f"/v1/models/{version}", MANIFEST_LIMIT)
         manifest, found = parse_manifest(raw), version_of(raw)
         if version not in ("production", found):

@@ -56,10 +56,14 @@ class Answer:
 
 def tcp_connect(url: str) -> Connect:
     """A connector for `http://` and `https://` URLs. Raises ValueError for any other."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
         raise ValueError(f"the cloud's address is http(s)://host[:port], got {url!r}")
-    address = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    address = host, port or (443 if parts.scheme == "https" else 80)
     context = ssl.create_default_context() if parts.scheme == "https" else None
 
     def connect(timeout: float) -> SocketLike:

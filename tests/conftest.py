@@ -84,3 +84,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("CLOUD_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def served_store(small_store, tmp_path_factory):
+    """The address of a real cloud process that serves the small model."""
+    from tests.processes import listening, running
+
+    log = tmp_path_factory.mktemp("cloud") / "cloud.log"
+    command = ["cloud-service", "serve", "--port", "0"]
+    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_SERVE_REPLAYS": "true"}
+    with running(command, log, **settings) as process:
+        yield listening(process, log)

@@ -4,6 +4,7 @@ It stands before the router and its middleware: nothing is parsed but what is us
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "/v1/models/"
 SUFFIX = "/correction"
@@ -77,6 +80,11 @@ class CorrectionEndpoint:
             self._observer.correction(error.code, time.perf_counter() - begun)
             document = Problem.of(error).model_dump_json().encode()
             await _send(send, error.status, document, [(b"content-type", PROBLEM_TYPE.encode())])
+        except Exception:  # a fault of ours: said without detail, and never with H
+            _log.exception("a correction failed")
+            self._observer.correction("internal", time.perf_counter() - begun)
+            document = Problem.of(RecommendationError("see the cloud's log")).model_dump_json()
+            await _send(send, 500, document.encode(), [(b"content-type", PROBLEM_TYPE.encode())])
 
 
 def _read_head(headers: list[tuple[bytes, bytes]]) -> tuple[bool, int]:
@@ -96,6 +104,8 @@ def _read_head(headers: list[tuple[bytes, bytes]]) -> tuple[bool, int]:
 
 def _wants_row(accept: bytes) -> bool:
     """The form a general Accept header prefers; the full one where it does not care."""
+    if not accept.strip():
+        return False
     best, row = 0.0, False
     for part in accept.decode("latin-1").split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
@@ -106,7 +116,7 @@ def _wants_row(accept: bytes) -> bool:
                     quality = float(parameter[2:])
                 except ValueError:
                     quality = 0.0
-        if kind in (ROW_TYPE, FULL_TYPE, "application/*", "*/*", "") and quality > best:
+        if kind in (ROW_TYPE, FULL_TYPE, "application/*", "*/*") and quality > best:
             best, row = quality, kind == ROW_TYPE
     if best <= 0.0:
         raise NotAcceptable(f"a correction is {FULL_TYPE} (full) or {ROW_TYPE} (compact)")

@@ -132,9 +132,7 @@ def test_closing_a_link_ends_its_thread_and_its_connection(graphs, fake_cloud):
 
 def test_the_full_form_is_cut_to_the_row_of_the_last_click(graphs, fake_cloud):
     full = np.arange(1040, dtype="<f4")
-    cloud = fake_cloud(
-        lambda r: answer(full.tobytes(), version=graphs.bundle.version, form="full")
-    )
+    cloud = fake_cloud(lambda r: answer(full.tobytes(), version=graphs.bundle.version, form="full"))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form="full")) as session:
         session.preload([1, 2])
         session.click(3)

@@ -193,9 +193,7 @@ def fault_replies(good, version, body):
 
 
 @pytest.mark.parametrize("fault", list(fault_replies(None, "", b"0000")))
-def test_whatever_the_cloud_does_the_local_ranking_is_served(
-    fault, graphs, fake_cloud, good, body
-):
+def test_whatever_the_cloud_does_the_local_ranking_is_served(fault, graphs, fake_cloud, good, body):
     reply, outcome = fault_replies(good, graphs.bundle.version, body)[fault]
     with session_to(fake_cloud(reply), graphs) as session:
         session.click(3)
@@ -208,7 +206,7 @@ def test_whatever_the_cloud_does_the_local_ranking_is_served(
 def test_a_cloud_that_drips_its_answer_runs_into_the_request_timeout(graphs, fake_cloud):
     def drip(request):
         time.sleep(0.6)
-        return None
+        return
 
     budget = Budget(tolerance_ms=3_000, request_timeout_s=0.2)
     with session_to(fake_cloud(drip), graphs, budget) as session:

@@ -1,6 +1,7 @@
 """What leaves the cloud computes what was trained: the device's graphs against the model."""
 
 import dataclasses
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from cloud_service.data.clicks import recent
 from cloud_service.evaluation.evaluate import user_states
 from cloud_service.export.graphs import export_device_graphs
-from cloud_service.export.publish import version_files
+from cloud_service.export.publish import publish, version_files
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.runtime import open_session
+from cloud_service.storage.store import Store
 from device_client.bundle import Bundle
 from device_client.scn import Graphs
 from device_client.session import Session
@@ -22,11 +24,6 @@ from shared.wire import Wire, row_at
 
 def bundle_of(model, split, tmp_path):
     """A bundle on the device without a store: files and a manifest of the model's own."""
-    from datetime import UTC, datetime
-
-    from cloud_service.export.publish import publish
-    from cloud_service.storage.store import Store
-
     store = Store(tmp_path)
     version = publish(store, model, split, {}, created=datetime(2026, 1, 1, tzinfo=UTC))
     return Bundle.open(store.version_folder(version)), store.version_folder(version)
@@ -136,7 +133,9 @@ def test_a_replay_holds_the_held_out_users_and_nobody_else(small_split, small_st
     log = small_split.log
     assert len(offsets) - 1 == len(small_split.replay_users) == 12
     for place, user in enumerate(small_split.replay_users):
-        np.testing.assert_array_equal(items[offsets[place] : offsets[place + 1]], log.sequence(user))
+        np.testing.assert_array_equal(
+            items[offsets[place] : offsets[place + 1]], log.sequence(user)
+        )
     manifest = small_store.manifest(small_store.production())
     assert all("replay" not in entry.name for entry in manifest.files)
     assert dataclasses.asdict(small_split)["train_users"].size == 108

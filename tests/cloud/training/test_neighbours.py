@@ -9,11 +9,13 @@ from cloud_service.training.neighbours import fit_neighbours
 
 
 def test_neighbours_are_what_is_clicked_next_to_an_item_in_training_clicks_only():
-    rows = [("u", i, t) for t, i in enumerate("abcab")] + [("v", i, t) for t, i in enumerate("abcc")]
+    rows = [("u", i, t) for t, i in enumerate("abcab")] + [
+        ("v", i, t) for t, i in enumerate("abcc")
+    ]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     near = fit_neighbours(split(prepare(frame, name="hand")), count=2)
     # Training clicks: u a b c, v a b. Items a, b, c are 1, 2, 3; popularity 2, 2, 1.
-    # a then b twice at distance 1: weight 2 / sqrt(2 * 2) = 1; a then c at distance 2: 0.5 / sqrt(2).
+    # a then b twice at distance 1: weight 2 / sqrt(2 * 2) = 1; then c at distance 2: 0.5 / sqrt(2).
     assert near.ids[1].tolist() == [2, 3]
     np.testing.assert_allclose(near.weights[1], [1.0, 0.5 / 2**0.5], rtol=1e-6)
     # b then c: 1 / sqrt(2); b after a twice counts half: 2 * 0.5 / 2.

@@ -20,7 +20,10 @@ def test_every_training_click_but_a_users_first_is_a_target_exactly_once(parts, 
         assert windows.lengths.min() >= 1
         assert windows.lengths.max() <= length
         targets = np.concatenate(
-            [np.arange(s + 1, s + n + 1) for s, n in zip(windows.starts, windows.lengths, strict=True)]
+            [
+                np.arange(s + 1, s + n + 1)
+                for s, n in zip(windows.starts, windows.lengths, strict=True)
+            ]
         )
         wanted = np.setdiff1d(parts.train_positions, parts.starts)
         np.testing.assert_array_equal(np.sort(targets), wanted)
