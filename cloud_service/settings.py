@@ -54,7 +54,7 @@ class CloudSettings(BaseSettings):
     )
     max_json_bytes: Annotated[
         int, Field(ge=1024, le=64 << 20, description="of a JSON request body")
-    ] = 1 << 20
+    ] = 4 << 20
     body_timeout: Annotated[
         float, Field(gt=0, le=600, description="seconds a JSON request body may take to arrive")
     ] = 10.0

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/models", tags=["candidates"])
 Click = StrictInt | Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Clicks = Annotated[
     list[Click],
-    Field(max_length=1000, description="oldest first; item numbers or catalogue ids"),
+    Field(max_length=10_000, description="oldest first; item numbers or catalogue ids"),
 ]
 Count = Annotated[int, Field(ge=1, le=1000, description="the list may be shorter, never longer")]
 ExcludeClicked = Annotated[

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowHandle, WorkflowStatus
 from dbos import error as dbos_error
+from dbos._serialization import DefaultSerializer
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,6 +44,15 @@ _STATES: dict[str, JobState] = {
 }
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _log = logging.getLogger(__name__)
+
+
+def _refuse_pickle(_: object, __: str) -> Any:
+    raise ValueError("a row of the database holds a pickle: it is not read")
+
+
+# With another serialiser given, DBOS still unpickles a row that says it is a pickle. Whoever can
+# write to the database could run code here; nothing of ours is written so.
+DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[assignment, method-assign]
 
 
 def ended(job: Job) -> bool:

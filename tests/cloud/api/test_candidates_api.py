@@ -69,7 +69,7 @@ def test_a_batch_gives_the_same_lists_in_order(ask):
         ({"clicks": [True]}, "invalid-request"),
         ({"clicks": [None]}, "invalid-request"),
         ({"clicks": ["x" * 257]}, "invalid-request"),
-        ({"clicks": [1] * 1001}, "invalid-request"),
+        ({"clicks": [1] * 10_001}, "invalid-request"),
         ({"clicks": [1], "count": 0}, "invalid-request"),
         ({"clicks": [1], "count": 1001}, "invalid-request"),
         ({"clicks": [1], "cuont": 3}, "invalid-request"),

@@ -1,7 +1,10 @@
 """How jobs end, and what is left of them."""
 
+import base64
 import json
+import pickle
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +58,34 @@ def test_everything_in_the_database_is_json(working_place):
     assert len(values) >= 6
     for value in values:
         json.loads(value)  # pickles in base64 are not
+
+
+def test_a_pickle_in_the_database_is_not_read(place):
+    jobs = [place.submit(ticks=1), place.submit(ticks=1)]
+    mark = place.folder / "unpickled"
+    payload = base64.b64encode(pickle.dumps(Mine(mark))).decode()
+    database = sqlite3.connect(place.url.removeprefix("sqlite:///"))
+    with database:
+        row = "WHERE workflow_uuid = ?"
+        database.execute(f"UPDATE workflow_input SET inputs = ? {row}", (payload, jobs[0]))
+        database.execute(
+            f"UPDATE workflow_status SET serialization = 'py_pickle' {row}", (jobs[0],)
+        )
+    database.close()
+    assert [job.id for job in place.jobs.list()] == jobs[1:]
+    place.worker()
+    place.wait(jobs[1], "succeeded")
+    assert not mark.exists()
+
+
+class Mine:
+    """Something that acts when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
 
 
 def test_what_cannot_be_cancelled_or_found_is_said(working_place):
