@@ -73,6 +73,7 @@ def test_a_pickle_in_the_database_is_not_read(place):
         )
     database.close()
     assert [job.id for job in place.jobs.list()] == jobs[1:]
+    assert not mark.exists()
     place.worker()
     place.wait(jobs[1], "succeeded")
     assert not mark.exists()
