@@ -11,7 +11,6 @@ BUCKETS_MS = (
     0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, BUDGET_MS, 6, 8, 10, 15, 20, 30, 50,
     75, 100, 200, 500, 1000,
 )  # fmt: skip
-FORMS = ("full", "row")
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 _OTHER_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -30,8 +29,8 @@ class Metrics:
         )
         self._seconds = Histogram(
             "cloud_correction_seconds",
-            "From the request's head to its answer, of corrections that were served.",
-            ("form",),
+            "From the request's head to its answer; outcome as in cloud_corrections_total.",
+            ("outcome",),
             buckets=[ms / 1000 for ms in BUCKETS_MS],
             registry=self.registry,
         )
@@ -57,8 +56,7 @@ class Metrics:
     def correction(self, outcome: str, seconds: float) -> None:
         """Counts the answer to a request for a correction: a form, or a problem's code."""
         self._corrections.labels(outcome).inc()
-        if outcome in FORMS:
-            self._seconds.labels(outcome).observe(seconds)
+        self._seconds.labels(outcome).observe(seconds)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts any other request by its route's template, never by its path."""
