@@ -1,0 +1,59 @@
+# The two commands of the README are `make demo` and `make test`. Each sets up .venv by itself.
+#
+#   make demo                        train, serve, simulate, report (DATA=PATH ITEMS=PATH: your log)
+#   make test                        every test
+#   make check                       lint, types and tests: the gate
+#   make install TORCH=cuda          a GPU build of PyTorch in place of the CPU build
+
+PYTHON ?= python3.11
+VENV ?= .venv
+TORCH ?= cpu
+TORCH_VERSION := 2.13.0
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed-$(TORCH)
+
+.PHONY: help install demo test test-compose lint types check bench clean
+
+help:
+	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+
+install: $(STAMP)
+
+# torch comes in a step of its own: from a local wheel where pip knows one, else as the CPU build
+# from PyTorch's index. pip's default would bring several gigabytes of CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+ifeq ($(TORCH),cpu)
+	$(PIP) install -q --no-index --no-deps torch==$(TORCH_VERSION) 2>/dev/null \
+	  || $(PIP) install -q --no-deps --index-url $(CPU_INDEX) torch==$(TORCH_VERSION)
+else
+	$(PIP) install -q torch==$(TORCH_VERSION)
+endif
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python scripts/demo.py --data "$(DATA)" --items "$(ITEMS)"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-compose:
+	bash docker/test_compose.sh
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.training_speed
+
+clean:
+	rm -rf $(VENV) store bundles report build *.egg-info
