@@ -55,7 +55,6 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 megabytes() { echo $(($1 / 1000000)); }
 size() { docker image inspect --format '{{.Size}}' "$1"; }
 exit_code() { docker inspect --format '{{.State.ExitCode}}' "$(docker compose ps -aq "$1")"; }
-state() { docker compose ps -a "$1" --format '{{.State}}' 2>/dev/null; }
 
 wait_until() {  # words, command...
   local words=$1 end=$((SECONDS + PATIENCE))
@@ -65,14 +64,16 @@ wait_until() {  # words, command...
     sleep 1
   done
 }
-devices_ended() { [ "$(state devices)" = exited ] || ! kill -0 "$up" 2>/dev/null; }
+# The log, not the state: after a stop, that is still the one of the last time.
+devices_ended() { grep -q 'devices-1 exited with code' "$1" || ! kill -0 "$up" 2>/dev/null; }
 
 # `up --exit-code-from devices` would stop everything as soon as the first one-shot, init, ends.
 compose_up() {  # log file; as a person does it, in the foreground, until the devices have ended
   local started=$SECONDS
-  docker compose up --force-recreate >"$1" 2>&1 </dev/null &
+  docker compose up >"$1" 2>&1 </dev/null &
   up=$!
-  wait_until "the devices end" devices_ended
+  wait_until "the devices end" devices_ended "$1"
+  kill -0 "$up" 2>/dev/null || fail "up ended by itself: $(tail -5 "$1")"
   grep -aE 'train-1 .*(queued|published|nothing)|devices-1 .*(corrections|rerank|report)' "$1" || true
   [ "$(exit_code devices)" = 0 ] || fail "devices ended with $(exit_code devices)"
   [ "$(exit_code train)" = 0 ] || fail "train ended with $(exit_code train)"
