@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+from cloud_service.api.problems import Internal, MethodNotAllowed
 from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import (
     BodyTooLarge,
@@ -57,8 +58,7 @@ class CorrectionEndpoint:
         begun = time.perf_counter()
         try:
             if scope["method"] != "POST":
-                await _send(send, 405, b"", [(b"allow", b"POST")])
-                return
+                raise MethodNotAllowed("POST H to this address")
             row, length = _read_head(scope["headers"])
             version = scope["path"][len(PREFIX) : -len(SUFFIX)]
             corrector = self._corrections.get(version)
@@ -78,13 +78,11 @@ class CorrectionEndpoint:
             self._observer.correction("row" if row else "full", time.perf_counter() - begun)
         except RecommendationError as error:
             self._observer.correction(error.code, time.perf_counter() - begun)
-            document = Problem.of(error).model_dump_json().encode()
-            await _send(send, error.status, document, [(b"content-type", PROBLEM_TYPE.encode())])
+            await _refuse(send, error)
         except Exception:  # a fault of ours: said without detail, and never with H
             _log.exception("a correction failed")
             self._observer.correction("internal", time.perf_counter() - begun)
-            document = Problem.of(RecommendationError("see the cloud's log")).model_dump_json()
-            await _send(send, 500, document.encode(), [(b"content-type", PROBLEM_TYPE.encode())])
+            await _refuse(send, Internal("the cloud's log says more"))
 
 
 def _read_head(headers: list[tuple[bytes, bytes]]) -> tuple[bool, int]:
@@ -165,6 +163,14 @@ async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes,
     await send({"type": "http.response.body", "body": body})
 
 
+async def _refuse(send: Send, error: RecommendationError) -> None:
+    document = Problem.of(error).model_dump_json().encode()
+    headers = [(b"content-type", PROBLEM_TYPE.encode())]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", b"POST"))
+    await _send(send, error.status, document, headers)
+
+
 _PROBLEM = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -219,6 +225,7 @@ OPENAPI_PATH: dict[str, Any] = {
             },
             "400": {"description": "wrong-length", "content": _PROBLEM},
             "404": {"description": "unknown-model", "content": _PROBLEM},
+            "405": {"description": "method-not-allowed", "content": _PROBLEM},
             "406": {"description": "not-acceptable", "content": _PROBLEM},
             "410": {"description": "retired-model", "content": _PROBLEM},
             "411": {"description": "length-required", "content": _PROBLEM},

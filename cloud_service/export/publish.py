@@ -1,6 +1,7 @@
 """From a trained model to a version in the store."""
 
 import io
+from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
@@ -13,7 +14,7 @@ from cloud_service.export.graphs import OPSET, export_cloud_graphs, export_devic
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.training.neighbours import fit_neighbours
-from shared import bundle as files
+from shared import bundle as names
 from shared.manifest import FileEntry, Manifest, TrainingData
 
 
@@ -24,10 +25,12 @@ def publish(
     metrics: dict[str, float],
     *,
     created: datetime,
+    tick: Callable[[], None] = lambda: None,
 ) -> str:
     """Exports a model, writes it to the store as a new version, and gives the version's name.
 
     The clicks of held-out users are kept beside it for simulated devices, never in the bundle.
+    The same arguments give the same version. `tick` is called between steps and may raise.
     """
     log = split.log
 
@@ -49,32 +52,38 @@ def publish(
             files=entries,
         )
 
-    version = store.publish(version_files(model, split), describe)
+    files = version_files(model, split, tick)
+    tick()
+    version = store.publish(files, describe)
     if len(split.replay_users):
         store.write_replay(version, _replay(split))
     return version
 
 
-def version_files(model: CoCorrRec, split: Split) -> dict[str, StoreFile]:
+def version_files(
+    model: CoCorrRec, split: Split, tick: Callable[[], None] = lambda: None
+) -> dict[str, StoreFile]:
     """Every file of a version: the device's bundle, and what the cloud keeps to itself."""
     device = {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
+    tick()
     block = model.scn.block
     state = np.concatenate(
         [block.inner_weight.detach().numpy(), block.inner_bias.detach().numpy()], axis=1
     )
-    device[files.ITEM_TABLE] = _npy(model.scn.item_embedding.detach().numpy())
-    device[files.INNER_STATE] = _npy(state)
-    device[files.ITEM_IDS] = _npy(_identifiers(split.log))
+    device[names.ITEM_TABLE] = _npy(model.scn.item_embedding.detach().numpy())
+    device[names.INNER_STATE] = _npy(state)
+    device[names.ITEM_IDS] = _npy(_identifiers(split.log))
     if split.log.titles is not None:
-        device[files.TITLES] = "\n".join(
+        device[names.TITLES] = "\n".join(
             " ".join(title.split()) for title in split.log.titles
         ).encode()
     cloud = {f"{name}.onnx": graph for name, graph in export_cloud_graphs(model.gcn).items()}
+    tick()
     near = fit_neighbours(split)
-    cloud[files.NEIGHBOURS] = save_arrays(
+    cloud[names.NEIGHBOURS] = save_arrays(
         {"ids": near.ids, "weights": near.weights, "popular": near.popular}
     )
-    cloud[files.WEIGHTS] = save_tensors(
+    cloud[names.WEIGHTS] = save_tensors(
         {name: value.contiguous() for name, value in model.state_dict().items()}
     )
     return {name: StoreFile(content, "device") for name, content in device.items()} | {

@@ -7,6 +7,7 @@ go on exactly where a run was cut off.
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -82,6 +83,10 @@ class Checkpoints:
         """Loads the weights of the best epoch."""
         with safe_open(self.folder / "best.safetensors", "pt") as file:
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+    def best_at(self) -> datetime:
+        """When the best weights were written."""
+        return datetime.fromtimestamp((self.folder / "best.safetensors").stat().st_mtime, UTC)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.safetensors"))

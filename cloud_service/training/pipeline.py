@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -61,8 +60,17 @@ def train_and_publish(
         f"local {metrics['local/all/ndcg@10']:.4f}, "
         f"popularity {metrics['popularity/all/ndcg@10']:.4f}"
     )
-    report(Progress(phase="exporting", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
-    version = publish(store, model.cpu(), parts, metrics, created=datetime.now(UTC))
+    exporting = Progress(phase="exporting", epoch=run.epoch, epochs=recipe.epochs, best=run.best)
+    report(exporting)
+    version = publish(
+        store,
+        model.cpu(),
+        parts,
+        metrics,
+        # Not now: cut off after publication and run again, it must be the same version.
+        created=trainer.checkpoints.best_at(),
+        tick=lambda: report(exporting),
+    )
     draft = done.with_suffix(".draft")
     draft.write_text(f"{version}\n", "ascii")
     draft.replace(done)

@@ -1,0 +1,54 @@
+"""What must work where only the device's extra is installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def test_the_device_imports_with_neither_torch_nor_the_cloud():
+    script = "import sys, device_client; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    for name in ("torch", "cloud_service", "fastapi", "polars", "onnx"):
+        assert f"'{name}'" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["pull", "rerank", "simulate"])
+def test_every_command_shows_an_example(command, capsys):
+    from device_client.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"device-client {command} --" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pull", "--url", "cloud:8000"], "address"),
+        (["pull", "--url", "http://127.0.0.1:9"], "no cloud at"),
+        (["rerank", "--offline", "--clicks", "1", "--bundles", "/nowhere"], "device-client pull"),
+        (["rerank", "--offline", "--user", "1"], "needs --clicks"),
+        (["rerank", "--clicks", "1", "--budget-ms", "-1"], "tolerance"),
+        (["rerank", "--clicks", "1", "--budget-ms", "nan"], "tolerance"),
+        (["simulate", "--devices", "0"], "--devices"),
+        (["simulate", "--rate", "0"], "--rate"),
+        (["simulate", "--requests", "-5"], "--requests"),
+        (["simulate", "--profiles", "lte-typcal"], "lte-typical"),
+        (["simulate", "--profiles", ","], "--profiles"),
+        (["simulate", "--candidates", "5000"], "1,000"),
+        (["simulate", "--budget-ms", "0"], "--budget-ms"),
+        (["simulate", "--think-ms", "-1"], "--think-ms"),
+        (["pull", "--version", "../../etc"], "16 hex digits"),
+    ],
+)
+def test_a_bad_option_gets_one_line_that_says_what_to_do(arguments, words, capsys):
+    from device_client.cli import main
+
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
