@@ -26,7 +26,7 @@ if ! docker info >/dev/null 2>&1; then
   if ! docker info >/dev/null 2>&1; then
     ours=yes
     trap 'set +e; engine_down' EXIT
-    engine_install && engine_up && engine_base
+    if ! { engine_install && engine_up && engine_base; }; then exit 2; fi
   fi
 fi
 
