@@ -158,7 +158,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("--list-profiles", action="store_true", help="describe them and stop")
     command.add_argument("--devices", type=int, default=60, help="devices at once (default 60)")
     command.add_argument(
-        "--rate", type=float, default=120.0, help="clicks a second over all devices (default 120)"
+        "--rate", type=float, default=150.0, help="clicks a second over all devices (default 150)"
     )
     command.add_argument(
         "--requests", type=int, default=1200, help="reranks per network (default 1,200)"

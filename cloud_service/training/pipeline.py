@@ -46,7 +46,16 @@ def train_and_publish(
     log(_describe(parts.log))
     target = choose_device(device)
     log(f"training on {target} with PyTorch {torch.__version__}, {platform.machine()}")
-    trainer = Trainer(parts, recipe, work, device=target, report=report)
+
+    def say(progress: Progress) -> None:
+        report(progress)
+        if not progress.step:
+            log(
+                f"epoch {progress.epoch}: loss {progress.loss:.4f}, "
+                f"validation NDCG@10 {progress.ndcg:.4f}"
+            )
+
+    trainer = Trainer(parts, recipe, work, device=target, report=say)
     if trainer.run.epoch:
         log(f"going on after epoch {trainer.run.epoch}")
     model = trainer.fit()

@@ -119,6 +119,8 @@ def _run(
     total: int,
 ) -> ProfileResult:
     task: TaskID = progress.add_task(network.name, total=total)
+    if not progress.console.is_terminal:  # bars would show nothing before the end
+        progress.console.print(f"{network.name}: {total:,} requests at {load.rate:g}/s")
     return run_profile(visits, graphs, url, network, load, lambda: progress.advance(task))
 
 

@@ -68,6 +68,7 @@ class ShapedSocket:
         self._ended = False
         self._sent = 0
         self._received = 0
+        self._arrived = 0.0
         if self._shaped:
             self._poll = select.poll()
             self._poll.register(sock, select.POLLIN)
@@ -82,6 +83,12 @@ class ShapedSocket:
     def received_bytes(self) -> int:
         """Bytes handed to the device, headers and all."""
         return self._received
+
+    @property
+    def answer_arrived(self) -> float:
+        """When the first byte of the latest answer came from the real socket, before it was held
+        back (`time.perf_counter`)."""
+        return self._arrived
 
     def fileno(self) -> int:
         """The real socket's descriptor. It turns readable when bytes arrive, before they are
@@ -112,6 +119,7 @@ class ShapedSocket:
         """
         count = memoryview(data).nbytes
         if not self._shaped:
+            self._turn = "up"
             self._sock.sendall(data)
         else:
             now = time.perf_counter()
@@ -132,6 +140,8 @@ class ShapedSocket:
         """
         if not self._shaped:
             count = self._sock.recv_into(buffer, nbytes)
+            if self._turn != "down":
+                self._turn, self._arrived = "down", time.perf_counter()
             self._received += count
             return count
         room = memoryview(buffer).cast("B")
@@ -201,7 +211,7 @@ class ShapedSocket:
                 return
             now = time.perf_counter()
             if self._turn != "down":
-                self._turn = "down"
+                self._turn, self._arrived = "down", now
                 self._latency = self._profile.latency_s(self._rng)
                 self._offset = 0
             if not data:
