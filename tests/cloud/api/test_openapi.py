@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 from calling import Caller, code_of, publish
 
+from cloud_service.api import problems
 from shared import errors
 from shared.problems import MEDIA_TYPE
 
@@ -84,7 +85,7 @@ def test_the_page_for_people_is_there(cloud):
 
 def test_every_documented_problem_of_corrections_is_a_known_error(page):
     known = {}
-    for kind in vars(errors).values():
+    for kind in [*vars(errors).values(), *vars(problems).values()]:
         if isinstance(kind, type) and issubclass(kind, errors.RecommendationError):
             known[kind.code] = kind.status
     for status, response in page["paths"][CORRECTION]["post"]["responses"].items():
