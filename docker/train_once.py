@@ -8,21 +8,15 @@ sets it (TRAIN_EPOCHS=5); TRAIN_AGAIN=1 trains though there is a model.
 
 import os
 import sys
-import time
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from cloud_service.commands.client import CloudClient, CloudUnreachable
-from cloud_service.commands.output import figures
+from cloud_service.commands.client import CloudClient
+from cloud_service.commands.jobs import watch
 from cloud_service.commands.recipe import one_line
 from shared.errors import RecommendationError
 from shared.jobs import Job, JobRequest, TrainingRecipe
-
-POLL_SECONDS = 1.0
-SPEAK_SECONDS = 15.0
-"""A line now and then, as well as one an epoch: a bar would be lost in the log of a container."""
-PATIENCE_SECONDS = 120.0
 
 
 def main(url: str) -> int:
@@ -66,27 +60,12 @@ def _submit(cloud: CloudClient, recipe: TrainingRecipe) -> str:
 
 
 def _wait(cloud: CloudClient, job: str) -> int:
-    answered, spoken, said = time.monotonic(), float("-inf"), ("", -1)
-    while True:
-        try:
-            shown = Job.model_validate(cloud.get(f"/v1/jobs/{job}"))
-            answered = time.monotonic()
-        except CloudUnreachable:
-            if time.monotonic() - answered > PATIENCE_SECONDS:
-                raise
-            time.sleep(POLL_SECONDS)
-            continue
-        where = shown.progress
-        if where and (said != (where.phase, where.epoch) or answered - spoken >= SPEAK_SECONDS):
-            _say(f"{where.share:4.0%}  {where.phase}  {figures(where)}")
-            spoken, said = answered, (where.phase, where.epoch)
-        if shown.state == "succeeded":
-            _say(f"published version {shown.version}")
-            return 0
-        if shown.state in ("failed", "cancelled"):
-            _say(f"the job {shown.state}" + (f": {shown.error}" if shown.error else ""))
-            return 1
-        time.sleep(POLL_SECONDS)
+    ended = watch(cloud, job)
+    if ended.state == "succeeded":
+        _say(f"published version {ended.version}")
+        return 0
+    _say(f"the job {ended.state}" + (f": {ended.error}" if ended.error else ""))
+    return 1
 
 
 def _say(line: str) -> None:

@@ -16,7 +16,6 @@ app = typer.Typer(help="Training jobs of a running cloud (over HTTP).", no_args_
 JobId = Annotated[str, typer.Argument(help="A job's id, as `jobs list` shows it.")]
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
-"""How long waiting goes on without an answer: a cloud may be restarting."""
 _ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -102,6 +101,20 @@ def wait_for_job(job: JobId, url: Url = DEFAULT_URL) -> None:
 
 
 def _wait(cloud: CloudClient, job: str) -> None:
+    ended = watch(cloud, job)
+    if ended.state == "succeeded":
+        out.print(f"published version {ended.version}", highlight=False)
+        return
+    reason = f"failed: {ended.error}" if ended.state == "failed" else "was cancelled"
+    err.print(f"the job {reason}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def watch(cloud: CloudClient, job: str) -> Job:
+    """Shows a job's progress until it has ended, and gives it as it ended.
+
+    Raises CloudUnreachable after a minute without an answer: a cloud may be restarting.
+    """
     with training_bar() as bar:
         answered = time.monotonic()
         while True:
@@ -116,11 +129,5 @@ def _wait(cloud: CloudClient, job: str) -> None:
             if shown.progress is not None:
                 bar.show(shown.progress)
             if shown.state in _ENDED:
-                break
+                return shown
             time.sleep(POLL_SECONDS)
-    if shown.state == "succeeded":
-        out.print(f"published version {shown.version}", highlight=False)
-        return
-    reason = f"failed: {shown.error}" if shown.state == "failed" else "was cancelled"
-    err.print(f"the job {reason}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(1)

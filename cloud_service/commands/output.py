@@ -22,14 +22,21 @@ err = Console(stderr=True)
 
 
 class TrainingBar:
-    """A bar with epoch, loss and validation metric. Make it with `training_bar`."""
+    """A bar with epoch, loss and validation metric; without a terminal, a line per epoch.
+
+    Make it with `training_bar`.
+    """
 
     def __init__(self, bar: Progress) -> None:
-        self._bar = bar
+        self._bar, self._said = bar, ("", -1)
         self._task = bar.add_task("waiting", total=1.0, figures="")
 
     def show(self, progress: TrainingProgress) -> None:
-        """Moves the bar."""
+        """Moves the bar, or says that a phase or an epoch is over."""
+        place = progress.phase, progress.epoch
+        if not self._bar.console.is_terminal and place != self._said:
+            self.say(f"{progress.share:4.0%}  {progress.phase}  {figures(progress)}")
+            self._said = place
         self._bar.update(
             self._task,
             completed=progress.share,
@@ -61,6 +68,7 @@ def training_bar() -> Iterator[TrainingBar]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=err,
+        disable=not err.is_terminal,
     ) as bar:
         yield TrainingBar(bar)
 
