@@ -1,6 +1,7 @@
 """Opening a bundle: checked whole, then mapped into memory."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +44,19 @@ class Bundle:
         return str(self.folder / name)
 
     def index(self, item: str | int) -> int:
-        """The number (from 1) of a catalogue id, or a number as it is. Raises UnknownItem."""
+        """The number (from 1) of a catalogue id, or a number as it is.
+
+        Raises UnknownItem for what is not in the catalogue, whatever it is.
+        """
         if isinstance(item, str):
-            key = item.encode()
+            key = item.encode("utf-8", "surrogatepass")
             at = int(np.searchsorted(self._ids, key))
             if at == len(self._ids) or self._ids[at] != key:
                 raise UnknownItem(f"item {item!r} is not in the catalogue of {self.version}")
             return at + 1
-        if not 1 <= item <= self.manifest.items:
-            raise UnknownItem(f"items are numbered 1 to {self.manifest.items:,}, got {item}")
+        number = isinstance(item, Integral) and not isinstance(item, bool)
+        if not number or not 1 <= item <= self.manifest.items:
+            raise UnknownItem(f"items are numbered 1 to {self.manifest.items:,}, got {item!r}")
         return int(item)
 
     def item_id(self, index: int) -> str:

@@ -5,12 +5,14 @@ and parsed by llhttp (httptools). General HTTP clients cost more here than the m
 (docs/decisions.md), and this path does nothing they are needed for.
 """
 
+import select
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from http import HTTPStatus
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import httptools
@@ -27,6 +29,7 @@ class SocketLike(Protocol):
     def sendall(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def recv_into(self, buffer: bytearray, /) -> int: ...
     def settimeout(self, value: float | None, /) -> None: ...
+    def fileno(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -56,15 +59,9 @@ class Answer:
 
 def tcp_connect(url: str) -> Connect:
     """A connector for `http://` and `https://` URLs. Raises ValueError for any other."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ValueError(f"the cloud's address is http(s)://host[:port], got {url!r}")
-    address = host, port or (443 if parts.scheme == "https" else 80)
-    context = ssl.create_default_context() if parts.scheme == "https" else None
+    parts = _address(url)
+    address = parts.host, parts.port
+    context = ssl.create_default_context() if parts.secure else None
 
     def connect(timeout: float) -> SocketLike:
         sock = socket.create_connection(address, timeout)
@@ -74,16 +71,44 @@ def tcp_connect(url: str) -> Connect:
     return connect
 
 
+class _Address(NamedTuple):
+    """The parts of the cloud's address, the host as DNS and HTTP want it."""
+
+    secure: bool
+    host: str
+    port: int
+    header: str
+    path: str
+
+
+def _address(url: str) -> _Address:
+    """Raises ValueError for what is no http(s)://host[:port][/path]."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        usual = 443 if parts.scheme == "https" else 80
+        port = usual if parts.port is None else parts.port
+        path = parts.path.rstrip("/").encode("ascii").decode("ascii")
+        sound = host and port and parts.scheme in ("http", "https") and parts.username is None
+        if not sound or not path.isprintable():
+            raise ValueError(url)
+    except ValueError:  # of urlsplit, of a port, and of what IDNA refuses
+        raise ValueError(f"the cloud's address is http(s)://host[:port], got {url!r}") from None
+    named = f"[{host}]" if ":" in host else host
+    header = named if port == usual else f"{named}:{port}"
+    return _Address(parts.scheme == "https", host, port, header, path)
+
+
 class Connection:
     """Asks one model version's corrections, one at a time, on a connection that is kept."""
 
     def __init__(
         self, url: str, version: str, body_bytes: int, accept: str, connect: Connect | None = None
     ) -> None:
-        parts = urlsplit(url)
-        path = parts.path.rstrip("/") + correction_path(version)
+        parts = _address(url)
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n"
+            f"POST {parts.path}{correction_path(version)} HTTP/1.1\r\n"
+            f"Host: {parts.header}\r\nAccept: {accept}\r\n"
             f"Content-Type: {HIDDEN_TYPE}\r\nContent-Length: {body_bytes}\r\n\r\n"
         ).encode("ascii")
         self._request = bytearray(head + bytes(body_bytes))
@@ -93,6 +118,7 @@ class Connection:
         self._socket: SocketLike | None = None
         self._buffer = bytearray(HEAD_LIMIT)
         self._view = memoryview(self._buffer)
+        self._secure = parts.secure
 
     def open(self, timeout_s: float) -> None:
         """Connects if it is not connected. Raises OSError."""
@@ -106,6 +132,10 @@ class Connection:
         BadAnswer where what came back is not HTTP, or its body over `body_limit` bytes.
         """
         deadline = time.monotonic() + timeout_s
+        if self._socket is not None and not self._secure and _is_readable(self._socket):
+            # Closed while idle, or it holds bytes nobody asked for: no answer to this request.
+            # (Under TLS, session tickets make a healthy socket readable.)
+            self.close()
         kept = self._socket is not None
         try:
             try:
@@ -150,8 +180,10 @@ class Connection:
             reader.received += count
             try:
                 parser.feed_data(self._view[:count])
-            except httptools.HttpParserError as error:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
                 raise BadAnswer(str(error)) from error
+            if reader.surplus:
+                raise BadAnswer("more came than one answer")
             if reader.too_large:
                 raise BadAnswer(f"the answer has more than {body_limit} bytes")
         received = time.perf_counter_ns()
@@ -187,7 +219,7 @@ class _Reader:
         self._size = self.received = 0
         self.headers: dict[bytes, bytes] = {}
         self.body: list[bytes] = []
-        self.complete = self.keep_alive = False
+        self.complete = self.keep_alive = self.surplus = False
         self.parser: httptools.HttpResponseParser | None = None
 
     @property
@@ -206,11 +238,23 @@ class _Reader:
         if self._size <= self._limit:
             self.body.append(part)
 
+    def on_message_begin(self) -> None:
+        self.surplus = self.complete
+
     def on_message_complete(self) -> None:
+        if self.parser is not None and self.parser.get_status_code() < HTTPStatus.OK:
+            self.headers.clear()  # an interim answer (100, 103): the one that counts follows
+            return
         self.complete = True
 
     def text(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1").strip()
+
+
+def _is_readable(sock: SocketLike) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _left(deadline: float) -> float:

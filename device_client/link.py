@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from device_client.breaker import Breaker
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.connection import Answer, BadAnswer, Connect, Connection
+from device_client.connection import Answer, Connect, Connection
 from shared.errors import WireError, WrongModel
 from shared.outcomes import Outcome
 from shared.wire import FULL_TYPE, ROW_TYPE, RowCorrection, Wire, row_at
@@ -148,7 +148,7 @@ class CorrectionLink:
             self._thread.start()
 
     def _run(self) -> None:
-        with suppress(OSError):
+        with suppress(Exception):  # the first request meets the same fault, and counts it
             self._connection.open(self._timeout)
         while True:
             with self._changed:
@@ -179,7 +179,7 @@ class CorrectionLink:
             return self._failed(ticket, Outcome.TIMEOUT)
         except OSError:
             return self._failed(ticket, Outcome.OFFLINE)
-        except BadAnswer:
+        except Exception:  # BadAnswer, or what nobody thought of: this thread must go on
             return self._failed(ticket, Outcome.BAD_PAYLOAD)
         received = self._read(ticket, place, answer)
         received.sent_ns, received.uploaded_ns = answer.sent_ns, answer.uploaded_ns

@@ -64,7 +64,6 @@ class DeviceSCN:
                 **state,
             },
         )
-        self._to_scores.bind_output("scores", "cpu")
         self._to_carry = self._bind(graphs.carry, {"hidden": self.hidden, **state}, table=False)
         self._output(self._to_carry, "next_weight", self._next_weight)
         self._output(self._to_carry, "next_bias", self._next_bias)
@@ -84,9 +83,12 @@ class DeviceSCN:
             self._attn[...], self._bias[...] = correction
             self._gate[...] = 1.0
         self._to_scores.bind_cpu_input("candidates", candidates)
+        # Bound anew each time: else ONNX Runtime writes into the scores given out before, and
+        # fails where the list has another length.
+        self._to_scores.clear_binding_outputs()
+        self._to_scores.bind_output("scores", "cpu")
         self._graphs.rank.run_with_iobinding(self._to_scores)
-        # The binding keeps its output's memory and writes the next scores into it.
-        found: Floats = self._to_scores.get_outputs()[0].numpy().copy()
+        found: Floats = self._to_scores.get_outputs()[0].numpy()
         return found
 
     def carry(self) -> None:

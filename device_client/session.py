@@ -227,7 +227,7 @@ class Session:
         self, candidates: Candidates
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
         """Item numbers, and which are unknown to this bundle (newer than it, say)."""
-        if not isinstance(candidates, np.ndarray):
+        if not isinstance(candidates, np.ndarray) or _is_no_list_of_numbers(candidates):
             candidates = np.array([self._number(item) for item in candidates], np.int64)
         numbers = np.ascontiguousarray(candidates, np.int64)
         if not len(numbers) or (numbers.min() >= 1 and numbers.max() <= self.bundle.manifest.items):
@@ -240,6 +240,10 @@ class Session:
             return self.bundle.index(item)
         except UnknownItem:
             return 0
+
+
+def _is_no_list_of_numbers(array: NDArray[np.generic]) -> bool:
+    return array.ndim != 1 or array.dtype.kind not in "iu"
 
 
 def _note(timeline: Timeline, received: Received) -> None:

@@ -50,7 +50,7 @@ class BodyTooLarge(WireError):
 class NotFinite(WireError):
     code = "not-finite"
     status = 422
-    title = "The body holds NaN or infinity"
+    title = "The body holds NaN, infinity, or numbers too large to compute with"
 
 
 class EmptyHidden(WireError):

@@ -20,6 +20,9 @@ FULL_TYPE: Final = "application/octet-stream"
 ROW_TYPE: Final = "application/vnd.device-cloud.correction-row"
 """Media types of H, of the full correction and of its compact form."""
 
+LARGEST: Final = 1e15
+"""No number on the wire is larger: sums of squares of larger ones overflow float32."""
+
 VERSION_HEADER: Final = "model-version"
 """Names the model version an answer was computed with."""
 
@@ -130,8 +133,9 @@ def _check_length(got: int, want: int, what: str) -> None:
 
 
 def _check_finite(array: Array) -> None:
-    if not np.isfinite(array).all():
-        raise NotFinite("every number must be finite")
+    # NaN compares as false, so this one comparison finds it too.
+    if not np.abs(array).max() <= LARGEST:
+        raise NotFinite(f"every number must be finite, and at most {LARGEST:g} in size")
 
 
 def _check_hidden(hidden: Array) -> None:

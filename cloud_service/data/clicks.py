@@ -1,5 +1,6 @@
 """Numbered clicks in one flat array per column, and the leave-one-out split of them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -68,6 +69,14 @@ class ClickLog:
     def lengths(self) -> Int64:
         """Clicks of each user, (users,)."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    def digest(self) -> str:
+        """A sha256 over everything that training sees, in hex."""
+        found = hashlib.sha256()
+        for array in (self.items, self.timestamps, self.offsets):
+            found.update(np.ascontiguousarray(array).tobytes())
+        found.update("\0".join(self.item_ids).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
     def sequence(self, user: int) -> Int32:
         """The item numbers of user row `user`, oldest first; a view."""

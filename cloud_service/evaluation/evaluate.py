@@ -20,6 +20,7 @@ from cloud_service.evaluation.metrics import (
     rank_metrics,
     ranks,
     sample_negatives,
+    unseen_counts,
 )
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.ttt import State
@@ -101,15 +102,22 @@ def _ranks_in_chunks(model: CoCorrRec, users: Tensor, targets: Int64) -> Iterato
 def held_out_metrics(
     model: CoCorrRec, split: Split, positions: Int64, *, seed: int, corrected: bool
 ) -> dict[str, float]:
-    """All metrics of the paper on one held-out click per training user, in both protocols."""
+    """All metrics of the paper on one held-out click per training user, in both protocols.
+
+    The sampled one leaves out users who know so much of the catalogue that 100 negatives cannot
+    be sampled: `sampled100/users` says how many are left, and where none is there are no figures.
+    """
     log = split.log
     targets = log.items[positions].astype(np.int64)
     users = user_states(model, log.items, split.starts, positions, corrected=corrected)
     figures = rank_metrics(ALL, ranks_over_all(model, users, targets))
-    if log.item_count > 2 * NEGATIVES:
-        negatives = sample_negatives(log, split.train_users, seed=seed)
-        candidates = np.concatenate([targets[:, None], negatives], axis=1)
-        scores = model.scn.score(users, torch.from_numpy(candidates).to(users.device))
+    enough = np.flatnonzero(unseen_counts(log)[split.train_users] >= NEGATIVES)
+    figures[f"{SAMPLED}/users"] = float(len(enough))
+    if len(enough):
+        negatives = sample_negatives(log, split.train_users[enough], seed=seed)
+        candidates = np.concatenate([targets[enough, None], negatives], axis=1)
+        chosen = users[torch.from_numpy(enough).to(users.device)]
+        scores = model.scn.score(chosen, torch.from_numpy(candidates).to(users.device))
         found = ranks(scores.cpu().numpy(), 0)
         figures |= rank_metrics(SAMPLED, found, negatives=NEGATIVES)
     return figures

@@ -124,7 +124,7 @@ def sample_negatives(
     users = np.asarray(users, np.int64)
     width = log.item_count + 1
     seen = _seen_keys(log, users, width)
-    left = log.item_count - np.bincount(seen // width, minlength=log.user_count)[users]
+    left = unseen_counts(log)[users]
     if len(users) and left.min() < count:
         raise DataError(
             f"User {log.user_ids[users[int(left.argmin())]]!r} has only {int(left.min())} items "
@@ -144,6 +144,13 @@ def sample_negatives(
         unseen = np.setdiff1d(np.arange(1, width), log.sequence(int(users[row])))
         drawn[row] = random.choice(unseen, count, replace=False)
     return drawn
+
+
+def unseen_counts(log: ClickLog) -> Int64:
+    """How many items of the catalogue each user has never interacted with, (users,)."""
+    width = log.item_count + 1
+    seen = _seen_keys(log, np.arange(log.user_count), width)
+    return log.item_count - np.bincount(seen // width, minlength=log.user_count)
 
 
 def _seen_keys(log: ClickLog, users: Int64, width: int) -> Int64:

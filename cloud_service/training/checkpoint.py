@@ -36,19 +36,19 @@ class Run:
 class Checkpoints:
     """The checkpoints of one run in a folder."""
 
-    def __init__(self, folder: Path, recipe: TrainingRecipe) -> None:
-        """Raises DataError where the folder holds the run of another recipe."""
+    def __init__(self, folder: Path, recipe: TrainingRecipe, data: str) -> None:
+        """`data` is a digest of the clicks. Raises DataError where the folder holds another run."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         recorded = folder / "recipe.json"
-        wanted = recipe.model_dump_json()
+        wanted = json.dumps({"recipe": recipe.model_dump(mode="json"), "clicks": data}, indent=1)
         if not recorded.exists():
             draft = folder / "recipe.json.draft"
             draft.write_text(wanted, "utf-8")
             draft.replace(recorded)
-        elif TrainingRecipe.model_validate_json(recorded.read_text("utf-8")) != recipe:
+        elif recorded.read_text("utf-8") != wanted:
             raise DataError(
-                f"{folder} holds checkpoints of another recipe ({recorded}): "
+                f"{folder} holds the run of another recipe, or of other clicks ({recorded}): "
                 "use another work folder, or remove this one to start over"
             )
 
@@ -94,10 +94,14 @@ class Checkpoints:
     @staticmethod
     def _write(path: Path, tensors: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
         draft = path.with_suffix(".draft")
-        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, draft, meta)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, draft, meta)
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except (SafetensorError, OSError) as error:
+            draft.unlink(missing_ok=True)
+            raise DataError(f"the checkpoint {path} cannot be written: {error}") from error
 
 
 def _load(

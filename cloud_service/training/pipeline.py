@@ -36,11 +36,6 @@ def train_and_publish(
 
     Raises DataError for data that cannot be used, TrainingDiverged.
     """
-    done = work / PUBLISHED
-    if done.exists():
-        version = done.read_text("ascii").strip()
-        store.manifest(version)
-        return version
     report(Progress(phase="data", epochs=recipe.epochs))
     parts = read_data(recipe, data_folder)
     log(_describe(parts.log))
@@ -56,6 +51,12 @@ def train_and_publish(
             )
 
     trainer = Trainer(parts, recipe, work, device=target, report=say)
+    done = work / PUBLISHED
+    if done.exists():
+        version = done.read_text("ascii").strip()
+        store.manifest(version)
+        log(f"this run is complete: it published version {version}")
+        return version
     if trainer.run.epoch:
         log(f"going on after epoch {trainer.run.epoch}")
     model = trainer.fit()

@@ -52,7 +52,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self.checkpoints = Checkpoints(work, recipe)
+        self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.optimiser)
         self._negatives = TrainingNegatives(split) if recipe.loss == "sampled_bce" else None
         self._said = 0.0
