@@ -61,6 +61,7 @@ def server(app: ASGIApp, settings: CloudSettings) -> uvicorn.Server:
             ws="none",
             access_log=False,
             log_level=settings.log_level,
+            limit_concurrency=settings.max_connections,
             timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             # Admin calls without a token are told by the peer's own address.

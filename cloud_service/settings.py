@@ -62,6 +62,9 @@ class CloudSettings(BaseSettings):
         int,
         Field(ge=1, le=3600, description="seconds an idle connection stays; above the clients'"),
     ] = 75
+    max_connections: Annotated[
+        int, Field(ge=1, description="open at once; one more is answered 503")
+    ] = 5000
     serve_replays: bool = Field(
         False, description="hand out clicks of held-out users, for simulated devices"
     )

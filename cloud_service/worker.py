@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dbos import DBOS, DBOSPortableJSONSerializer
+from dbos._error import DBOSAwaitedWorkflowCancelledError
 from pydantic import ValidationError
 
 from cloud_service.services.data_names import resolve
@@ -202,7 +203,7 @@ def _job() -> str:
 def _is_news(record: logging.LogRecord) -> bool:
     # How a job ended is in its log and its state; a traceback beside it is noise.
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, JobFailed | JobCancelled)
+    return not isinstance(error, JobFailed | JobCancelled | DBOSAwaitedWorkflowCancelledError)
 
 
 def run_worker(settings: CloudSettings, train: Train) -> None:

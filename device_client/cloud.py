@@ -3,9 +3,11 @@
 None of this is in a hurry, so it is httpx and JSON.
 """
 
+import fcntl
 import io
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -78,15 +80,28 @@ class Cloud:
         if version not in ("production", found):
             raise BundleTampered(f"asked for version {version}, the manifest sent is of {found}")
         target, draft = folder / found, folder / f".partial-{found}"
-        if target.is_dir() and self._is_whole(target, manifest):
-            return target
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f".lock-{found}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be pulling the same
+            if not self._is_whole(target, manifest, raw):
+                self._fetch(found, manifest, raw, draft, target, progress)
+        return target
+
+    def _fetch(
+        self,
+        found: str,
+        manifest: Manifest,
+        raw: bytes,
+        draft: Path,
+        target: Path,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
         draft.mkdir(parents=True, exist_ok=True)
         for entry in manifest.device_files():
             self._download(found, entry, draft / entry.name, progress)
         (draft / MANIFEST_NAME).write_bytes(raw)
         shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
         draft.replace(target)
-        return target
 
     def candidates(
         self, version: str, histories: Sequence[Sequence[int]], count: int
@@ -104,7 +119,7 @@ class Cloud:
         try:
             with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
                 return arrays["items"], arrays["offsets"]
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise CloudError(f"the replay of {version} cannot be read: {error}") from error
 
     def _download(
@@ -136,13 +151,15 @@ class Cloud:
         check_file(path, entry)
 
     @staticmethod
-    def _is_whole(folder: Path, manifest: Manifest) -> bool:
+    def _is_whole(folder: Path, manifest: Manifest, raw: bytes) -> bool:
         try:
+            if (folder / MANIFEST_NAME).read_bytes() != raw:
+                return False
             for entry in manifest.device_files():
                 check_file(folder / entry.name, entry)
-        except BundleError:
+        except (BundleError, OSError):
             return False
-        return (folder / MANIFEST_NAME).exists()
+        return True
 
     def _get(self, path: str, limit: int) -> bytes:
         with self._stream("GET", path) as answer:
@@ -161,7 +178,10 @@ class Cloud:
             raise CloudError(_unreachable(self.url, error)) from error
         if answer.is_error:
             raise CloudError(_refusal(answer))
-        return [np.array(each, np.int64) for each in answer.json()["candidates"]]
+        try:
+            return [np.array(each, np.int64) for each in answer.json()["candidates"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CloudError(f"{answer.request.url} gave no candidate lists") from error
 
     def _stream(self, method: str, path: str, headers: dict[str, str] | None = None) -> "_Stream":
         return _Stream(self._http, self.url, method, path, headers or {})

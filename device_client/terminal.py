@@ -24,6 +24,8 @@ def rerank_one(
     options: argparse.Namespace, budget: Budget, progress: Callable[[str, int, int], None]
 ) -> int:
     """Prints the ranking the device serves, and the one it would have without the cloud."""
+    if options.top < 1 or not 1 <= options.count <= 1000:
+        raise InvalidRequest("--top is at least 1, and --count from 1 to 1,000")
     if options.offline:
         bundle, clicks, candidates = _offline(options)
         link = None
@@ -116,6 +118,7 @@ def _moved(places: int) -> str:
 def _name(bundle: Bundle, index: int) -> str:
     title = bundle.title(index)
     name = f"{bundle.item_id(index)} {title}" if title else bundle.item_id(index)
+    name = "".join(c if c.isprintable() else "�" for c in name)  # an id may hold anything
     return name if len(name) < _WIDTH else name[: _WIDTH - 2] + "…"
 
 

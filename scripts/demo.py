@@ -11,6 +11,7 @@ example:
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -29,9 +30,14 @@ RECIPE = {"epochs": 12, "patience": 3, "holdout_users": 0.1}
 """Of the demo: the defaults of a job, but for a shorter training and users to replay."""
 
 
+MADE = "demo.json"
+"""In the store: what the demo's model was made of."""
+
+
 def main() -> int:
     """Runs the demo. Gives the exit status."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped, too
     begun = time.monotonic()
     options.store.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -44,7 +50,7 @@ def main() -> int:
         environment["CLOUD_DATA_FOLDER"] = str(_data_folder(options))
         recipe["data"] = options.data.name
         if options.items:
-            recipe["items"] = options.items.name
+            recipe["items"] = _items_name(options)
     log = options.store / "demo.log"
     with (
         _process(["cloud-service", "serve", "--port", "0"], environment, log) as cloud,
@@ -52,8 +58,11 @@ def main() -> int:
     ):
         url = _address(cloud, log)
         print(f"cloud at {url} (its API: {url}/docs)", flush=True)
-        if options.retrain or not _serves(url, recipe):
+        made = {"clicks": _digest(options.data, options.items), "recipe": recipe}
+        if options.retrain or not _has_model(url, options.store, made):
             _run("cloud-service", "jobs", "submit", "--url", url, "--wait", *_flags(recipe))
+            made["version"] = httpx.get(f"{url}/v1/models/production").headers["model-version"]
+            (options.store / MADE).write_text(json.dumps(made), "utf-8")
         simulated = [f"--report={options.report}", f"--bundles={options.store / 'bundles'}"]
         _run("device-client", "simulate", "--url", url, *simulated, *options.simulate)
     print(f"the whole loop took {time.monotonic() - begun:.0f} s")
@@ -89,24 +98,40 @@ def _data_folder(options: argparse.Namespace) -> Path:
     folder: Path = options.store / "demo-data"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for path in filter(None, (options.data, options.items)):
-        (folder / path.name).symlink_to(path.resolve())
+    (folder / options.data.name).symlink_to(options.data.resolve())
+    if options.items:
+        (folder / _items_name(options)).symlink_to(options.items.resolve())
     return folder
+
+
+def _items_name(options: argparse.Namespace) -> str:
+    """The item file's name, apart from the log's where both have the same."""
+    same = options.items.name == options.data.name
+    return f"items-{options.items.name}" if same else options.items.name
 
 
 def _flags(recipe: dict[str, object]) -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in recipe.items()]
 
 
-def _serves(url: str, recipe: dict[str, object]) -> bool:
-    """Whether the store holds a model of this data already."""
+def _digest(*paths: Path | None) -> str:
+    """A sha256 over the files' contents."""
+    found = hashlib.sha256()
+    for path in filter(None, paths):
+        found.update(path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def _has_model(url: str, store: Path, made: dict[str, object]) -> bool:
+    """Whether production is what this demo made of the same clicks and recipe."""
+    record = store / MADE
     answer = httpx.get(f"{url}/v1/models/production")
-    if answer.status_code != httpx.codes.OK:
+    if answer.status_code != httpx.codes.OK or not record.is_file():
         return False
-    name = json.loads(answer.content)["data"]["name"]
-    same: bool = name == str(recipe.get("data", "synthetic")).split(".")[0]
+    version = answer.headers["model-version"]
+    same: bool = json.loads(record.read_text("utf-8")) == made | {"version": version}
     if same:
-        print(f"the store has a model of {name} already (--retrain trains anew)", flush=True)
+        print(f"version {version} is a model of these clicks (--retrain trains anew)", flush=True)
     return same
 
 
@@ -148,4 +173,7 @@ def _process(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from cloud_service.api.problems import Internal, MethodNotAllowed
+from cloud_service.api.problems import Internal, MethodNotAllowed, RequestTimeout
 from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import (
     BodyTooLarge,
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 PREFIX = "/v1/models/"
 SUFFIX = "/correction"
 BODY_LIMIT = 1 << 20
+BODY_SECONDS = 5.0
+"""How long an H may be on its way, once its head is here."""
 _FULL, _ROW = FULL_TYPE.encode(), ROW_TYPE.encode()
 _HIDDEN = HIDDEN_TYPE.encode()
 
@@ -134,11 +136,15 @@ async def _read_body(receive: Receive, length: int, wanted: int) -> bytes | None
     if not message.get("more_body", False):
         return body
     parts = [body]
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while message.get("more_body", False):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                parts.append(message.get("body", b""))
+    except TimeoutError:
+        raise RequestTimeout(f"H did not arrive within {BODY_SECONDS:g} s") from None
     return b"".join(parts)
 
 
@@ -166,6 +172,8 @@ async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes,
 async def _refuse(send: Send, error: RecommendationError) -> None:
     document = Problem.of(error).model_dump_json().encode()
     headers = [(b"content-type", PROBLEM_TYPE.encode())]
+    if isinstance(error, RequestTimeout):
+        headers.append((b"connection", b"close"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", b"POST"))
     await _send(send, error.status, document, headers)
@@ -204,8 +212,8 @@ OPENAPI_PATH: dict[str, Any] = {
                     "schema": _BINARY | {"description": "H, (K, D) float32, oldest click first"},
                     "examples": {
                         "one click": {
-                            "summary": "H of one click and nine rows of padding, all 2,560 bytes",
-                            "externalValue": "shared/WIRE.md",
+                            "summary": "H of one click",
+                            "value": "(2,560 bytes: 64 float32 of one row of H, then 576 zeros)",
                         }
                     },
                 }
@@ -227,6 +235,7 @@ OPENAPI_PATH: dict[str, Any] = {
             "404": {"description": "unknown-model", "content": _PROBLEM},
             "405": {"description": "method-not-allowed", "content": _PROBLEM},
             "406": {"description": "not-acceptable", "content": _PROBLEM},
+            "408": {"description": "request-timeout", "content": _PROBLEM},
             "410": {"description": "retired-model", "content": _PROBLEM},
             "411": {"description": "length-required", "content": _PROBLEM},
             "413": {"description": "body-too-large", "content": _PROBLEM},

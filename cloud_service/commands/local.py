@@ -83,7 +83,8 @@ def parity(
     for found in check_parity(file):
         verdict = "ok" if found.within else f"over {TOLERANCE:g}"
         table.add_row(found.engine, found.case, found.array, f"{found.largest:.2e}", verdict)
-        largest, within = max(largest, found.largest), within and found.within
+        largest = found.largest if not found.largest <= largest else largest
+        within = within and found.within
     out.print(table)
     out.print(f"largest difference {largest:.2e}, allowed {TOLERANCE:g}", highlight=False)
     if not within:

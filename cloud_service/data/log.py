@@ -25,6 +25,10 @@ _ISO_FORMATS = (
 """Date and time with a T (a blank becomes one), a zone or none (then UTC), or a date alone."""
 
 
+ID_BYTES = 256
+"""No id is longer: devices hold all item ids at the width of the longest."""
+
+
 def read_log(path: Path) -> pl.DataFrame:
     """Reads a click log (.csv, .csv.gz or .parquet).
 
@@ -101,6 +105,13 @@ def _ids(path: Path, column: pl.Series, blank: pl.Series) -> pl.Series:
         raise DataError(
             f"{path}: data row {row + 1} has no {column.name}{_others(bad)}: "
             "fill it in or remove the row."
+        )
+    odd = (ids.str.len_bytes() > ID_BYTES) | ids.str.contains("\0", literal=True)
+    row = odd.fill_null(False).arg_max()
+    if row is not None and odd[row]:
+        raise DataError(
+            f"{path}: the {column.name} of data row {row + 1} is longer than {ID_BYTES} bytes or "
+            f"holds a zero byte{_others(odd)}: shorten it, or number your ids."
         )
     return ids
 

@@ -89,7 +89,25 @@ def case_names(arrays: Arrays) -> list[str]:
         missing = [n for n in ("clicks", "candidates", "scores") if f"{case}/{n}" not in arrays]
         if missing:
             raise DataError(f"case {case} lacks {', '.join(f'{case}/{n}' for n in missing)}")
+        _check_case(arrays, case)
     return cases
+
+
+def _check_case(arrays: Arrays, case: str) -> None:
+    """Raises DataError where a case's items cannot be looked up."""
+    clicks, candidates = arrays[f"{case}/clicks"], arrays[f"{case}/candidates"]
+    if clicks.ndim != 2 or candidates.ndim != 2 or len(clicks) != len(candidates):
+        raise DataError(f"{case}: clicks and candidates are (batch, n), of one batch")
+    if not clicks.size or not candidates.size:
+        raise DataError(f"{case} is empty")
+    items = len(arrays.get("weight/item_embedding", ()))
+    for name, found in (("clicks", clicks), ("candidates", candidates)):
+        numbers = found.astype(np.float64)
+        if not ((numbers >= 0) & (numbers < items) & (numbers == np.floor(numbers))).all():
+            raise DataError(f"{case}/{name} are item numbers from 0 to {items - 1}")
+    filled = clicks != 0
+    if not filled[:, 0].all() or (np.diff(filled.astype(np.int8), axis=1) > 0).any():
+        raise DataError(f"{case}/clicks are padded with 0 on the right, after at least one click")
 
 
 def load_published(arrays: Arrays) -> tuple[SCN, GCN]:

@@ -94,7 +94,7 @@ def version_files(
 def _identifiers(log: ClickLog) -> NDArray[np.bytes_]:
     """Catalogue ids as UTF-8 bytes of one width, sorted, so that a device finds one by bisection.
 
-    An id cannot end in a zero byte, which numpy pads with; such ids do not occur in text.
+    An id cannot end in a zero byte, which numpy pads with: `read_log` refuses such ids.
     """
     return np.array([item.encode() for item in log.item_ids])
 

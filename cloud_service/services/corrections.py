@@ -54,7 +54,10 @@ class Corrections:
 
     def get(self, version: str) -> Corrector | None:
         """The corrector of a version if it is open: what the hot path asks first."""
-        return self._open.get(version)
+        found = self._open.get(version)
+        if found is not None:
+            self._used[version] = time.monotonic()
+        return found
 
     def open(self, version: str) -> Corrector:
         """The corrector of a version, checked and loaded if it was not.

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from shared.errors import BundleError, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 
 PRODUCTION = "production"
+DRAFT_SECONDS = 3600
 _VERSION = re.compile(VERSION_PATTERN)
 
 
@@ -41,6 +43,9 @@ class Store:
         self.folder = folder
         for part in ("versions", "aliases", "retired", "replays", "jobs", "data"):
             (folder / part).mkdir(parents=True, exist_ok=True)
+        for draft in (folder / "versions").glob(".draft-*"):  # of a process that was killed
+            if time.time() - draft.stat().st_mtime > DRAFT_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
 
     def publish(
         self,

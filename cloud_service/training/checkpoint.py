@@ -88,6 +88,11 @@ class Checkpoints:
         """When the best weights were written."""
         return datetime.fromtimestamp((self.folder / "best.safetensors").stat().st_mtime, UTC)
 
+    def clear(self) -> None:
+        """Removes all checkpoints: the run is complete and published."""
+        for path in [*self._files(), self.folder / "best.safetensors"]:
+            path.unlink(missing_ok=True)
+
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.safetensors"))
 

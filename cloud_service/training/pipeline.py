@@ -84,6 +84,7 @@ def train_and_publish(
     draft = done.with_suffix(".draft")
     draft.write_text(f"{version}\n", "ascii")
     draft.replace(done)
+    trainer.checkpoints.clear()
     log(f"published version {version}")
     report(Progress(phase="done", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
     return version

@@ -28,6 +28,8 @@ from device_client.simulate.shaping import ShapedSocket, wait_until
 from shared.outcomes import Outcome
 from shared.report import ProfileResult
 
+SWITCH_S = 0.0002
+
 
 @dataclass(frozen=True)
 class Load:
@@ -147,7 +149,8 @@ def run_profile(
     ]
     # Devices share one interpreter here, which on real ones they would not: threads hand it on
     # after 0.2 ms, not after the usual 5, which would outlast the budget.
-    sys.setswitchinterval(0.0002)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
     start = time.perf_counter() + 0.2
     threads = [
         threading.Thread(target=device.play, args=(events, start, tick), daemon=True)
@@ -158,6 +161,7 @@ def run_profile(
     for thread in threads:
         thread.join()
     elapsed = time.perf_counter() - start
+    sys.setswitchinterval(usual)
     recorder = Recorder()
     for device in devices:
         device.finish(recorder)

@@ -141,7 +141,22 @@ def test_the_full_form_is_cut_to_the_row_of_the_last_click(graphs, fake_cloud):
     np.testing.assert_array_equal(found.bias, full[400:].reshape(4, 10, 16)[:, 2])
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "localhost:8000", "", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "localhost:8000",
+        "",
+        "http://",
+        "http://[",
+        "http://a..b",
+        f"http://{'x' * 70}.org",
+        "http://x:0",
+        "http://x:99999",
+        "http://user:secret@x",
+        "http://x/ä",
+    ],
+)
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ValueError, match="address"):
         tcp_connect(url)
@@ -166,3 +181,10 @@ def test_a_chunked_answer_is_read_like_any_other(fake_cloud):
 def test_server_timing_that_makes_no_sense_is_left_out():
     assert _server_timing("queue;dur=0.5, gcn;dur=x, total") == {"queue": 0.5}
     assert _server_timing("") == {}
+
+
+def test_an_address_in_another_script_is_asked_for_as_dns_spells_it():
+    connection = Connection("https://bücher.example/shop/", "0" * 16, 4, "*/*")
+    head = bytes(connection._request).split(b"\r\n")
+    assert head[0].startswith(b"POST /shop/v1/models/")
+    assert head[1] == b"Host: xn--bcher-kva.example"

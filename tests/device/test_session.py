@@ -297,3 +297,100 @@ def test_a_budget_that_is_no_time_is_refused(wrong):
         Budget(tolerance_ms=wrong)
     with pytest.raises(ValueError, match="timeout"):
         Budget(request_timeout_s=wrong)
+
+
+def test_candidate_lists_may_have_another_length_every_time(graphs, fake_cloud, good):
+    with session_to(fake_cloud(good), graphs) as session:
+        session.click(1)
+        for count in (3, 2, 5, 60, 1, 0, 7):
+            ranking = session.rerank(np.arange(1, count + 1))
+            assert ranking.scores.shape == (count,)
+            if count > 1:
+                np.testing.assert_allclose(
+                    ranking.scores, session.rerank(CANDIDATES).scores[:count], atol=1e-5
+                )
+
+
+def test_a_correction_too_large_to_compute_with_is_a_bad_payload(graphs, fake_cloud):
+    body = np.tile(np.array([3e38, -3e38], "<f4"), 52).tobytes()
+    cloud = fake_cloud(lambda request: answer(body, version=graphs.bundle.version))
+    with session_to(cloud, graphs) as session:
+        session.click(3)
+        ranking = session.rerank(CANDIDATES)
+        assert ranking.outcome is Outcome.BAD_PAYLOAD
+        np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES))
+
+
+def test_the_largest_correction_the_wire_takes_still_gives_finite_scores(graphs):
+    session = Session(graphs)
+    session.click(3)
+    for scale in (1e15, 1e-30, 0.0):
+        rows = [np.resize(np.array([scale, -scale, 0], np.float32), n) for n in ((4, 10), (4, 16))]
+        assert np.isfinite(session.scores(CANDIDATES, RowCorrection(*rows))).all()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [["\ud800", 1], [None, 1], [b"x", 1], [1.0, 1], [True, 1], [[1], 1], np.array([1.7, 2.2])],
+    ids=str,
+)
+def test_candidates_that_are_no_items_rank_last_and_raise_nothing(graphs, odd):
+    session = Session(graphs)
+    session.click(1)
+    ranking = session.rerank(odd)
+    assert np.isneginf(ranking.scores[0])
+    for item in odd[:1]:
+        with pytest.raises(UnknownItem):
+            session.click(item)
+
+
+def test_an_interim_answer_is_not_the_answer(graphs, fake_cloud, good):
+    """103 Early Hints, then the answer in a packet of its own: each click gets its own."""
+    count = 0
+
+    def reply(request):
+        nonlocal count
+        count += 1
+        return b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + good(request)
+
+    cloud = fake_cloud(reply)
+    with session_to(cloud, graphs) as session:
+        for item in range(1, 6):
+            session.click(item)
+            assert session.settle(2).outcome is Outcome.APPLIED
+    assert cloud.connections == 1
+
+
+def test_an_answer_nobody_asked_for_is_never_taken_for_one(graphs, fake_cloud, good, eventually):
+    """A second answer on the line: the connection is dropped before the next request."""
+    wrong = answer(bytes(416), version=graphs.bundle.version)
+    cloud = fake_cloud(good)
+    with session_to(cloud, graphs) as session:
+        session.click(1)
+        kept = session.settle(2).correction
+        eventually(lambda: len(cloud._open) == 1)
+        cloud._open[0].sendall(wrong)
+        time.sleep(0.05)
+        session.click(2)
+        found = session.settle(2)
+        assert found.outcome is Outcome.APPLIED
+        np.testing.assert_array_equal(found.correction.attn, kept.attn)
+    assert cloud.connections == 2
+
+
+def test_two_answers_at_once_are_a_bad_payload(graphs, fake_cloud, good):
+    with session_to(fake_cloud(lambda r: good(r) + good(r)), graphs) as session:
+        session.click(1)
+        assert session.settle(2).outcome is Outcome.BAD_PAYLOAD
+
+
+def test_a_change_of_protocol_is_refused_and_the_link_lives_on(graphs, fake_cloud, good):
+    switch = (
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    )
+    replies = [lambda r: switch, good, good]
+    with session_to(fake_cloud(lambda r: replies.pop(0)(r)), graphs) as session:
+        session.click(1)
+        assert session.settle(2).outcome is Outcome.BAD_PAYLOAD
+        session.click(2)
+        assert session.settle(2).outcome is Outcome.APPLIED

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from cloud_service.data.clicks import split
+from cloud_service.data.synthetic import synthetic_log
 from cloud_service.evaluation.evaluate import (
     held_out_metrics,
     popularity_metrics,
@@ -74,3 +76,20 @@ def test_a_carried_history_sees_clicks_a_window_has_forgotten(small_split):
         one = user_states(model, items, starts, positions, corrected=True)
         two = user_states(model, other, starts, positions, corrected=True)
         assert torch.equal(one, two) is same
+
+
+def test_users_who_know_nearly_everything_are_left_out_of_the_sampled_protocol(small_split):
+    """The small world has 90 items: nobody has 100 he does not know."""
+    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    figures = held_out_metrics(
+        model, small_split, small_split.test_positions, seed=0, corrected=False
+    )
+    assert figures["sampled100/users"] == 0
+    assert "sampled100/ndcg@10" not in figures
+    log = synthetic_log(users=30, items=130, clicks_per_user=40, seed=1)
+    parts = split(log)
+    left = [130 - len(set(log.sequence(int(user)).tolist())) for user in parts.train_users]
+    model = CoCorrRec(130, ModelSettings())
+    figures = held_out_metrics(model, parts, parts.test_positions, seed=0, corrected=False)
+    assert figures["sampled100/users"] == sum(count >= 100 for count in left)
+    assert 0 < figures["sampled100/users"] < 30

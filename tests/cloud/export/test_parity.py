@@ -46,6 +46,7 @@ def test_a_file_that_is_no_parity_file_says_what_is_wrong(parity_file, tmp_path)
     text.write_text("no arrays here")
     np.save(tmp_path / "one.npy", np.ones(3))
     pickled = save(tmp_path / "pickled.npz", {"weight/x": np.array([object()], dtype=object)})
+    clicks = arrays["short/clicks"]
     cases = [
         (tmp_path / "missing.npz", "cannot be read"),
         (text, "cannot be read"),
@@ -60,6 +61,16 @@ def test_a_file_that_is_no_parity_file_says_what_is_wrong(parity_file, tmp_path)
         (
             save(tmp_path / "shape.npz", {**arrays, "weight/query": np.ones((3, 3))}),
             "not those of a published model",
+        ),
+        (save(tmp_path / "far.npz", {**arrays, "short/clicks": clicks + 300}), "item numbers"),
+        (save(tmp_path / "flat.npz", {**arrays, "short/clicks": clicks[0]}), "batch"),
+        (save(tmp_path / "void.npz", {**arrays, "short/clicks": clicks * 0}), "at least one"),
+        (
+            save(
+                tmp_path / "empty.npz",
+                {**arrays, "short/clicks": clicks[:0], "short/candidates": clicks[:0]},
+            ),
+            "empty",
         ),
     ]
     for path, words in cases:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +148,25 @@ def test_a_work_folder_of_another_recipe_is_refused(small_split, tmp_path):
     Trainer(small_split, SMALL.model_copy(update={"epochs": 1}), tmp_path)
     with pytest.raises(DataError, match="another recipe"):
         Trainer(small_split, SMALL, tmp_path)
+
+
+def test_a_work_folder_of_other_clicks_is_refused(small_split, tmp_path):
+    Trainer(small_split, SMALL, tmp_path)
+    items = small_split.log.items.copy()
+    items[0] = items[0] % 90 + 1
+    other = replace(small_split, log=replace(small_split.log, items=items))
+    with pytest.raises(DataError, match="other clicks"):
+        Trainer(other, SMALL, tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so(small_split, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cloud_service.training.checkpoint.save_file", full)
+    with pytest.raises(DataError, match="No space"):
+        Trainer(small_split, SMALL, tmp_path).fit()
+    assert not list(tmp_path.glob("*.draft"))
 
 
 def test_a_diverging_run_is_an_error_and_never_a_zero(small_split, tmp_path):
