@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_service.api import candidates, health, jobs, models, problems
@@ -47,7 +48,7 @@ def create_app(
             await refreshing
         await run_in_threadpool(close)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs needs nothing from the internet
         title="Device-cloud recommendation", description=_DESCRIPTION, version="1",
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import struct
 from pathlib import Path
@@ -192,3 +193,12 @@ def test_an_h_that_never_arrives_is_given_up(served_store, small_store):
         while part := sock.recv(65536):
             received += part
     assert b" 408 " in received.split(b"\r\n")[0]
+
+
+def test_the_page_of_the_api_needs_nothing_from_the_internet(served_store):
+    page = httpx.get(f"{served_store}/docs").text
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert any(address.endswith(".js") for address in addresses)
+    for address in addresses:
+        assert address.startswith("/"), address
+        assert httpx.get(served_store + address).status_code == 200
