@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared import bundle as files
-from shared.bundle import check_files, read_manifest, version_of
+from shared.bundle import check_files, find_item, read_manifest, version_of
 from shared.errors import BundleInvalid, UnknownItem
 from shared.manifest import MANIFEST_NAME, Manifest
 
@@ -25,7 +26,8 @@ class Bundle:
         self.inner_weight = state[:, :-1].astype(np.float32)
         self.inner_bias = state[:, -1:].astype(np.float32)
         """The state a user without history begins with: (h, f, f) and (h, 1, f)."""
-        self._ids = self._table(files.ITEM_IDS, (manifest.items,), "S")
+        ids = self._table(files.ITEM_IDS, (manifest.items,), "S")
+        self._ids = cast("NDArray[np.bytes_]", ids)
         self._titles: Sequence[str] | None = None
 
     @classmethod
@@ -49,11 +51,10 @@ class Bundle:
         Raises UnknownItem for what is not in the catalogue, whatever it is.
         """
         if isinstance(item, str):
-            key = item.encode("utf-8", "surrogatepass")
-            at = int(np.searchsorted(self._ids, key))
-            if at == len(self._ids) or self._ids[at] != key:
+            found = find_item(self._ids, item)
+            if not found:
                 raise UnknownItem(f"item {item!r} is not in the catalogue of {self.version}")
-            return at + 1
+            return found
         number = isinstance(item, Integral) and not isinstance(item, bool)
         if not number or not 1 <= item <= self.manifest.items:
             raise UnknownItem(f"items are numbered 1 to {self.manifest.items:,}, got {item!r}")

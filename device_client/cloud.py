@@ -9,14 +9,16 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.connection import tcp_connect
-from shared.bundle import MANIFEST_LIMIT, check_file, parse_manifest, version_of
+from device_client.connection import address_of
+from shared.bundle import MANIFEST_LIMIT, check_file, check_files, parse_manifest, version_of
 from shared.errors import (
     BundleError,
     BundleInvalid,
@@ -29,6 +31,8 @@ from shared.problems import Problem
 
 BATCH = 256
 """Candidate lists asked for at once."""
+HISTORY = 10
+"""Clicks of a user that the cloud's retrieval reads: more need not be sent."""
 _REPLAY_LIMIT = 1 << 30
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
@@ -48,7 +52,7 @@ class Cloud:
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        tcp_connect(url)  # refuses what is no address
+        address_of(url)  # refuses what is no address
         self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=transport)
 
     def __enter__(self) -> "Cloud":
@@ -104,13 +108,22 @@ class Cloud:
         draft.replace(target)
 
     def candidates(
-        self, version: str, histories: Sequence[Sequence[int]], count: int
+        self,
+        version: str,
+        histories: Sequence[Sequence[int]],
+        count: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[NDArray[np.int64]]:
-        """A candidate list (at most `count` item numbers) for each history of item numbers."""
+        """A candidate list (at most `count` item numbers) for each history of item numbers.
+
+        The cloud looks at the last `HISTORY` clicks of each. `progress` gets lists done and in
+        all.
+        """
         found: list[NDArray[np.int64]] = []
         for at in range(0, len(histories), BATCH):
             clicks = [list(history) for history in histories[at : at + BATCH]]
             found += self._lists(version, {"clicks": clicks, "count": count})
+            progress(len(found), len(histories))
         return found
 
     def replay(self, version: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -142,7 +155,7 @@ class Cloud:
             mode = "ab" if answer.status_code == httpx.codes.PARTIAL_CONTENT else "wb"
             done = have if mode == "ab" else 0
             with path.open(mode) as file:
-                for part in _guarded(answer):
+                for part in answer.iter_bytes():
                     done += len(part)
                     if done > entry.size:
                         raise BundleInvalid(f"{entry.name} is longer than its manifest says")
@@ -153,18 +166,15 @@ class Cloud:
     @staticmethod
     def _is_whole(folder: Path, manifest: Manifest, raw: bytes) -> bool:
         try:
-            if (folder / MANIFEST_NAME).read_bytes() != raw:
-                return False
-            for entry in manifest.device_files():
-                check_file(folder / entry.name, entry)
+            check_files(folder, manifest, "device")
+            return (folder / MANIFEST_NAME).read_bytes() == raw
         except (BundleError, OSError):
             return False
-        return True
 
     def _get(self, path: str, limit: int) -> bytes:
         with self._stream("GET", path) as answer:
             parts, size = [], 0
-            for part in _guarded(answer):
+            for part in answer.iter_bytes():
                 size += len(part)
                 if size > limit:
                     raise CloudError(f"{path} is larger than {limit:,} bytes")
@@ -172,52 +182,25 @@ class Cloud:
         return b"".join(parts)
 
     def _lists(self, version: str, body: object) -> list[NDArray[np.int64]]:
-        try:
-            answer = self._http.post(f"/v1/models/{version}/candidates:batch", json=body)
-        except httpx.HTTPError as error:
-            raise CloudError(_unreachable(self.url, error)) from error
-        if answer.is_error:
-            raise CloudError(_refusal(answer))
+        path = f"/v1/models/{version}/candidates:batch"
+        with self._stream("POST", path, json=body) as answer:
+            answer.read()
         try:
             return [np.array(each, np.int64) for each in answer.json()["candidates"]]
         except (ValueError, KeyError, TypeError) as error:
             raise CloudError(f"{answer.request.url} gave no candidate lists") from error
 
-    def _stream(self, method: str, path: str, headers: dict[str, str] | None = None) -> "_Stream":
-        return _Stream(self._http, self.url, method, path, headers or {})
-
-
-class _Stream:
-    """A streamed answer that is no error."""
-
-    def __init__(
-        self, http: httpx.Client, url: str, method: str, path: str, headers: dict[str, str]
-    ) -> None:
-        self._url = url
-        self._context = http.stream(method, path, headers=headers)
-
-    def __enter__(self) -> httpx.Response:
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """An answer that is no error; a connection that breaks at any point is a CloudError."""
         try:
-            answer = self._context.__enter__()
-            if answer.is_error:
-                answer.read()
+            with self._http.stream(method, path, **options) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise CloudError(_refusal(answer))
+                yield answer
         except httpx.HTTPError as error:
-            raise CloudError(_unreachable(self._url, error)) from error
-        if answer.is_error:
-            self._context.__exit__(None, None, None)
-            raise CloudError(_refusal(answer))
-        return answer
-
-    def __exit__(self, *exception: object) -> None:
-        self._context.__exit__(None, None, None)
-
-
-def _guarded(answer: httpx.Response) -> Iterator[bytes]:
-    """The parts of a body; a connection that breaks becomes a CloudError."""
-    try:
-        yield from answer.iter_bytes()
-    except httpx.HTTPError as error:
-        raise CloudError(_unreachable(str(answer.request.url), error)) from error
+            raise CloudError(_unreachable(self.url, error)) from error
 
 
 def _unreachable(url: str, error: Exception) -> str:

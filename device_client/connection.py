@@ -59,7 +59,7 @@ class Answer:
 
 def tcp_connect(url: str) -> Connect:
     """A connector for `http://` and `https://` URLs. Raises ValueError for any other."""
-    parts = _address(url)
+    parts = address_of(url)
     address = parts.host, parts.port
     context = ssl.create_default_context() if parts.secure else None
 
@@ -71,7 +71,7 @@ def tcp_connect(url: str) -> Connect:
     return connect
 
 
-class _Address(NamedTuple):
+class Address(NamedTuple):
     """The parts of the cloud's address, the host as DNS and HTTP want it."""
 
     secure: bool
@@ -81,8 +81,8 @@ class _Address(NamedTuple):
     path: str
 
 
-def _address(url: str) -> _Address:
-    """Raises ValueError for what is no http(s)://host[:port][/path]."""
+def address_of(url: str) -> Address:
+    """The parts of `url`. Raises ValueError for what is no http(s)://host[:port][/path]."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna").decode("ascii")
@@ -96,7 +96,7 @@ def _address(url: str) -> _Address:
         raise ValueError(f"the cloud's address is http(s)://host[:port], got {url!r}") from None
     named = f"[{host}]" if ":" in host else host
     header = named if port == usual else f"{named}:{port}"
-    return _Address(parts.scheme == "https", host, port, header, path)
+    return Address(parts.scheme == "https", host, port, header, path)
 
 
 class Connection:
@@ -105,7 +105,7 @@ class Connection:
     def __init__(
         self, url: str, version: str, body_bytes: int, accept: str, connect: Connect | None = None
     ) -> None:
-        parts = _address(url)
+        parts = address_of(url)
         head = (
             f"POST {parts.path}{correction_path(version)} HTTP/1.1\r\n"
             f"Host: {parts.header}\r\nAccept: {accept}\r\n"

@@ -17,7 +17,7 @@ from device_client.bundle import Bundle
 from device_client.connection import Answer, Connect, Connection
 from shared.errors import WireError, WrongModel
 from shared.outcomes import Outcome
-from shared.wire import FULL_TYPE, ROW_TYPE, RowCorrection, Wire, row_at
+from shared.wire import FULL_TYPE, ROW_TYPE, RowCorrection, Wire, check_hidden, row_at
 
 Form = Literal["full", "row"]
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -172,16 +172,17 @@ class CorrectionLink:
 
     def _request(self, ticket: int, place: int) -> Received:
         try:
-            if not np.isfinite(self._body).all():
-                return Received(ticket, Outcome.BAD_PAYLOAD)
+            check_hidden(self._body)
             answer = self._connection.exchange(self._timeout, self._body_limit)
+            received = self._read(ticket, place, answer)
+        except WireError:  # of our own H: the cloud has no part in it
+            return Received(ticket, Outcome.BAD_PAYLOAD)
         except TimeoutError:
             return self._failed(ticket, Outcome.TIMEOUT)
         except OSError:
             return self._failed(ticket, Outcome.OFFLINE)
         except Exception:  # BadAnswer, or what nobody thought of: this thread must go on
             return self._failed(ticket, Outcome.BAD_PAYLOAD)
-        received = self._read(ticket, place, answer)
         received.sent_ns, received.uploaded_ns = answer.sent_ns, answer.uploaded_ns
         received.first_byte_ns, received.received_ns = answer.first_byte_ns, answer.received_ns
         return received

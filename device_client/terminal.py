@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.cloud import Cloud
+from device_client.cloud import HISTORY, Cloud
 from device_client.link import CorrectionLink
 from device_client.session import Ranking, Session
 from shared.errors import BundleMissing, InvalidRequest
@@ -84,7 +84,7 @@ def _candidates(
 ) -> NDArray[np.int64]:
     if options.candidates:
         return np.array([bundle.index(item) for item in options.candidates], np.int64)
-    return cloud.candidates(bundle.version, [clicks[-10:]], options.count)[0]
+    return cloud.candidates(bundle.version, [clicks[-HISTORY:]], options.count)[0]
 
 
 def _print(

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from shared.errors import (
@@ -31,6 +33,13 @@ GCN_GRAPH = "gcn.onnx"
 GCN_ROW_GRAPH = "gcn_row.onnx"
 NEIGHBOURS = "neighbours.safetensors"
 WEIGHTS = "weights.safetensors"
+
+
+def find_item(ids: NDArray[np.bytes_], item: str) -> int:
+    """The number (from 1) of a catalogue id in the sorted ids of ITEM_IDS; 0: it has none."""
+    key = item.encode("utf-8", "surrogatepass")
+    at = int(np.searchsorted(ids, key))
+    return at + 1 if at < len(ids) and ids[at] == key else 0
 
 
 def version_of(manifest: bytes) -> str:

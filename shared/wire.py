@@ -70,7 +70,7 @@ class Wire:
             raise WrongLength(f"H is {hidden.shape}, this model takes up to {self._hidden_shape}")
         padded = np.zeros(self._hidden_shape, FLOAT)
         padded[:rows] = hidden
-        _check_hidden(padded)
+        check_hidden(padded)
         return padded.tobytes()
 
     def decode_hidden(self, body: bytes | bytearray | memoryview) -> Array:
@@ -80,7 +80,7 @@ class Wire:
         """
         _check_length(len(body), self.settings.hidden_bytes, "H")
         hidden = np.frombuffer(body, FLOAT).reshape(self._hidden_shape)
-        _check_hidden(hidden)
+        check_hidden(hidden)
         return hidden
 
     def encode_full(self, correction: FullCorrection) -> bytes:
@@ -138,7 +138,8 @@ def _check_finite(array: Array) -> None:
         raise NotFinite(f"every number must be finite, and at most {LARGEST:g} in size")
 
 
-def _check_hidden(hidden: Array) -> None:
+def check_hidden(hidden: Array) -> None:
+    """Raises NotFinite, or EmptyHidden where every row is zero."""
     _check_finite(hidden)
     if not hidden.any():
         raise EmptyHidden("every row of H is zero: send it after the first click")

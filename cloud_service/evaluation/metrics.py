@@ -124,7 +124,7 @@ def sample_negatives(
     users = np.asarray(users, np.int64)
     width = log.item_count + 1
     seen = _seen_keys(log, users, width)
-    left = unseen_counts(log)[users]
+    left = _unseen(log, seen, width)[users]
     if len(users) and left.min() < count:
         raise DataError(
             f"User {log.user_ids[users[int(left.argmin())]]!r} has only {int(left.min())} items "
@@ -150,6 +150,10 @@ def unseen_counts(log: ClickLog) -> Int64:
     """How many items of the catalogue each user has never interacted with, (users,)."""
     width = log.item_count + 1
     seen = _seen_keys(log, np.arange(log.user_count), width)
+    return _unseen(log, seen, width)
+
+
+def _unseen(log: ClickLog, seen: Int64, width: int) -> Int64:
     return log.item_count - np.bincount(seen // width, minlength=log.user_count)
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from cloud_service.services.models import Models
 from shared import bundle as files
-from shared.bundle import check_file
+from shared.bundle import check_file, find_item
 from shared.errors import BundleInvalid, BundleMissing, UnknownItem
 
 RECENT: Final = 10
@@ -143,11 +143,10 @@ def _identifiers(path: Path) -> NDArray[np.bytes_]:
 def _number(click: int | str, identifiers: NDArray[np.bytes_]) -> int:
     if isinstance(click, int):
         return click
-    key = click.encode()
-    at = int(np.searchsorted(identifiers, key))
-    if at == len(identifiers) or identifiers[at] != key:
+    found = find_item(identifiers, click)
+    if not found:
         raise UnknownItem(f"item {click[:64]!r} is not in the catalogue")
-    return at + 1
+    return found
 
 
 def _within(numbers: NDArray[np.int32], items: int) -> bool:

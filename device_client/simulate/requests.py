@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.cloud import BATCH, Cloud
+from device_client.cloud import HISTORY, Cloud
 from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
-
-HISTORY = 10
-"""Clicks the cloud's retrieval is told of."""
 
 
 @dataclass(slots=True)
@@ -71,10 +68,7 @@ def plan_visits(
         )
         histories += [clicks[max(0, at + 1 - HISTORY) : at + 1] for at in steps]
         total += len(steps)
-    lists: list[NDArray[np.int64]] = []
-    for at in range(0, len(histories), BATCH):
-        lists += cloud.candidates(version, histories[at : at + BATCH], candidates)
-        progress(len(lists), len(histories))
+    lists = cloud.candidates(version, histories, candidates, progress)
     for request, found in zip((r for v in visits for r in v.requests), lists, strict=True):
         request.candidates = found
     return visits
