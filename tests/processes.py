@@ -31,7 +31,7 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(15)
+                process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

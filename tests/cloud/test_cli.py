@@ -2,17 +2,15 @@
 
 import importlib.util
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from cloud_service.commands.recipe import read_recipe
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
+from tests.processes import listening, running
 
 COMMANDS = [
     "serve", "worker", "train", "fetch", "parity",
@@ -153,21 +151,9 @@ def test_a_worker_without_its_database_says_so(tmp_path):
 def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cloud")
     output = folder / "output"
-    with output.open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cloud_service.cli", "serve", "--port", "0"],
-            env=environment(CLOUD_STORE=str(folder / "store"), CLOUD_ADMIN_TOKEN="long-enough"),
-            stdout=said,
-            stderr=said,
-        )
-    for _ in range(200):
-        if found := re.search(r"running on (http://[\d.:]+)", output.read_text()):
-            yield found[1]
-            break
-        assert process.poll() is None, output.read_text()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.wait(10)
+    settings = {"CLOUD_STORE": str(folder / "store"), "CLOUD_ADMIN_TOKEN": "long-enough"}
+    with running(["cloud-service", "serve", "--port", "0"], output, **settings) as process:
+        yield listening(process, output)
 
 
 def test_a_job_is_submitted_shown_followed_and_cancelled(in_process, url, monkeypatch):

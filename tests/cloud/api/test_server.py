@@ -1,16 +1,16 @@
 """The server as it is started, on a real socket."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.processes import listening, running
 
 SCRIPT = Path(__file__).with_name("probed_server.py")
 
@@ -24,23 +24,10 @@ def environment(**settings):
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     output = folder / "output"
-    with output.open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT)],
-            env=environment(CLOUD_STORE=str(folder / "store"), CLOUD_MAX_JSON_BYTES="1024"),
-            stdout=said,
-            stderr=said,
-        )
-    try:
-        for _ in range(200):
-            if found := re.search(r"running on (http://[\d.:]+)", output.read_text()):
-                yield found[1]
-                break
-            assert process.poll() is None, output.read_text()
-            time.sleep(0.1)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in (0, -signal.SIGTERM)
+    settings = {"CLOUD_STORE": str(folder / "store"), "CLOUD_MAX_JSON_BYTES": "1024"}
+    with running([sys.executable, str(SCRIPT)], output, **settings) as process:
+        yield listening(process, output)
+    assert process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in output.read_text()
 
 
