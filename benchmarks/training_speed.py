@@ -21,7 +21,8 @@ import torch
 
 from cloud_service.data.clicks import recent, split
 from cloud_service.data.synthetic import synthetic_log
-from cloud_service.models.cocorrrec import softmax_loss
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.recommender import at_last
 from cloud_service.training.trainer import Trainer
 from cloud_service.training.windows import cut_windows, gather
 from shared.jobs import TrainingRecipe
@@ -65,7 +66,8 @@ def _loops(form: str, folder: Path) -> tuple[Callable[[int], int], Callable[[int
     recipe = TrainingRecipe(model=model)
     fast, slow = Trainer(parts, recipe, folder / "a"), Trainer(parts, recipe, folder / "b")
     fast.model.train()
-    slow.model.train()
+    network = slow.model.train()
+    assert isinstance(network, CoCorrRec)
     random = np.random.default_rng(0)
     windows = cut_windows(parts, model.length, random)
     items = parts.log.items
@@ -84,12 +86,13 @@ def _loops(form: str, folder: Path) -> tuple[Callable[[int], int], Callable[[int
         chosen = random.choice(targets, size)
         begin = np.array([first[int(position)] for position in chosen])
         clicks = torch.from_numpy(recent(items, begin, chosen, model.length).astype(np.int64))
-        hidden = torch.nn.functional.dropout(slow.model.scn.hidden(clicks), recipe.dropout)
+        hidden = network.scn.trained_hidden(clicks)
         gate = torch.from_numpy(random.random(size) >= recipe.drop_corrections).float()
-        output = slow.model.scn(hidden, slow.model.gcn(hidden), gate)
-        last = (clicks > 0).sum(1) - 1
-        states = slow.model.scn.user_state(output[torch.arange(size), last])
-        slow._update(softmax_loss(slow.model, states, torch.from_numpy(items[chosen]).long()))
+        output = network.scn(hidden, network.gcn(hidden), gate)
+        states = network.scn.user_state(at_last(output, clicks))
+        scores = network.score_all(states)
+        wanted = torch.from_numpy(items[chosen]).long() - 1
+        slow._update(torch.nn.functional.cross_entropy(scores, wanted))
         return size
 
     return one_pass, plain

@@ -15,6 +15,23 @@ DataName = Annotated[
 ]
 """A named data set, or the name of a file in the cloud's data folder; never a path."""
 
+Network = Literal[
+    "scn+gcn",
+    "scn",
+    "popularity",
+    "item-knn",
+    "mf",
+    "fm",
+    "neumf",
+    "deepfm",
+    "din",
+    "gru4rec",
+    "sasrec",
+    "bert4rec",
+    "mamba4rec",
+]
+"""What is trained: the device's and the cloud's networks, the device's alone, or a baseline."""
+
 
 class TrainingRecipe(BaseModel):
     """Everything that decides the outcome of a training run, and nothing that does not."""
@@ -29,13 +46,22 @@ class TrainingRecipe(BaseModel):
     holdout_users: Annotated[
         float, Field(ge=0, lt=1, description="share of users kept out, for simulated devices")
     ] = 0.0
+    network: Network = Field("scn+gcn", description="what is trained; baselines for comparison")
     model: ModelSettings = ModelSettings()
-    loss: Literal["softmax", "sampled_bce"] = Field(
-        "softmax", description="full softmax (paper) or binary cross-entropy at 1:4 (released)"
+    layers: Annotated[
+        int, Field(ge=1, le=16, description="layers of a baseline's encoder or MLP")
+    ] = 2
+    loss: Literal["softmax", "sampled_softmax", "sampled_bce"] = Field(
+        "softmax",
+        description="softmax over all items (paper), over sampled negatives, or binary "
+        "cross-entropy at 1:4 (released)",
     )
+    negatives: Annotated[
+        int, Field(ge=1, le=10_000, description="sampled negatives a positive")
+    ] = 4
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    dropout: Annotated[float, Field(ge=0, lt=1, description="on H, in training")] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1, description="on H, or within a baseline")] = 0.2
     drop_corrections: Annotated[
         float, Field(ge=0, le=1, description="share of sequences trained without a correction")
     ] = 0.3

@@ -1,10 +1,11 @@
-"""How good a trained model ranks the held-out clicks, with corrections and without.
+"""How good a model ranks the held-out clicks, over all items and among sampled negatives.
 
 User states are computed as the device computes them: over the last `length` clicks (history
 `window`), or over the whole history with the state carried from segment to segment (`carry`).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,74 +24,142 @@ from cloud_service.evaluation.metrics import (
     unseen_counts,
 )
 from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.recommender import DotProduct, Recommender
+from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import State
 
 Int64 = NDArray[np.int64]
 
 _USERS = 2048
 """Users whose states are computed together."""
-_SCORES = 16 << 20
-"""Scores held at once when ranking all items."""
+_SCORES = 1 << 21
+"""Scores held at once when ranking all items: what a CPU's cache holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Where one held-out click of each training user was ranked.
+
+    Attributes:
+        all: among all items, (users,).
+        sampled: among 100 sampled negatives, (sampled users,).
+        sampled_users: which of the training users these are, ascending, (sampled users,): not
+            those who know so much of the catalogue that 100 negatives cannot be sampled.
+    """
+
+    all: Ranks
+    sampled: Ranks
+    sampled_users: Int64
+
+    def metrics(self) -> dict[str, float]:
+        """All figures of the paper in both protocols; `sampled100/users` says how many are in."""
+        figures = rank_metrics(ALL, self.all)
+        figures[f"{SAMPLED}/users"] = float(len(self.sampled_users))
+        if len(self.sampled_users):
+            figures |= rank_metrics(SAMPLED, self.sampled, negatives=NEGATIVES)
+        return figures
+
+
+@torch.no_grad()
+def held_out(model: Recommender, split: Split, positions: Int64, *, seed: int) -> HeldOut:
+    """Ranks the click at each position, one per training user, in both protocols.
+
+    Raises ValueError where a score is not finite.
+    """
+    log = split.log
+    targets = log.items[positions].astype(np.int64)
+    states = user_states(model, log.items, split.starts, positions, split.train_users + 1)
+    enough = np.flatnonzero(unseen_counts(log)[split.train_users] >= NEGATIVES)
+    return HeldOut(
+        ranks_over_all(model, states, targets),
+        _ranks_of_sampled(model, states, split, enough, targets[enough], seed),
+        enough,
+    )
+
+
+def validation_ndcg(model: Recommender, split: Split) -> float:
+    """NDCG@10 over all items on the validation clicks: what training stops by.
+
+    Raises ValueError where a score is not finite.
+    """
+    positions = split.validation_positions
+    items = split.log.items
+    states = user_states(model, items, split.starts, positions, split.train_users + 1)
+    found = ranks_over_all(model, states, items[positions].astype(np.int64))
+    return rank_metrics(ALL, found)["all/ndcg@10"]
 
 
 @torch.no_grad()
 def user_states(
-    model: CoCorrRec, items: NDArray[np.int32], starts: Int64, positions: Int64, *, corrected: bool
+    model: Recommender,
+    items: NDArray[np.int32],
+    starts: Int64,
+    positions: Int64,
+    users: Int64,
 ) -> Tensor:
-    """The user state (n, D) before the click at each flat position, from the clicks before it."""
+    """The state (n, ...) before the click at each flat position, from the clicks before it.
+
+    `users` are user numbers (row in the log plus 1), 0 where nobody knows the user.
+    """
     was_training = model.training
     model.eval()
-    device = model.scn.item_embedding.device
+    device = _device(model)
     found = []
     for at in range(0, len(positions), _USERS):
         part = slice(at, at + _USERS)
-        if model.settings.history == "window":
-            clicks = recent(items, starts[part], positions[part], model.settings.length)
-            state = None
-        else:
+        owners = torch.from_numpy(users[part]).to(device)
+        if model.carries:
+            assert isinstance(model, SCN | CoCorrRec)
             clicks, state = _carried(model, items, starts[part], positions[part])
-        batch = torch.from_numpy(clicks.astype(np.int64)).to(device)
-        found.append(model.last_state(batch, corrected=corrected, state=state))
+            found.append(model.last_states(_tensor(clicks, device), owners, state))
+        else:
+            clicks = recent(items, starts[part], positions[part], model.length)
+            found.append(model.last_states(_tensor(clicks, device), owners))
     model.train(was_training)
     return torch.cat(found)
 
 
 def _carried(
-    model: CoCorrRec, items: NDArray[np.int32], starts: Int64, positions: Int64
+    model: SCN | CoCorrRec, items: NDArray[np.int32], starts: Int64, positions: Int64
 ) -> tuple[NDArray[np.int32], State]:
     """The clicks of each user's last segment, and the state all earlier ones left."""
-    k = model.settings.segment
-    device = model.scn.item_embedding.device
+    scn = model.scn if isinstance(model, CoCorrRec) else model
+    k, device = scn.settings.segment, scn.item_embedding.device
     full = np.maximum(positions - starts - 1, 0) // k
-    state = State(*(part.clone() for part in model.scn.block.initial_state(len(positions))))
+    state = State(*(part.clone() for part in scn.block.initial_state(len(positions))))
     for number in range(int(full.max(initial=0))):
         rows = np.flatnonzero(full > number)
         begin = starts[rows] + number * k
-        clicks = items[begin[:, None] + np.arange(k)].astype(np.int64)
+        clicks = items[begin[:, None] + np.arange(k)]
         index = torch.from_numpy(rows).to(device)
-        hidden = model.scn.hidden(torch.from_numpy(clicks).to(device))
-        weight, bias = model.scn.carried(hidden, State(state.weight[index], state.bias[index]))
+        hidden = scn.hidden(_tensor(clicks, device))
+        weight, bias = scn.carried(hidden, State(state.weight[index], state.bias[index]))
         state.weight[index], state.bias[index] = weight, bias
     return recent(items, starts + full * k, positions, k), state
 
 
 @torch.no_grad()
-def ranks_over_all(model: CoCorrRec, users: Tensor, targets: Int64) -> Ranks:
+def ranks_over_all(model: Recommender, states: Tensor, targets: Int64) -> Ranks:
     """Where each target stands among all items of the catalogue.
 
-    Raises ValueError where a score is NaN.
+    Raises ValueError where a score is not finite.
     """
-    chunks = list(_ranks_in_chunks(model, users, targets))
+    was_training = model.training
+    model.eval()
+    chunks = list(_ranks_in_chunks(model, states, targets))
+    model.train(was_training)
     return Ranks(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
 
-def _ranks_in_chunks(model: CoCorrRec, users: Tensor, targets: Int64) -> Iterator[Ranks]:
-    rows = max(1, _SCORES // model.scn.items)
-    table = model.scn.candidate_states(model.scn.item_embedding[1:]).T
-    columns = torch.from_numpy(targets - 1).to(users.device)
+def _ranks_in_chunks(model: Recommender, states: Tensor, targets: Int64) -> Iterator[Ranks]:
+    rows = max(1, _SCORES // model.items)
+    table = model.catalogue().T if isinstance(model, DotProduct) else None
+    columns = torch.from_numpy(targets - 1).to(states.device)
     for at in range(0, len(targets), rows):
-        scores = users[at : at + rows] @ table
-        if not bool(torch.isfinite(scores).all()):
+        part = states[at : at + rows]
+        scores = model.score_all(part) if table is None else part @ table
+        # Any NaN or infinity makes the sum one: cheaper than a look at every score.
+        if not bool(torch.isfinite(scores.sum())):
             raise ValueError("scores hold NaN or infinity: the training diverged")
         target = scores.gather(1, columns[at : at + rows, None])
         greater = (scores > target).sum(1)
@@ -98,40 +167,29 @@ def _ranks_in_chunks(model: CoCorrRec, users: Tensor, targets: Int64) -> Iterato
         yield Ranks(greater.cpu().numpy(), equal.cpu().numpy())
 
 
-@torch.no_grad()
-def held_out_metrics(
-    model: CoCorrRec, split: Split, positions: Int64, *, seed: int, corrected: bool
-) -> dict[str, float]:
-    """All metrics of the paper on one held-out click per training user, in both protocols.
-
-    The sampled one leaves out users who know so much of the catalogue that 100 negatives cannot
-    be sampled: `sampled100/users` says how many are left, and where none is there are no figures.
-    """
-    log = split.log
-    targets = log.items[positions].astype(np.int64)
-    users = user_states(model, log.items, split.starts, positions, corrected=corrected)
-    figures = rank_metrics(ALL, ranks_over_all(model, users, targets))
-    enough = np.flatnonzero(unseen_counts(log)[split.train_users] >= NEGATIVES)
-    figures[f"{SAMPLED}/users"] = float(len(enough))
-    if len(enough):
-        negatives = sample_negatives(log, split.train_users[enough], seed=seed)
-        candidates = np.concatenate([targets[enough, None], negatives], axis=1)
-        chosen = users[torch.from_numpy(enough).to(users.device)]
-        scores = model.scn.score(chosen, torch.from_numpy(candidates).to(users.device))
-        found = ranks(scores.cpu().numpy(), 0)
-        figures |= rank_metrics(SAMPLED, found, negatives=NEGATIVES)
-    return figures
+def _ranks_of_sampled(
+    model: Recommender, states: Tensor, split: Split, chosen: Int64, targets: Int64, seed: int
+) -> Ranks:
+    negatives = sample_negatives(split.log, split.train_users[chosen], seed=seed)
+    candidates = np.concatenate([targets[:, None], negatives], axis=1)
+    was_training = model.training
+    model.eval()
+    found = [Ranks(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for at in range(0, len(chosen), _USERS):
+        part = slice(at, at + _USERS)
+        rows = torch.from_numpy(chosen[part]).to(states.device)
+        scores = model.score(states[rows], _tensor(candidates[part], states.device))
+        found.append(ranks(scores.cpu().numpy(), 0))
+    model.train(was_training)
+    return Ranks(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def validation_ndcg(model: CoCorrRec, split: Split) -> float:
-    """NDCG@10 over all items on the validation clicks, corrected: what training stops by.
+def _tensor(numbers: NDArray[np.integer], device: torch.device) -> Tensor:
+    return torch.from_numpy(numbers.astype(np.int64)).to(device)
 
-    Raises ValueError where a score is NaN.
-    """
-    positions = split.validation_positions
-    users = user_states(model, split.log.items, split.starts, positions, corrected=True)
-    found = ranks_over_all(model, users, split.log.items[positions].astype(np.int64))
-    return rank_metrics(ALL, found)["all/ndcg@10"]
+
+def _device(model: Recommender) -> torch.device:
+    return next(iter([*model.parameters(), *model.buffers()])).device
 
 
 def popularity_metrics(split: Split, positions: Int64) -> dict[str, float]:

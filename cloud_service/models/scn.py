@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cloud_service.models.recommender import DotProduct, at_last, item_table, look_up
 from cloud_service.models.ttt import EPS, Correction, State, TTTBlock
 from shared.model import ModelSettings
 
@@ -33,18 +34,26 @@ class CandidateTower(nn.Module):
         return out
 
 
-class SCN(nn.Module):
+class SCN(DotProduct):
     """Item embedding, one TTT-Linear block, a score per candidate.
 
     Items are numbered from 1; item 0 is padding, on the right, and its embedding is zero.
     """
 
-    def __init__(self, items: int, settings: ModelSettings, *, init_std: float = 0.02) -> None:
+    def __init__(
+        self,
+        items: int,
+        settings: ModelSettings,
+        *,
+        init_std: float = 0.02,
+        dropout: float = 0.0,
+    ) -> None:
+        """`dropout` acts on H, in training alone."""
         super().__init__()
-        self.items, self.settings = items, settings
-        self.item_embedding = nn.Parameter(torch.randn(items + 1, settings.dim) * init_std)
-        with torch.no_grad():
-            self.item_embedding[0] = 0.0
+        self.items, self.settings, self.dropout = items, settings, dropout
+        self.carries = settings.history == "carry"
+        self.length = settings.segment if self.carries else settings.length
+        self.item_embedding = item_table(items, settings.dim, init_std)
         self.input_norm = RMSNorm(settings.dim)
         self.block = TTTBlock(
             settings.dim,
@@ -57,9 +66,30 @@ class SCN(nn.Module):
 
     def hidden(self, clicks: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length dim"]:
         """H (Eq. 8); rows of padding are zero."""
-        rows = functional.embedding(clicks, self.item_embedding, padding_idx=0)
-        out: Tensor = self.input_norm(rows)
+        out: Tensor = self.input_norm(look_up(self.item_embedding, clicks))
         return out
+
+    def trained_hidden(
+        self, clicks: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length dim"]:
+        """H, with dropout while training."""
+        return functional.dropout(self.hidden(clicks), self.dropout, self.training)
+
+    def states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch length dim"]:
+        """The user state after every click, without a correction. `users` is not read."""
+        return self.user_state(self(self.trained_hidden(clicks)))
+
+    def last_states(
+        self,
+        clicks: Int[Tensor, "batch length"],
+        users: Int[Tensor, " batch"],
+        state: State | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """The user state after the last click, `state` carried from earlier segments."""
+        output = self(self.hidden(clicks), state=state)
+        return self.user_state(at_last(output, clicks))
 
     def forward(
         self,
@@ -107,19 +137,12 @@ class SCN(nn.Module):
         out: Tensor = self.output_norm(output)
         return out
 
-    def candidate_states(self, items: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Item embeddings as candidates: through the tower, or (Eq. 12) as they are."""
-        return items if self.target is None else self.target(items)
+    def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
+        """Items as candidates: through the tower, or (Eq. 12) as they are embedded."""
+        rows = functional.embedding(items, self.item_embedding)
+        return rows if self.target is None else self.target(rows)
 
-    def score(
-        self,
-        user_state: Float[Tensor, "batch dim"],
-        candidates: Int[Tensor, "batch count"],
-    ) -> Float[Tensor, "batch count"]:
-        """A score per candidate."""
-        items = self.candidate_states(functional.embedding(candidates, self.item_embedding))
-        return (items @ user_state.unsqueeze(-1)).squeeze(-1)
-
-    def score_all(self, user_state: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch items"]:
-        """A score per item of the catalogue; column i is item i + 1."""
-        return user_state @ self.candidate_states(self.item_embedding[1:]).T
+    def catalogue(self) -> Float[Tensor, "items dim"]:
+        """All items as candidates; row i is item i + 1."""
+        rows = self.item_embedding[1:]
+        return rows if self.target is None else self.target(rows)

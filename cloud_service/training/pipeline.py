@@ -8,7 +8,7 @@ import torch
 
 from cloud_service.data.catalog import load
 from cloud_service.data.clicks import ClickLog, Split, split
-from cloud_service.evaluation.evaluate import held_out_metrics, popularity_metrics
+from cloud_service.evaluation.evaluate import held_out, popularity_metrics
 from cloud_service.export.publish import publish
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store
@@ -36,6 +36,11 @@ def train_and_publish(
 
     Raises DataError for data that cannot be used, TrainingDiverged.
     """
+    if recipe.network != "scn+gcn":
+        raise DataError(
+            f"a device runs scn+gcn: {recipe.network} is there for comparison, and is not "
+            "published. Train scn+gcn, or compare with `cloud-service evaluate`"
+        )
     report(Progress(phase="data", epochs=recipe.epochs))
     parts = read_data(recipe, data_folder)
     log(_describe(parts.log))
@@ -60,6 +65,7 @@ def train_and_publish(
     if trainer.run.epoch:
         log(f"going on after epoch {trainer.run.epoch}")
     model = trainer.fit()
+    assert isinstance(model, CoCorrRec)
     run = trainer.run
     log(f"best validation NDCG@10 {run.best:.4f} in epoch {run.best_epoch} of {run.epoch}")
     report(Progress(phase="testing", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
@@ -109,8 +115,8 @@ def test(model: CoCorrRec, parts: Split, seed: int) -> dict[str, float]:
     found = {
         f"popularity/{name}": value for name, value in popularity_metrics(parts, positions).items()
     }
-    for name, corrected in (("corrected", True), ("local", False)):
-        figures = held_out_metrics(model, parts, positions, seed=seed, corrected=corrected)
+    for name, network in (("corrected", model), ("local", model.scn)):
+        figures = held_out(network, parts, positions, seed=seed).metrics()
         found |= {f"{name}/{key}": value for key, value in figures.items()}
     return found
 

@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import validation_ndcg
-from cloud_service.models.cocorrrec import CoCorrRec, sampled_bce_loss, softmax_loss
+from cloud_service.models.recommender import DotProduct, Recommender
+from cloud_service.training.build import build
 from cloud_service.training.checkpoint import Checkpoints, Run
+from cloud_service.training.losses import full_softmax, sampled_bce, sampled_softmax
 from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
 from shared.errors import RecommendationError
 from shared.jobs import Progress, TrainingRecipe
 
-NEGATIVES = 4
-"""Sampled negatives a positive (released code)."""
 CLIP = 5.0
 """Largest norm of a gradient; the inner model's can jump early on."""
 _REPORT_S = 0.5
@@ -48,16 +49,17 @@ class Trainer:
         self.split, self.recipe, self._report = split, recipe, report
         self.device = device or torch.device("cpu")
         torch.manual_seed(recipe.seed)
-        self.model = CoCorrRec(split.log.item_count, recipe.model).to(self.device)
+        self.model = build(split, recipe).to(self.device)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.optimiser)
-        self._negatives = TrainingNegatives(split) if recipe.loss == "sampled_bce" else None
+        sampled = recipe.loss != "softmax"
+        self._negatives = TrainingNegatives(split) if sampled else None
         self._said = 0.0
 
-    def fit(self) -> CoCorrRec:
+    def fit(self) -> Recommender:
         """Trains to the end and gives the model of the best validation epoch.
 
         Raises TrainingDiverged where loss or scores stop being finite.
@@ -107,22 +109,33 @@ class Trainer:
         users: Int64,
         random: np.random.Generator,
     ) -> float:
-        recipe, model = self.recipe, self.model
         clicks = torch.from_numpy(inputs).to(self.device)
         wanted = torch.from_numpy(targets).to(self.device)
-        gate = torch.from_numpy(random.random(len(inputs)) >= recipe.drop_corrections)
-        states = model(clicks, gate.to(self.device, torch.float32), dropout=recipe.dropout)
+        owners = torch.from_numpy(users + 1).to(self.device)
+        clicks, wanted = self.model.examples(clicks, wanted)
+        states = self.model.states(clicks, owners)
         filled = wanted > 0
-        chosen, positives = states[filled], wanted[filled]
-        if self._negatives is None:
-            loss = softmax_loss(model, chosen, positives)
-        else:
-            owners = np.repeat(users, (targets > 0).sum(1))
-            drawn = self._negatives.draw(owners, NEGATIVES, random)
-            loss = sampled_bce_loss(
-                model, chosen, positives, torch.from_numpy(drawn).to(self.device)
-            )
+        loss = self._loss(states[filled], wanted[filled], users, filled, random)
         return self._update(loss)
+
+    def _loss(
+        self,
+        states: Tensor,
+        positives: Tensor,
+        users: Int64,
+        filled: Tensor,
+        random: np.random.Generator,
+    ) -> Tensor:
+        model = self.model
+        if self._negatives is None:
+            if isinstance(model, DotProduct):
+                return full_softmax(states, model.catalogue(), positives)
+            return functional.cross_entropy(model.score_all(states), positives - 1)
+        owners = np.repeat(users, filled.sum(1).cpu().numpy())
+        drawn = torch.from_numpy(self._negatives.draw(owners, self.recipe.negatives, random))
+        candidates = torch.cat((positives[:, None], drawn.to(self.device)), dim=1)
+        scores = model.score(states, candidates)
+        return sampled_bce(scores) if self.recipe.loss == "sampled_bce" else sampled_softmax(scores)
 
     def _update(self, loss: Tensor) -> float:
         self.optimiser.zero_grad(set_to_none=True)

@@ -7,7 +7,7 @@ import torch
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.evaluation.evaluate import (
-    held_out_metrics,
+    held_out,
     popularity_metrics,
     ranks_over_all,
     user_states,
@@ -21,9 +21,10 @@ from shared.model import ModelSettings
 def test_ranks_over_all_items_are_those_of_a_sort(small_split, small_model):
     log = small_split.log
     positions = small_split.test_positions
-    users = user_states(small_model, log.items, small_split.starts, positions, corrected=True)
+    nobody = np.zeros_like(positions)
+    users = user_states(small_model, log.items, small_split.starts, positions, nobody)
     found = ranks_over_all(small_model, users, log.items[positions].astype(np.int64))
-    scores = small_model.scn.score_all(users).detach().numpy()
+    scores = small_model.score_all(users).detach().numpy()
     for row, target in enumerate(log.items[positions]):
         above = (scores[row] > scores[row, target - 1]).sum()
         assert found.greater[row] == above
@@ -33,9 +34,7 @@ def test_a_model_that_scores_all_items_alike_gets_nothing(small_split):
     model = CoCorrRec(small_split.log.item_count, ModelSettings())
     with torch.no_grad():
         model.scn.item_embedding[1:] = 0.25
-    figures = held_out_metrics(
-        model, small_split, small_split.test_positions, seed=0, corrected=True
-    )
+    figures = held_out(model, small_split, small_split.test_positions, seed=0).metrics()
     assert figures["all/ndcg@10"] == 0.0
     assert figures["all/hitrate@20"] == 0.0
 
@@ -73,23 +72,21 @@ def test_a_carried_history_sees_clicks_a_window_has_forgotten(small_split):
         torch.manual_seed(0)
         settings = ModelSettings(length=4, segment=4, history=history)
         model = CoCorrRec(small_split.log.item_count, settings, init_std=0.5)
-        one = user_states(model, items, starts, positions, corrected=True)
-        two = user_states(model, other, starts, positions, corrected=True)
+        one = user_states(model, items, starts, positions, np.array([0]))
+        two = user_states(model, other, starts, positions, np.array([0]))
         assert torch.equal(one, two) is same
 
 
 def test_users_who_know_nearly_everything_are_left_out_of_the_sampled_protocol(small_split):
     """The small world has 90 items: nobody has 100 he does not know."""
     model = CoCorrRec(small_split.log.item_count, ModelSettings())
-    figures = held_out_metrics(
-        model, small_split, small_split.test_positions, seed=0, corrected=False
-    )
+    figures = held_out(model, small_split, small_split.test_positions, seed=0).metrics()
     assert figures["sampled100/users"] == 0
     assert "sampled100/ndcg@10" not in figures
     log = synthetic_log(users=30, items=130, clicks_per_user=40, seed=1)
     parts = split(log)
     left = [130 - len(set(log.sequence(int(user)).tolist())) for user in parts.train_users]
     model = CoCorrRec(130, ModelSettings())
-    figures = held_out_metrics(model, parts, parts.test_positions, seed=0, corrected=False)
+    figures = held_out(model, parts, parts.test_positions, seed=0).metrics()
     assert figures["sampled100/users"] == sum(count >= 100 for count in left)
     assert 0 < figures["sampled100/users"] < 30

@@ -61,8 +61,9 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
         position = np.array([start + count])
         starts = np.array([start])
         for corrected in (False, True):
-            users = user_states(model, log.items, starts, position, corrected=corrected)
-            wanted = model.scn.score_all(users).detach().numpy()[0]
+            network = model if corrected else model.scn
+            users = user_states(network, log.items, starts, position, np.array([0]))
+            wanted = network.score_all(users).detach().numpy()[0]
             correction = None
             if corrected:
                 hidden = session._scn.hidden[None]

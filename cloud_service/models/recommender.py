@@ -1,0 +1,103 @@
+"""What training, evaluation and export need of a model that ranks items for a user.
+
+A *state* is whatever a model scores candidates from: a vector for most, the last clicks for a
+model whose score depends on candidate and clicks together. Users are numbered from 1 (their row in
+the click log plus 1); user 0 is nobody, which is what a device sends of itself.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Recommender(nn.Module, ABC):
+    """Clicks (0 is padding, on the right) to states, states to scores."""
+
+    factorised: ClassVar[bool] = False
+    """Whether a score is the product of a state and an item vector (see `DotProduct`)."""
+    items: int
+    """Items in the catalogue, padding not counted."""
+    length: int
+    """Clicks it reads at most, the latest ones."""
+    carries: bool = False
+    """Whether clicks before the last `length` reach it through a carried state."""
+
+    @abstractmethod
+    def states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Shaped[Tensor, "batch length *state"]:
+        """The state after every click, each from that click and those before it alone."""
+
+    def last_states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Shaped[Tensor, "batch *state"]:
+        """The state after the last click that is not padding."""
+        return at_last(self.states(clicks, users), clicks)
+
+    @abstractmethod
+    def score(
+        self, states: Shaped[Tensor, "n *state"], candidates: Int[Tensor, "n count"]
+    ) -> Float[Tensor, "n count"]:
+        """A score for each candidate."""
+
+    @abstractmethod
+    def score_all(self, states: Shaped[Tensor, "n *state"]) -> Float[Tensor, "n items"]:
+        """A score for every item of the catalogue; column i is item i + 1."""
+
+    def examples(
+        self, clicks: Int[Tensor, "batch length"], targets: Int[Tensor, "batch length"]
+    ) -> tuple[Int[Tensor, "batch length2"], Int[Tensor, "batch length2"]]:
+        """What a training step reads and wants, of next-click pairs; 0 wants nothing.
+
+        As they are for a model that predicts the next click from those before it.
+        """
+        return clicks, targets
+
+
+class DotProduct(Recommender):
+    """A model whose score is the product of a state (n, D) and an item vector (D)."""
+
+    factorised = True
+
+    @abstractmethod
+    def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
+        """The vectors of some items, by number."""
+
+    def catalogue(self) -> Float[Tensor, "items dim"]:
+        """The vectors of all items; row i is item i + 1."""
+        device = next(self.parameters()).device
+        return self.item_vectors(torch.arange(1, self.items + 1, device=device))
+
+    def score(
+        self, states: Float[Tensor, "n dim"], candidates: Int[Tensor, "n count"]
+    ) -> Float[Tensor, "n count"]:
+        """A score for each candidate."""
+        return (self.item_vectors(candidates) @ states.unsqueeze(-1)).squeeze(-1)
+
+    def score_all(self, states: Float[Tensor, "n dim"]) -> Float[Tensor, "n items"]:
+        """A score for every item of the catalogue; column i is item i + 1."""
+        return states @ self.catalogue().T
+
+
+def at_last(
+    states: Shaped[Tensor, "batch length *state"], clicks: Int[Tensor, "batch length"]
+) -> Shaped[Tensor, "batch *state"]:
+    """The states at the last click that is not padding (at the first place if all are)."""
+    last = ((clicks > 0).sum(1) - 1).clamp_min(0)
+    return states[torch.arange(len(last), device=last.device), last]
+
+
+def item_table(items: int, dim: int, std: float = 0.02) -> nn.Parameter:
+    """A table (items + 1, dim) of item embeddings; row 0, padding, is zero and stays so."""
+    table = torch.randn(items + 1, dim) * std
+    table[0] = 0.0
+    return nn.Parameter(table)
+
+
+def look_up(table: Float[Tensor, "rows dim"], items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
+    """Rows of an item table; padding gets no gradient."""
+    return functional.embedding(items, table, padding_idx=0)
