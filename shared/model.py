@@ -6,9 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FLOAT_BYTES = 4
 
-GCNForm = Literal["released", "causal"]
+GCNForm = Literal["released", "causal", "transformer"]
 """`released`: both networks read the GRU's last step (the authors' released model).
-`causal`: step t emits only row t of each correction, so every position trains in one pass."""
+`causal`: step t emits only row t of each correction, so every position trains in one pass.
+`transformer`: as `causal`, from a transformer of any width (not in the paper)."""
+
+Fusion = Literal["moments", "shift"]
+"""`moments`: Eq. 14 and 15, both corrections inside the block with the mean and deviation of what
+they correct. `shift`: `attn` is added as it is, `b` is added to the user state."""
 
 Scoring = Literal["tower", "tied"]
 """`tower`: candidates pass linear, tanh, linear (released model); `tied`: the item embedding
@@ -30,6 +35,9 @@ class ModelSettings(BaseModel):
     segment: Annotated[int, Field(ge=1, le=256, description="K, clicks one H covers")] = 10
     scoring: Scoring = "tied"
     gcn: GCNForm = "causal"
+    gcn_dim: Annotated[int, Field(ge=4, le=4096, description="width of a transformer GCN")] = 128
+    gcn_layers: Annotated[int, Field(ge=1, le=32, description="layers of a transformer GCN")] = 2
+    fusion: Fusion = "moments"
     history: History = "window"
 
     @model_validator(mode="after")
@@ -38,6 +46,10 @@ class ModelSettings(BaseModel):
             raise ValueError(
                 f"dim {self.dim} must split into {self.heads} heads of even size (RoPE turns pairs)"
             )
+        if self.gcn == "transformer" and self.gcn_dim % self.heads:
+            raise ValueError(f"gcn_dim {self.gcn_dim} must split into {self.heads} heads")
+        if self.gcn == "released" and self.fusion == "shift":
+            raise ValueError("the released GCN is fused by moments: use causal or transformer")
         if self.length > self.segment and self.length % self.segment:
             raise ValueError(
                 f"length {self.length} must be a multiple of the segment {self.segment}, or "

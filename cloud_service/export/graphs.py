@@ -25,9 +25,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from cloud_service.models.gcn import GCN
+from cloud_service.models.gcn import Correcting
 from cloud_service.models.scn import SCN
-from cloud_service.models.ttt import State, match_moments
+from cloud_service.models.ttt import Correction, State
 
 OPSET = 20
 
@@ -56,6 +56,7 @@ class RankGraph(nn.Module):
     def __init__(self, scn: SCN) -> None:
         super().__init__()
         self.block, self.output_norm, self.target = scn.block, scn.output_norm, scn.target
+        self.shifted = scn.settings.fusion == "shift"
 
     def forward(
         self,
@@ -74,7 +75,10 @@ class RankGraph(nn.Module):
         )
         items = item_table[candidates]
         items = items if self.target is None else self.target(items)
-        return items @ self.output_norm(output), output
+        user = self.output_norm(output)
+        if self.shifted:
+            user = user + gate * bias.flatten()
+        return items @ user, output
 
     def _block_output(
         self,
@@ -93,8 +97,7 @@ class RankGraph(nn.Module):
         scale = block.token_scale()[position]
         attn = (terms.key @ query.unsqueeze(-1)).squeeze(-1) * seen  # (h, K)
         bias = state.bias.squeeze(1) - scale * (seen.unsqueeze(-1) * step).sum(1)  # (h, f)
-        attn = attn + gate * block.fusion_attn * match_moments(attn_correction, attn)
-        bias = bias + gate * block.fusion_bias * match_moments(bias_correction, bias)
+        attn, bias = block.fuse(attn, bias, Correction(attn_correction, bias_correction), gate)
         if block.mask_correction:
             attn = attn * seen
         moved = (attn.unsqueeze(-1) * step).sum(1)
@@ -122,7 +125,7 @@ class CarryGraph(nn.Module):
 class GCNGraph(nn.Module):
     """H to the full correction."""
 
-    def __init__(self, gcn: GCN) -> None:
+    def __init__(self, gcn: Correcting) -> None:
         super().__init__()
         self.gcn = gcn
 
@@ -181,7 +184,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     }
 
 
-def export_cloud_graphs(gcn: GCN) -> dict[str, bytes]:
+def export_cloud_graphs(gcn: Correcting) -> dict[str, bytes]:
     """The cloud's graphs: `gcn` and `gcn_row`, as ONNX bytes."""
     s = gcn.settings
     gcn = gcn.eval().cpu()

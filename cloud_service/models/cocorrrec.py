@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cloud_service.models.gcn import GCN
+from cloud_service.models.gcn import gcn_of
 from cloud_service.models.recommender import DotProduct, at_last
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import Correction, State
@@ -27,7 +27,7 @@ class CoCorrRec(DotProduct):
         super().__init__()
         self.settings, self.drop_corrections = settings, drop_corrections
         self.scn = SCN(items, settings, init_std=init_std, dropout=dropout)
-        self.gcn = GCN(settings)
+        self.gcn = gcn_of(settings, dropout=dropout)
         self.items, self.length, self.carries = items, self.scn.length, self.scn.carries
 
     def states(
@@ -49,8 +49,9 @@ class CoCorrRec(DotProduct):
         `gate` is 0 for sequences whose corrections are dropped; None corrects all of them.
         """
         hidden = self.scn.trained_hidden(clicks)
-        output = self.scn(hidden, self._rows(hidden), gate, prefixes=True)
-        return self.scn.user_state(output)
+        correction = self._rows(hidden)
+        output = self.scn(hidden, correction, gate, prefixes=True)
+        return self.scn.corrected(output, correction, gate)
 
     def last_states(
         self,
@@ -60,8 +61,9 @@ class CoCorrRec(DotProduct):
     ) -> Float[Tensor, "batch dim"]:
         """The corrected user state after the last click, `state` carried from before."""
         hidden = self.scn.hidden(clicks)
-        output = self.scn(hidden, self._rows(hidden), state=state, prefixes=True)
-        return self.scn.user_state(at_last(output, clicks))
+        correction = self._rows(hidden)
+        output = self.scn(hidden, correction, state=state, prefixes=True)
+        return at_last(self.scn.corrected(output, correction), clicks)
 
     def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
         """Items as the SCN sees candidates."""

@@ -3,16 +3,20 @@
 Two networks of one shape predict the correction of `attn` and of `b` from H. Each is a GRU over
 H and a three-layer MLP without biases (released model; the paper names the MLP alone).
 
-Two forms. `released`: the MLP at the last click emits a whole matrix. `causal`: the MLP at every
-step t emits row t alone. Only the row of the last click reaches a score (shared/WIRE.md), so both
-have that row to give for every step at once, and both train on every position in one pass.
+Three forms. `released`: the MLP at the last click emits a whole matrix. `causal`: the MLP at every
+step t emits row t alone. `transformer`: as `causal`, from a larger network (not in the paper). Only
+the row of the last click reaches a score (shared/WIRE.md), so all forms have that row to give for
+every step at once, and train on every position in one pass.
 """
+
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cloud_service.models.transformer import CausalTransformer
 from cloud_service.models.ttt import Correction
 from shared.model import ModelSettings
 
@@ -61,8 +65,31 @@ class CorrectionNetwork(nn.Module):
         return torch.einsum("bkd,hkwd->bhkw", features, weight)
 
 
-class GCN(nn.Module):
-    """Both corrections of one segment."""
+class Correcting(nn.Module, ABC):
+    """What every form of the GCN answers."""
+
+    settings: ModelSettings
+
+    @abstractmethod
+    def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
+        """Row t as sent to a user whose last click is t: every prefix in one pass."""
+
+    def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
+        """The full form, as computed for the last click of each H."""
+        return self.rows(hidden)
+
+    def last_row(
+        self, hidden: Float[Tensor, "batch k dim"]
+    ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
+        """The compact form: the last click's row of each correction."""
+        last = last_click(hidden)
+        attn, bias = self.rows(hidden)
+        pick = last[:, None, :, None]
+        return (attn * pick).sum(2), (bias * pick).sum(2)
+
+
+class GCN(Correcting):
+    """The paper's: a network for each correction."""
 
     tril: Tensor
 
@@ -90,16 +117,44 @@ class GCN(nn.Module):
             self.bias.rows(self.bias.features(hidden)),
         )
 
-    def last_row(
-        self, hidden: Float[Tensor, "batch k dim"]
-    ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
-        """The compact form: the last click's row of each correction."""
-        last = last_click(hidden)
-        attn, bias = self.rows(hidden)
-        pick = last[:, None, :, None]
-        return (attn * pick).sum(2), (bias * pick).sum(2)
-
     def _masked(self, attn: Tensor, bias: Tensor) -> Correction:
         if self.settings.gcn == "causal":
             attn = attn * self.tril
         return Correction(attn, bias)
+
+
+class TransformerGCN(Correcting):
+    """A causal transformer of any size over H, one trunk for both corrections.
+
+    Its rows start at zero, so that training starts from the device's own ranking.
+    """
+
+    tril: Tensor
+
+    def __init__(self, settings: ModelSettings, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.settings = settings
+        width, heads, k = settings.gcn_dim, settings.heads, settings.segment
+        self.widen = nn.Linear(settings.dim, width)
+        self.trunk = CausalTransformer(k, width, heads, settings.gcn_layers, dropout)
+        self.attn = nn.Linear(width, heads * k, bias=False)
+        self.bias = nn.Linear(width, settings.dim, bias=False)
+        nn.init.zeros_(self.attn.weight)
+        nn.init.zeros_(self.bias.weight)
+        self.register_buffer("tril", torch.ones(k, k).tril(), persistent=False)
+
+    def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
+        """Row t as sent to a user whose last click is t: every prefix in one pass."""
+        features = self.trunk(self.widen(hidden))
+        attn, bias = (
+            each(features).unflatten(-1, (self.settings.heads, -1)).transpose(1, 2)
+            for each in (self.attn, self.bias)
+        )
+        return Correction(attn * self.tril, bias)
+
+
+def gcn_of(settings: ModelSettings, *, dropout: float = 0.0) -> GCN | TransformerGCN:
+    """The GCN of the form that the settings name."""
+    if settings.gcn == "transformer":
+        return TransformerGCN(settings, dropout=dropout)
+    return GCN(settings)

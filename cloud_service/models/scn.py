@@ -59,7 +59,8 @@ class SCN(DotProduct):
             settings.dim,
             settings.heads,
             settings.segment,
-            mask_correction=settings.gcn == "causal",
+            mask_correction=settings.gcn != "released",
+            fusion=settings.fusion,
         )
         self.output_norm = RMSNorm(settings.dim)
         self.target = CandidateTower(settings.dim) if settings.scoring == "tower" else None
@@ -131,6 +132,23 @@ class SCN(DotProduct):
         """The state after one full segment."""
         state = self.block.initial_state(hidden.shape[0]) if state is None else state
         return self.block.carry(self.block.terms(hidden, state), state)
+
+    def corrected(
+        self,
+        output: Float[Tensor, "batch length dim"],
+        correction: Correction,
+        gate: Float[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch length dim"]:
+        """O, computed with a correction, to user states. Fused as a shift, row t of `b` is added.
+
+        The shift comes after the last normalisation: before it, its size would be the device's.
+        """
+        states = self.user_state(output)
+        if self.settings.fusion == "moments":
+            return states
+        rows = correction.bias.transpose(1, 2).flatten(2)  # (batch * segments, K, D)
+        shift = rows.unflatten(0, (len(output), -1)).flatten(1, 2)[:, : output.shape[1]]
+        return states + (shift if gate is None else gate[:, None, None] * shift)
 
     def user_state(self, output: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """O to what candidates are scored against."""

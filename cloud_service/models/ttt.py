@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from shared.model import Fusion
+
 ROPE_BASE = 10_000.0
 EPS = 1e-6
 
@@ -27,8 +29,8 @@ class State(NamedTuple):
 class Correction(NamedTuple):
     """What the GCN predicts, before Eq. 14. Row t is for the user whose last click is t."""
 
-    attn: Float[Tensor, "batch heads k k"]
-    bias: Float[Tensor, "batch heads k f"]
+    attn: Float[Tensor, "*batch heads k"]
+    bias: Float[Tensor, "*batch heads f"]
 
 
 class Terms(NamedTuple):
@@ -128,11 +130,20 @@ class TTTBlock(nn.Module):
     tril: Tensor
     position_scale: Tensor
 
-    def __init__(self, dim: int, heads: int, segment: int, *, mask_correction: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        segment: int,
+        *,
+        mask_correction: bool,
+        fusion: Fusion = "moments",
+    ) -> None:
         """`mask_correction` keeps a corrected row from reaching later clicks (the causal form)."""
         super().__init__()
         width = dim // heads
         self.heads, self.segment, self.mask_correction = heads, segment, mask_correction
+        self.fusion = fusion
         for name in ("query", "key", "value", "output"):
             self.register_parameter(name, nn.Parameter(torch.randn(dim, dim) * 0.02))
         self.inner_weight = nn.Parameter(torch.randn(heads, width, width) * 0.02)
@@ -209,11 +220,23 @@ class TTTBlock(nn.Module):
     def _correct(
         self, attn: Tensor, bias: Tensor, correction: Correction, gate: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Eq. 14 and 15."""
         share = 1.0 if gate is None else gate[:, None, None, None]
-        attn = attn + share * self.fusion_attn * match_moments(correction.attn, attn)
-        bias = bias + share * self.fusion_bias * match_moments(correction.bias, bias)
+        attn, bias = self.fuse(attn, bias, correction, share)
         return (attn * self.tril if self.mask_correction else attn), bias
+
+    def fuse(
+        self, attn: Tensor, bias: Tensor, correction: Correction, share: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 14 and 15; as a shift, `attn` as it is (`b` is for the user state: `SCN.corrected`).
+
+        `share` is 1 with a correction, 0 without. Any shapes that fit along the last axis.
+        """
+        if self.fusion == "shift":
+            return attn + share * correction.attn, bias
+        return (
+            attn + share * self.fusion_attn * match_moments(correction.attn, attn),
+            bias + share * self.fusion_bias * match_moments(correction.bias, bias),
+        )
 
     def _padding(self, state: State) -> Float[Tensor, "batch heads 1 f"]:
         """What a padding click adds to the sum over steps: its H is 0, its gradient is not."""

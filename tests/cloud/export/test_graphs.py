@@ -12,6 +12,7 @@ from cloud_service.evaluation.evaluate import user_states
 from cloud_service.export.graphs import export_device_graphs
 from cloud_service.export.publish import publish, version_files
 from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.gcn import TransformerGCN
 from cloud_service.runtime import open_session
 from cloud_service.storage.store import Store
 from device_client.bundle import Bundle
@@ -36,8 +37,9 @@ def bundle_of(model, split, tmp_path):
         ModelSettings(gcn="released", scoring="tower", length=20, history="carry"),
         ModelSettings(length=8, dim=24, heads=3, segment=4, history="window"),
         ModelSettings(length=8, dim=24, heads=3, segment=4, history="carry", gcn="released"),
+        ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift"),
     ],
-    ids=["paper", "released-carry", "window-of-two-segments", "carry"],
+    ids=["paper", "released-carry", "window-of-two-segments", "carry", "transformer-shift"],
 )
 def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, small_split, tmp_path):
     """Click by click through the bundle's graphs, with the cloud's graph correcting: the same
@@ -46,6 +48,9 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
     model = CoCorrRec(small_split.log.item_count, settings, init_std=0.5).eval()
     with torch.no_grad():
         model.scn.block.fusion_attn.fill_(0.7)
+        if isinstance(model.gcn, TransformerGCN):  # whose rows start at zero
+            model.gcn.attn.weight.normal_()
+            model.gcn.bias.weight.normal_()
     bundle, folder = bundle_of(model, small_split, tmp_path)
     graphs, wire = Graphs(bundle), Wire(settings)
     gcn = open_session(str(folder / names.GCN_GRAPH))

@@ -2,7 +2,7 @@
 
 import torch
 
-from cloud_service.models.gcn import GCN, last_click
+from cloud_service.models.gcn import GCN, gcn_of, last_click
 from shared.model import ModelSettings
 
 
@@ -13,10 +13,10 @@ def test_the_last_click_is_found_behind_zero_rows_in_the_middle():
     assert last_click(hidden).argmax(1).tolist() == [3, 2, 0]
 
 
-def test_both_forms_speak_the_same_shapes():
+def test_all_forms_speak_the_same_shapes():
     hidden = torch.randn(2, 10, 64)
-    for form in ("released", "causal"):
-        correction = GCN(ModelSettings(gcn=form))(hidden)
+    for form in ("released", "causal", "transformer"):
+        correction = gcn_of(ModelSettings(gcn=form))(hidden)
         assert correction.attn.shape == (2, 4, 10, 10)
         assert correction.bias.shape == (2, 4, 10, 16)
 
@@ -29,10 +29,16 @@ def test_the_causal_form_never_corrects_over_later_clicks():
 
 def test_padding_after_the_last_click_changes_nothing_in_its_row():
     torch.manual_seed(0)
-    for form in ("released", "causal"):
-        gcn = GCN(ModelSettings(gcn=form))
+    for form in ("released", "causal", "transformer"):
+        gcn = gcn_of(ModelSettings(gcn=form))
         hidden = torch.randn(1, 10, 64)
         hidden[:, 6:] = 0
         longer = hidden.clone()
         longer[:, 6:] = torch.randn(4, 64)
         torch.testing.assert_close(gcn.rows(hidden).bias[:, :, 5], gcn.rows(longer).bias[:, :, 5])
+
+
+def test_a_transformer_gcn_begins_without_a_correction():
+    correction = gcn_of(ModelSettings(gcn="transformer"))(torch.randn(2, 10, 64))
+    assert not correction.attn.any()
+    assert not correction.bias.any()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.gcn import GCN
+from cloud_service.models.gcn import TransformerGCN, gcn_of
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import HeadNorm, State, match_moments, rotate_pairs
 from shared.model import ModelSettings
@@ -15,6 +15,11 @@ SHAPES = [
     ModelSettings(length=12, dim=24, heads=3, segment=4),
     ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="released"),
     ModelSettings(length=3, dim=8, heads=2, segment=1),
+    ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12),
+    ModelSettings(fusion="shift"),
+    ModelSettings(
+        length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12, fusion="shift"
+    ),
 ]
 
 
@@ -24,6 +29,9 @@ def model_of(settings: ModelSettings) -> CoCorrRec:
     with torch.no_grad():
         model.scn.block.fusion_attn.fill_(0.6)
         model.scn.block.inner_bias.normal_()
+        if isinstance(model.gcn, TransformerGCN):  # whose rows start at zero
+            model.gcn.attn.weight.normal_()
+            model.gcn.bias.weight.normal_()
     return model.eval()
 
 
@@ -99,9 +107,9 @@ def test_every_position_of_one_pass_is_what_that_prefix_alone_gives(settings):
                 prefix = sequence * (torch.arange(settings.length) <= last)
                 hidden = model.scn.hidden(prefix[None])
                 correction = model.gcn(model.scn.segments(hidden).flatten(0, 1))
-                output = model.scn(hidden, correction)[0, last]
+                alone = model.scn.corrected(model.scn(hidden, correction), correction)
                 torch.testing.assert_close(
-                    together[row, last], model.scn.user_state(output), atol=2e-5, rtol=1e-4
+                    together[row, last], alone[0, last], atol=2e-5, rtol=1e-4
                 )
 
 
@@ -118,11 +126,11 @@ def test_a_closed_gate_gives_the_local_states_to_the_last_bit(settings):
         assert not torch.allclose(local, opened)
 
 
-@pytest.mark.parametrize("form", ["released", "causal"])
+@pytest.mark.parametrize("form", ["released", "causal", "transformer"])
 def test_the_compact_form_is_the_last_clicks_row_of_the_full_form(form):
     settings = ModelSettings(gcn=form)
     torch.manual_seed(2)
-    scn, gcn = SCN(50, settings), GCN(settings)
+    scn, gcn = SCN(50, settings), gcn_of(settings)
     hidden = scn.hidden(clicks_of(settings, [10, 4, 1]))
     with torch.no_grad():
         full, (attn, bias) = gcn(hidden), gcn.last_row(hidden)
@@ -172,9 +180,11 @@ def test_the_padding_item_has_a_zero_row_and_takes_no_gradient():
         {"length": 15, "segment": 10},
         {"segment": 0},
         {"depth": 2},
+        {"gcn": "transformer", "gcn_dim": 126},
+        {"gcn": "released", "fusion": "shift"},
     ],
     ids=str,
 )
 def test_settings_that_make_no_model_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"dim|length|segment|depth"):
+    with pytest.raises(ValueError, match=r"dim|length|segment|depth|shift"):
         ModelSettings(**wrong)

@@ -37,8 +37,10 @@ def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_sp
         {"model": ModelSettings(gcn="released", scoring="tower")},
         {"model": ModelSettings(length=8, dim=16, heads=2, segment=4, history="carry")},
         {"drop_corrections": 1.0},
+        {"network": "scn"},
+        {"model": ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift")},
     ],
-    ids=["bce", "released", "carry", "no-correction"],
+    ids=["bce", "released", "carry", "no-correction", "scn", "shift"],
 )
 def test_every_form_trains(small_split, tmp_path, change):
     trainer = Trainer(small_split, SMALL.model_copy(update={"epochs": 3} | change), tmp_path)
