@@ -4,8 +4,8 @@ import sys
 
 import typer
 
-from cloud_service.commands import jobs, local, models, processes
-from cloud_service.commands.recipe import with_recipe_options
+from cloud_service.commands import compare, jobs, local, models, processes
+from cloud_service.commands.recipe import with_recipe_options, with_training_options
 from shared.errors import RecommendationError
 
 FAULT = 2
@@ -23,6 +23,7 @@ app.command(epilog="Example: cloud-service worker --store ./store")(processes.wo
 app.command(epilog="Example: cloud-service train --data synthetic --epochs 5 --store ./store")(
     with_recipe_options(local.train)
 )
+app.command(epilog=compare.EVALUATE_EXAMPLES)(with_training_options(compare.evaluate))
 app.command(epilog="Example: cloud-service fetch online-retail")(local.fetch)
 app.command(epilog="Example: cloud-service parity published.npz")(local.parity)
 app.add_typer(models.app, name="models")

@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from cloud_service.evaluation.recipe import TRAINING
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
@@ -21,27 +22,49 @@ _FIELDS: dict[str, FieldInfo] = {
 
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     """Gives `command` one option per field; it receives the recipe as its first argument."""
-    own = list(inspect.signature(command).parameters.values())[1:]
-    types = inspect.get_annotations(command)
-    added = [_parameter(name, field) for name, field in _FIELDS.items()]
-    added.append(
-        inspect.Parameter(
-            "recipe",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                Path | None, typer.Option(help="A recipe as JSON; the other options win over it.")
-            ],
-        )
+    recipe = inspect.Parameter(
+        "recipe",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None, typer.Option(help="A recipe as JSON; the other options win over it.")
+        ],
     )
 
     def run(**given: Any) -> None:
         chosen = {name: given.pop(name) for name in _FIELDS}
         command(read_recipe(given.pop("recipe"), chosen), **given)
 
+    added = [_parameter(name, field) for name, field in _FIELDS.items()]
+    return _shown_as(run, command, [*added, recipe], [])
+
+
+def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives `command` one option per field that decides how a network trains, after its own.
+
+    It receives those that were given as its first argument.
+    """
+
+    def run(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in TRAINING}
+        command({name: value for name, value in chosen.items() if value is not None}, **given)
+
+    added = [_parameter(name, _FIELDS[name]) for name in TRAINING]
+    return _shown_as(run, command, [], added)
+
+
+def _shown_as(
+    run: Callable[..., None],
+    command: Callable[..., None],
+    before: list[inspect.Parameter],
+    after: list[inspect.Parameter],
+) -> Callable[..., None]:
+    """`run` with the signature of `command`, but for its first argument, and more options."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+    types = inspect.get_annotations(command)
     names = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    run.__signature__ = inspect.Signature([*added, *names])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in added} | {
+    run.__signature__ = inspect.Signature([*before, *names, *after])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*before, *after]} | {
         p.name: types[p.name] for p in own
     }
     run.__doc__ = command.__doc__

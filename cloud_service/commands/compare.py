@@ -1,0 +1,186 @@
+"""`cloud-service evaluate`: data sets x models x seeds, on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+from rich.table import Table
+
+from cloud_service.commands.output import err, out
+from cloud_service.evaluation.recipe import (
+    NETWORKS,
+    Cell,
+    Recipe,
+    cells,
+    nearest,
+    parse,
+    read,
+)
+from shared.errors import InvalidRequest
+
+EVALUATE_EXAMPLES: Final = (
+    "Example: cloud-service evaluate recipes/quick.toml --workers 2\n\n"
+    "Example: cloud-service evaluate --data clicks.csv.gz --models scn,scn+gcn --seeds 3 "
+    "--epochs 20\n\n"
+    "Example: cloud-service evaluate --data synthetic --models scn,scn+gcn "
+    "--grid learning_rate=0.002,0.004"
+)
+_FILTERS: Final = {"min_item": 1, "min_user": 3, "iterate_filters": False}
+
+
+def evaluate(
+    training: dict[str, Any],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe (TOML); else say --data and --models.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A named set or a click log; give it again for more. With a recipe: "
+                     "only these of its data sets."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="Networks, commas between. With a recipe: only these of its models."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds. (default: 1)")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="OPTION=VALUE,VALUE: searched with the first seed, the best on the "
+                     "validation click taken for all; give it again for more options."),
+    ] = None,
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Runs and results; given again, it goes on from there.")
+    ] = Path("evaluation"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time. (default: one a GPU, else a core)")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    data_folder: Annotated[
+        Path, typer.Option(help="Where `fetch` put the named sets.")
+    ] = Path("store/data"),
+    min_item: Annotated[int | None, typer.Option(help="Clicks an item needs. (default: 1)")] = None,
+    min_user: Annotated[int | None, typer.Option(help="Clicks a user needs. (default: 3)")] = None,
+    iterate_filters: Annotated[
+        bool | None, typer.Option(help="Repeat both filters until nothing goes.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Trains and tests models on data sets over seeds, and goes on where it was cut off.
+
+    Leaves OUT/results.csv (dataset, model, seed, protocol, metric, value), OUT/runs.csv and every
+    user's ranks. Exit code 1 where a run diverged or failed. Training options win over a recipe's.
+    """
+    filters = {"min_item": min_item, "min_user": min_user, "iterate_filters": iterate_filters}
+    given = {name: value for name, value in filters.items() if value is not None}
+    wanted = (
+        _from_options(data, models, given) if recipe is None else
+        _selected(read(recipe), recipe, data, models, given)
+    )  # fmt: skip
+    wanted = _changed(wanted, seeds, grid)
+    planned = cells(wanted, training)
+    if not _run(wanted, planned, out_folder, workers, device, data_folder):
+        raise typer.Exit(1)
+
+
+def _from_options(data: list[str] | None, models: str | None, filters: dict[str, Any]) -> Recipe:
+    if not data or not models:
+        raise InvalidRequest(
+            "name a recipe, or --data and --models: cloud-service evaluate --data clicks.csv.gz "
+            "--models scn,scn+gcn"
+        )
+    datasets = [{"data": each} | filters for each in data]
+    rows = [{"network": name.strip()} for name in models.split(",") if name.strip()]
+    return parse({"datasets": datasets, "models": rows}, "options")
+
+
+def _selected(
+    recipe: Recipe, path: Path, data: list[str] | None, models: str | None, filters: dict[str, Any]
+) -> Recipe:
+    """The named data sets and models of a recipe, or all."""
+    if filters:
+        option = next(iter(filters)).replace("_", "-")
+        raise InvalidRequest(f"--{option} belongs to a data set: set it in {path}")
+    names = [name.strip() for name in models.split(",")] if models else None
+    changes: dict[str, Any] = {}
+    for what, wanted, rows in (
+        ("datasets", data, recipe.datasets),
+        ("models", names, recipe.models),
+    ):
+        known = [row.name for row in rows]
+        for name in wanted or ():
+            if name not in known:
+                raise InvalidRequest(f"{path}: no {what[:-1]} {name}: {nearest(name, known)}")
+        if wanted:
+            changes[what] = tuple(row for row in rows if row.name in wanted)
+    changed = recipe.model_copy(update=changes)
+    if changed.reference not in changed.row_names():
+        changed = changed.model_copy(update={"reference": None})
+    return changed
+
+
+def _changed(recipe: Recipe, seeds: int | None, grid: list[str] | None) -> Recipe:
+    """With the seeds and the grid of the options."""
+    if seeds is not None:
+        if seeds < 1:
+            raise InvalidRequest("--seeds must be at least 1")
+        recipe = recipe.model_copy(update={"seeds": tuple(range(seeds))})
+    if grid:
+        plain = {"models": [{"network": NETWORKS[0]}], "datasets": [{"data": "synthetic"}]}
+        found = parse(plain | {"grid": dict(map(_axis, grid))}, "--grid")
+        if any(part.grid is not None for part in (*recipe.datasets, *recipe.models)):
+            raise InvalidRequest("--grid: the recipe has grids of its own: change them there")
+        recipe = recipe.model_copy(update={"grid": found.grid})
+    return recipe
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    name, _, values = text.partition("=")
+    return name.strip().replace("-", "_"), [_value(v.strip()) for v in values.split(",") if v]
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _run(
+    recipe: Recipe,
+    planned: tuple[Cell, ...],
+    folder: Path,
+    workers: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    data_folder: Path,
+) -> bool:
+    """Whether all went well."""
+    from cloud_service.commands.runs_bar import runs_bar
+    from cloud_service.evaluation.grid import Evaluation, default_workers, open_data
+    from cloud_service.training.pipeline import choose_device
+
+    choose_device(device)
+    facts = open_data(recipe, data_folder)
+    evaluation = Evaluation(recipe, planned, facts, folder, data_folder)
+    count = workers or default_workers(device, evaluation.total)
+    with runs_bar(evaluation, facts, min(count, evaluation.total)) as bar:
+        for event in evaluation.run(count, device=device):
+            bar.show(event)
+    out.print(_summary(recipe, evaluation))
+    out.print(str(folder / "results.csv"), soft_wrap=True, highlight=False)
+    problems = evaluation.problems()
+    for problem in problems:
+        err.print(problem, markup=False, highlight=False, soft_wrap=True)
+    return not problems
+
+
+def _summary(recipe: Recipe, evaluation: Any) -> Table:
+    from cloud_service.evaluation.results import read_results
+
+    table = Table("model", *(each.name for each in recipe.datasets), caption="NDCG@10, all items")
+    found = read_results(evaluation.out)
+    for model in recipe.row_names():
+        cells = [found.get((each.name, model, "all", "ndcg@10"), {}) for each in recipe.datasets]
+        shown = [f"{sum(values.values()) / len(values):.4f}" if values else "-" for values in cells]
+        table.add_row(model, *shown)
+    return table

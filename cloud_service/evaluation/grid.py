@@ -1,0 +1,246 @@
+"""Runs an evaluation: searches each model's grid with the first seed, then takes the seeds.
+
+Nothing is kept here that is not in files too: killed at any moment, the same evaluation goes on
+where it was.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cloud_service.data.catalog import load
+from cloud_service.data.clicks import split
+from cloud_service.evaluation.recipe import Cell, Recipe, is_path, nearest, point_words
+from cloud_service.evaluation.results import (
+    About,
+    DataFacts,
+    Line,
+    write_about,
+    write_results,
+)
+from cloud_service.evaluation.tasks import Ended, Event, Status, Task
+from cloud_service.evaluation.workers import Workers
+from shared.errors import DataError, InvalidRequest
+
+RUNS_FOLDER: Final = "runs"
+_WORKER_BYTES: Final = 3 << 30
+"""Memory a worker may want on a large data set; bounds how many there are by default."""
+
+
+def open_data(recipe: Recipe, folder: Path) -> list[DataFacts]:
+    """Opens every data set once. Raises DataError before anything is trained."""
+    found = []
+    for each in recipe.datasets:
+        _check_file(each.data)
+        log = load(
+            each.data,
+            folder=folder,
+            min_item=each.min_item,
+            min_user=each.min_user,
+            iterate=each.iterate_filters,
+        )
+        found.append(DataFacts.of(each.name, log, split(log).words))
+    return found
+
+
+def _check_file(data: str) -> None:
+    path = Path(data)
+    if not is_path(data) or path.exists():
+        return
+    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = f": {nearest(path.name, beside)}" if beside else ": check the path"
+    raise DataError(f"there is no file {path}{hint}")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: str, tasks: int) -> int:
+    """One process a GPU, else one a core, as far as there is memory and work for them."""
+    import torch
+
+    places = cores()
+    if device != "cpu" and torch.cuda.is_available():
+        places = torch.cuda.device_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(places, tasks, memory // _WORKER_BYTES))
+
+
+@dataclass
+class _Place:
+    """Where one cell is."""
+
+    cell: Cell
+    search: list[Task]
+    finals: list[Task] = field(default_factory=list)
+    point: dict[str, Any] | None = None
+    """The chosen one."""
+    closed: bool = False
+    """No point can be chosen: each diverged, or one failed."""
+
+
+class Evaluation:
+    """All cells of a recipe, and the folder their runs and results are in."""
+
+    def __init__(
+        self, recipe: Recipe, cells: tuple[Cell, ...], facts: list[DataFacts], out: Path,
+        data_folder: Path,
+    ) -> None:  # fmt: skip
+        self.out, self.done, self.total = out, 0, 0
+        self._data_folder = data_folder
+        self._clicks = {each.name: each.digest for each in facts}
+        self._ended: dict[Task, tuple[Status, str]] = {}
+        self._asked: set[Task] = set()
+        self._names: dict[Task, str] = {}
+        self._places = []
+        for cell in cells:
+            points = cell.points if len(cell.points) > 1 else ()
+            search = [self._task(cell, point, cell.seeds[0], test=False) for point in points]
+            self._places.append(_Place(cell, search))
+            self.total += len(search) + len(cell.seeds)
+        self._about = About(
+            datasets=facts,
+            models=recipe.row_names(),
+            seeds=list(recipe.seeds),
+            reference=recipe.reference,
+        )
+
+    def run(self, workers: int, *, device: str) -> Iterator[Event | None]:
+        """Does what is not done yet; gives what happens, None where nothing did for a second.
+
+        Raises InvalidRequest where another evaluation runs in the folder.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        with _alone(self.out):
+            write_about(self.out, self._about)
+            yield from self._run(workers, device)
+
+    def _run(self, workers: int, device: str) -> Iterator[Event | None]:
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // workers))
+        with Workers(workers, threads=threads, device=device) as pool:
+            for place in self._places:
+                for task in self._next(place):
+                    pool.add(task)
+            self._write()
+            for event in pool.events():
+                if isinstance(event, Ended):
+                    self._ended[event.task] = event.status, event.reason
+                    new = [task for place in self._places for task in self._next(place)]
+                    # First, so that one data set is finished before the next is begun.
+                    for task in reversed(new):
+                        pool.add(task, first=True)
+                    self._write()
+                yield event
+
+    def _next(self, place: _Place) -> list[Task]:
+        """The tasks of a cell that can be begun now and were not; notes those that are done."""
+        new = self._new(place.search)
+        if place.point is None and not place.closed and all(t in self._ended for t in place.search):
+            self._choose(place)
+        new += self._new(place.finals)
+        self.done = sum(len(each.cell.seeds) if each.closed else 0 for each in self._places) + sum(
+            task in self._ended for each in self._places for task in each.search + each.finals
+        )
+        return new
+
+    def _new(self, tasks: list[Task]) -> list[Task]:
+        new = []
+        for task in tasks:
+            if task in self._asked:
+                continue
+            self._asked.add(task)
+            if task.is_done():
+                trained = task.folder.trained()
+                self._ended[task] = (trained.status, trained.reason) if trained else ("done", "")
+            else:
+                new.append(task)
+        return new
+
+    def _choose(self, place: _Place) -> None:
+        """The point with the best validation NDCG@10, the first of equals, goes on to all seeds."""
+        cell = place.cell
+        best = 0
+        if place.search:
+            if any(self._ended[task][0] == "failed" for task in place.search):
+                place.closed = True
+                return
+            figures = [task.folder.trained() for task in place.search]
+            scores = [each.best if each and each.best is not None else -1.0 for each in figures]
+            best = max(range(len(scores)), key=scores.__getitem__)
+            if scores[best] < 0:
+                place.closed = True
+                return
+            for index, task in enumerate(place.search):
+                if index != best:
+                    task.folder.drop_checkpoints(weights=True)
+        place.point = cell.points[best]
+        place.finals = [self._task(cell, place.point, seed, test=True) for seed in cell.seeds]
+
+    def name(self, task: Task) -> str:
+        """A run in words."""
+        return self._names[task]
+
+    def _task(self, cell: Cell, point: dict[str, Any], seed: int, *, test: bool) -> Task:
+        task = Task(
+            recipe=cell.training(point, seed),
+            data=cell.dataset.data,
+            data_folder=self._data_folder,
+            clicks=self._clicks[cell.dataset.name],
+            runs=self.out / RUNS_FOLDER,
+            test=test,
+        )
+        words = f"seed {seed}" if test else point_words(point)
+        self._names.setdefault(task, f"{cell.dataset.name} / {cell.model.name} / {words}")
+        return task
+
+    def lines(self) -> Iterator[Line]:
+        """Every run that has ended, in the order of the recipe."""
+        for place in self._places:
+            chosen = place.finals[0].folder.path if place.finals else None
+            for point, task in zip(place.cell.points, place.search, strict=False):
+                if task in self._ended and task.folder.path != chosen:
+                    yield Line(place.cell, point, task, False, *self._ended[task])
+            for task in place.finals:
+                if task in self._ended:
+                    yield Line(place.cell, place.point or {}, task, True, *self._ended[task])
+
+    def problems(self) -> list[str]:
+        """What did not end well and is missing in the results."""
+        said = []
+        for place in self._places:
+            cell = place.cell
+            where = f"{cell.model.name} on {cell.dataset.name}"
+            if place.closed:
+                bad = [self._ended[task] for task in place.search]
+                failed = [reason for status, reason in bad if status == "failed"]
+                said.append(
+                    f"{where}: the search failed: {failed[0]}"
+                    if failed
+                    else f"{where}: every grid point diverged"
+                )
+            for task in place.finals:
+                status, reason = self._ended.get(task, ("done", ""))
+                if status != "done":
+                    said.append(f"{where}, seed {task.recipe.seed}: {status}: {reason}")
+        return said
+
+    def _write(self) -> None:
+        write_results(self.out, self.lines())
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequest(
+                f"another evaluation runs in {out}: wait for it, or name another --out"
+            ) from None
+        yield

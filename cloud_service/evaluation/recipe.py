@@ -1,0 +1,337 @@
+"""What `cloud-service evaluate` is asked for: data sets x models x seeds, from TOML or options.
+
+A training option (any field of TrainingRecipe or ModelSettings that decides how a network trains)
+may stand at the top, in a data set, in a model, or in a model's `on.DATASET`; the later wins. So
+may `grid`, which as a whole replaces the grids before it.
+"""
+
+import difflib
+import itertools
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from shared.errors import InvalidRequest
+from shared.jobs import Network, TrainingRecipe
+from shared.model import ModelSettings
+
+_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users")
+_ELSEWHERE = frozenset({*_DATA, "network", "model", "seed"})
+TRAINING: Final = (
+    *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
+    *ModelSettings.model_fields,
+)
+"""The training options of a recipe."""
+NETWORKS: Final[tuple[str, ...]] = get_args(Network)
+UNTRAINED: Final = frozenset({"popularity", "item-knn"})
+"""Networks that count instead of training: nothing to search, and every seed gives the same."""
+LOCAL: Final = "/local"
+"""Ends the row of a corrected model's figures with every correction lost."""
+
+Grid = dict[str, tuple[Any, ...]]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+()= -]{0,63}")
+
+
+def _named(name: Any) -> Any:
+    if isinstance(name, str) and not _NAME.fullmatch(name):
+        raise ValueError(
+            f"the name {name!r} is not one: begin with a letter or a digit, go on with those, "
+            "blanks and . _ + - ( ) =, and take 64 at most"
+        )
+    return name
+
+
+Name = Annotated[str, BeforeValidator(_named)]
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """ "did you mean X?" or what there is."""
+    known = list(names)
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known) or 'none'}"
+
+
+class _Options(BaseModel):
+    """A table of a recipe that may hold training options beside its own keys, and a grid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    training: dict[str, Any] = {}
+    grid: Grid | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, given: Any) -> Any:
+        """Moves training options, which are written flat, into `training`."""
+        if not isinstance(given, dict):
+            return given
+        own = [name for name in cls.model_fields if name != "training"]
+        for key in given:
+            if key not in own and key not in TRAINING:
+                raise ValueError(f"there is no key {key}: {nearest(key, (*own, *TRAINING))}")
+        kept = {key: value for key, value in given.items() if key in own}
+        return kept | {"training": {k: v for k, v in given.items() if k not in own}}
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _grid(cls, grid: Any) -> Any:
+        if not isinstance(grid, dict):
+            return grid
+        if not grid:
+            raise ValueError("an empty grid searches nothing: leave it out, or give it values")
+        for name, values in grid.items():
+            if name not in TRAINING:
+                raise ValueError(f"there is no option {name}: {nearest(name, TRAINING)}")
+            if not isinstance(values, list | tuple) or not values:
+                raise ValueError(f"{name} needs a list of at least one value")
+            if len({repr(value) for value in values}) < len(values):
+                raise ValueError(f"{name} holds a value twice")
+        return grid
+
+
+class DataSet(_Options):
+    """A click log and its filters. `data` is a named set or a path; it stands for `name` too."""
+
+    name: Name = ""
+    data: str = ""
+    min_item: Annotated[int, Field(ge=1)] = 1
+    min_user: Annotated[int, Field(ge=3)] = 3
+    iterate_filters: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        data, name = given.get("data"), given.get("name")
+        if not data and not name:
+            raise ValueError("a data set needs data: a named set, or the path of a click log")
+        if not name:
+            given = given | {"name": re.sub(r"(\.csv|\.gz|\.parquet)+$", "", Path(str(data)).name)}
+        return given if data else given | {"data": name}
+
+
+class Override(_Options):
+    """Options of one model on one data set."""
+
+
+class ModelRow(_Options):
+    """A row of the results: a network and how it trains. Its name is the network's by default."""
+
+    name: Name = ""
+    network: Network
+    on: dict[str, Override] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        network = given.get("network", given.get("name"))
+        if not isinstance(network, str):
+            raise ValueError(f"a model needs a network: one of {', '.join(NETWORKS)}")
+        if network not in NETWORKS:
+            raise ValueError(f"there is no network {network}: {nearest(network, NETWORKS)}")
+        return {"name": network} | given | {"network": network}
+
+
+class Recipe(_Options):
+    """Everything that decides the figures of an evaluation."""
+
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
+    datasets: tuple[DataSet, ...]
+    models: tuple[ModelRow, ...]
+    reference: str | None = None
+    uneven_search: bool = False
+    """Models may have grids of different numbers of points."""
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, seeds: Any) -> Any:
+        if isinstance(seeds, int) and not isinstance(seeds, bool):
+            seeds = list(range(seeds))
+        if isinstance(seeds, list) and not seeds:
+            raise ValueError("at least one seed is needed: a number of seeds, or a list of them")
+        if isinstance(seeds, list) and len(set(map(repr, seeds))) < len(seeds):
+            raise ValueError("a seed is named twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, rows in (("data set", self.datasets), ("model", self.models)):
+            names = [row.name for row in rows]
+            if not names:
+                raise ValueError(f"at least one {what} is needed")
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice:
+                raise ValueError(f"two {what}s are named {twice}: give one another name")
+        known = [each.name for each in self.datasets]
+        for model in self.models:
+            for name in model.on:
+                if name not in known:
+                    raise ValueError(f"{model.name}.on: no data set {name}: {nearest(name, known)}")
+        shown = self.row_names()
+        if self.reference is not None and self.reference not in shown:
+            near = nearest(self.reference, shown)
+            raise ValueError(f"reference: no row {self.reference}: {near}")
+        return self
+
+    def row_names(self) -> list[str]:
+        """The rows of the results: a corrected model has two."""
+        names = []
+        for model in self.models:
+            names += [model.name] + [model.name + LOCAL] * (model.network == "scn+gcn")
+        return names
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one data set: the points searched with the first seed, and the seeds."""
+
+    dataset: DataSet
+    model: ModelRow
+    base: dict[str, Any]
+    points: tuple[dict[str, Any], ...]
+    seeds: tuple[int, ...]
+
+    def training(self, point: Mapping[str, Any], seed: int) -> TrainingRecipe:
+        """The training recipe of a point and a seed."""
+        chosen = self.base | dict(point)
+        shape = {k: v for k, v in chosen.items() if k in ModelSettings.model_fields}
+        plain = {k: v for k, v in chosen.items() if k not in shape}
+        data = self.dataset
+        # Only the file's name: a run stays the same run where its log is moved.
+        return TrainingRecipe(
+            data=Path(data.data).name,
+            min_item=data.min_item,
+            min_user=data.min_user,
+            iterate_filters=data.iterate_filters,
+            network=self.model.network,
+            model=ModelSettings(**shape),
+            seed=seed,
+            **plain,
+        )
+
+
+def cells(recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> tuple[Cell, ...]:
+    """Every model on every data set, each checked. `overrides` win over all options.
+
+    Raises InvalidRequest.
+    """
+    found = []
+    for dataset in recipe.datasets:
+        here = [_cell(recipe, dataset, model, overrides or {}) for model in recipe.models]
+        _check_budget(recipe, dataset, here)
+        found += here
+    return tuple(found)
+
+
+def _cell(recipe: Recipe, dataset: DataSet, model: ModelRow, overrides: Mapping[str, Any]) -> Cell:
+    where = f"{model.name} on {dataset.name}"
+    levels: list[_Options] = [recipe, dataset, model]
+    levels += [model.on[dataset.name]] if dataset.name in model.on else []
+    base: dict[str, Any] = {}
+    for level in levels:
+        base |= level.training
+    base |= overrides
+    searched = [number for number, level in enumerate(levels) if level.grid is not None]
+    grid: Grid = {}
+    if searched and model.network not in UNTRAINED:
+        grid = levels[searched[-1]].grid or {}
+        fixed = set(overrides).union(*(level.training for level in levels[searched[-1] :]))
+        if both := sorted(fixed & set(grid)):
+            raise InvalidRequest(
+                f"{where}: {both[0]} is given a value and searched by the grid: leave one out"
+            )
+    points = tuple(
+        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
+    )
+    seeds = recipe.seeds[:1] if model.network in UNTRAINED else recipe.seeds
+    cell = Cell(dataset, model, base, points, seeds)
+    for point in points:
+        try:
+            cell.training(point, seeds[0])
+        except ValidationError as error:
+            raise InvalidRequest(f"{where}: {faults(error)}") from error
+    return cell
+
+
+def _check_budget(recipe: Recipe, dataset: DataSet, found: list[Cell]) -> None:
+    """Every model that trains is searched with as many points: more luck is no better model."""
+    counts = {c.model.name: len(c.points) for c in found if c.model.network not in UNTRAINED}
+    if len(set(counts.values())) > 1 and not recipe.uneven_search:
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InvalidRequest(
+            f"{dataset.name}: the models are not searched alike (points: {shown}): give each as "
+            "many, or set uneven_search = true"
+        )
+
+
+def read(path: Path) -> Recipe:
+    """A recipe file. Paths in it are relative to its folder. Raises InvalidRequest."""
+    try:
+        values = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is not TOML: {error}") from error
+    return _moved(parse(values, str(path)), path.parent)
+
+
+def parse(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values; `where` opens what is said of a fault. Raises InvalidRequest."""
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidRequest(f"{where}: {faults(error)}") from error
+
+
+def faults(error: ValidationError) -> str:
+    """What does not fit, and where."""
+    said = []
+    for fault in error.errors(include_url=False, include_input=False)[:3]:
+        where = ".".join(str(part) for part in fault["loc"] if part != "training")
+        said.append(f"{where}: " * bool(where) + fault["msg"].removeprefix("Value error, "))
+    return "; ".join(said)
+
+
+def _moved(recipe: Recipe, folder: Path) -> Recipe:
+    """Paths as seen from here."""
+    moved = tuple(
+        each.model_copy(update={"data": str(folder / each.data)}) if is_path(each.data) else each
+        for each in recipe.datasets
+    )
+    return recipe.model_copy(update={"datasets": moved})
+
+
+def is_path(data: str) -> bool:
+    """Whether `data` is a file's path and not the name of a set."""
+    return len(Path(data).parts) > 1 or data.lower().endswith((".csv", ".gz", ".parquet"))
+
+
+def run_count(found: Iterable[Cell]) -> int:
+    """How many tasks there are: points of searches, and seeds."""
+    return sum((len(c.points) if len(c.points) > 1 else 0) + len(c.seeds) for c in found)
+
+
+def point_words(point: Mapping[str, Any]) -> str:
+    """A grid point as it is shown: "learning_rate=0.001 dropout=0.2"."""
+    return " ".join(f"{k}={v:g}" if _real(v) else f"{k}={v}" for k, v in point.items())
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)

@@ -1,0 +1,153 @@
+"""One run, as a worker does it: train until validation is best, then rank the test clicks."""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from cloud_service.data.catalog import load
+from cloud_service.data.clicks import Split, split
+from cloud_service.evaluation.evaluate import held_out, validation_ndcg
+from cloud_service.evaluation.files import (
+    RESULT,
+    TRAINED,
+    Result,
+    RunFolder,
+    Trained,
+    write_model,
+    write_ranks,
+)
+from cloud_service.evaluation.recipe import LOCAL
+from cloud_service.evaluation.tasks import Task
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.recommender import Recommender
+from cloud_service.training.build import build
+from cloud_service.training.checkpoint import Checkpoints
+from cloud_service.training.trainer import Trainer, TrainingDiverged
+from shared.errors import DataError
+from shared.jobs import Progress
+
+NEGATIVES_SEED: Final = 0
+"""Every model and seed ranks against the same sampled negatives: figures are paired by user."""
+
+Report = Callable[[Progress], None]
+
+
+def perform(task: Task, device: torch.device, report: Report) -> Trained:
+    """Does what of a task is not done yet, and gives how its training ended.
+
+    Raises DataError where the data are not those of the task.
+    """
+    folder = task.folder
+    with folder.locked():
+        trained = folder.trained()
+        if trained and (trained.status == "diverged" or not task.test or folder.result()):
+            return trained
+        report(Progress(phase="data", epochs=task.recipe.epochs))
+        parts = _parts(task)
+        try:
+            model, trained = _trained(task, parts, device, report)
+            if task.test:
+                report(
+                    Progress(
+                        phase="testing",
+                        epoch=trained.epochs,
+                        epochs=task.recipe.epochs,
+                        best=trained.best,
+                    )
+                )
+                _test(folder, model, parts)
+        except TrainingDiverged as error:
+            trained = Trained(status="diverged", reason=error.detail, device=str(device))
+            write_model(folder.path / TRAINED, trained)
+            folder.drop_checkpoints(weights=True)
+        return trained
+
+
+def _parts(task: Task) -> Split:
+    recipe = task.recipe
+    parts, digest = _split(
+        task.data, task.data_folder, recipe.min_item, recipe.min_user, recipe.iterate_filters
+    )
+    if digest != task.clicks:
+        raise DataError(f"the clicks of {task.data} changed while this ran: run it again")
+    return parts
+
+
+@lru_cache(maxsize=2)
+def _split(
+    data: str, folder: Path, min_item: int, min_user: int, iterate: bool
+) -> tuple[Split, str]:
+    """A split and its digest, kept for the next run: runs come data set by data set."""
+    log = load(data, folder=folder, min_item=min_item, min_user=min_user, iterate=iterate)
+    return split(log), log.digest()
+
+
+def _trained(
+    task: Task, parts: Split, device: torch.device, report: Report
+) -> tuple[Recommender, Trained]:
+    """The model of the best epoch: read where it was trained before. Raises TrainingDiverged."""
+    folder, recipe = task.folder, task.recipe
+    before = folder.trained()
+    if before and folder.has_weights():
+        model = build(parts, recipe).to(device)
+        Checkpoints(folder.path, recipe, task.clicks).load_best(model)
+        return model, before
+    model, trained = _train(task, parts, device, report)
+    write_model(folder.path / TRAINED, trained)
+    folder.drop_checkpoints(weights=False)
+    return model, trained
+
+
+def _train(
+    task: Task, parts: Split, device: torch.device, report: Report
+) -> tuple[Recommender, Trained]:
+    folder, began = task.folder, time.monotonic()
+
+    def note(progress: Progress) -> None:
+        nonlocal began
+        if progress.phase == "training" and not progress.step:
+            now = time.monotonic()
+            folder.add_seconds(progress.epoch, now - began)
+            began = now
+        report(progress)
+
+    trainer = Trainer(parts, task.recipe, folder.path, device=device, report=note)
+    model = trainer.fit()
+    run = trainer.run
+    return model, Trained(
+        status="done",
+        best=run.best if run.metrics else _finite(lambda: validation_ndcg(model, parts)),
+        best_epoch=run.best_epoch,
+        epochs=run.epoch,
+        metrics=run.metrics,
+        seconds=folder.seconds(run.epoch),
+        parameters=sum(each.numel() for each in model.parameters()),
+        device=str(device),
+    )
+
+
+def _finite(figure: Callable[[], float]) -> float:
+    try:
+        return figure()
+    except ValueError as error:
+        raise TrainingDiverged(str(error)) from error
+
+
+def _test(folder: RunFolder, model: Recommender, parts: Split) -> None:
+    """Writes the figures of the test clicks, and before them every user's ranks."""
+    networks = {"": model}
+    if isinstance(model, CoCorrRec):
+        networks[LOCAL] = model.scn
+    rows = {}
+    for row, network in networks.items():
+        try:
+            found = held_out(network, parts, parts.test_positions, seed=NEGATIVES_SEED)
+        except ValueError as error:
+            raise TrainingDiverged(str(error)) from error
+        write_ranks(folder.ranks_file(row), found.all, found.sampled, found.sampled_users)
+        rows[row] = found.metrics()
+    write_model(folder.path / RESULT, Result(users=len(parts.train_users), rows=rows))

@@ -1,0 +1,65 @@
+"""What goes between an evaluation and its workers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cloud_service.evaluation.files import RunFolder
+from shared.jobs import Progress, TrainingRecipe
+
+Status = Literal["done", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Train a recipe, and with `test` rank the test clicks too.
+
+    Attributes:
+        data, data_folder: what `load` takes.
+        clicks: digest of the click log that `data` and the recipe's filters must give.
+        runs: the folder of all runs.
+    """
+
+    recipe: TrainingRecipe
+    data: str
+    data_folder: Path
+    clicks: str
+    runs: Path
+    test: bool
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's own folder."""
+        return RunFolder(self.runs, self.recipe, self.clicks)
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        trained = self.folder.trained()
+        if trained is None:
+            return False
+        return trained.status == "diverged" or not self.test or self.folder.result() is not None
+
+
+@dataclass(frozen=True)
+class Started:
+    task: Task
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A run goes on."""
+
+    task: Task
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run ended; `reason` says why where it is not done."""
+
+    task: Task
+    status: Status
+    reason: str = ""
+
+
+Event = Started | Moved | Ended
