@@ -57,6 +57,15 @@ class Recommender(nn.Module, ABC):
         """
         return clicks, targets
 
+    def training_states(
+        self, clicks: Int[Tensor, "batch length2"], users: Int[Tensor, " batch"]
+    ) -> Shaped[Tensor, "batch length2 *state"]:
+        """The state at every place of what `examples` gave, for the loss.
+
+        `states` for a model that predicts the next click from those before it.
+        """
+        return self.states(clicks, users)
+
 
 class DotProduct(Recommender):
     """A model whose score is the product of a state (n, D) and an item vector (D)."""
@@ -81,6 +90,40 @@ class DotProduct(Recommender):
     def score_all(self, states: Float[Tensor, "n dim"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1."""
         return states @ self.catalogue().T
+
+
+class Tied(DotProduct):
+    """A dot product with the rows of the table that clicks are looked up in."""
+
+    item_embedding: nn.Parameter
+
+    def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
+        """Rows of the item embedding."""
+        return look_up(self.item_embedding, items)
+
+    def catalogue(self) -> Float[Tensor, "items dim"]:
+        """The item embedding without padding."""
+        return self.item_embedding[1:]
+
+
+class Stepwise(DotProduct):
+    """A model that can read one click at a time, at a cost that no history adds to.
+
+    What it carries from click to click is of a fixed size: a device keeps that, not the clicks.
+    """
+
+    carried: ClassVar[tuple[str, ...]]
+    """A name for each tensor of the carried state."""
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        """What users without a click carry; the first axis of each tensor is the batch."""
+
+    @abstractmethod
+    def step(
+        self, state: tuple[Tensor, ...], clicks: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch dim"], tuple[Tensor, ...]]:
+        """The state after one more click, as of `states`, and what is carried on from it."""
 
 
 def at_last(

@@ -113,7 +113,7 @@ class Trainer:
         wanted = torch.from_numpy(targets).to(self.device)
         owners = torch.from_numpy(users + 1).to(self.device)
         clicks, wanted = self.model.examples(clicks, wanted)
-        states = self.model.states(clicks, owners)
+        states = self.model.training_states(clicks, owners)
         filled = wanted > 0
         loss = self._loss(states[filled], wanted[filled], users, filled, random)
         return self._update(loss)

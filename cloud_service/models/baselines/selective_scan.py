@@ -1,0 +1,149 @@
+"""The selective scan of Mamba (Gu and Dao, 2023) in plain PyTorch, for batches and for one user.
+
+    memory(t) = exp(rate(t) decay) memory(t - 1) + inputs(t) ⊗ write(t)
+    output(t) = memory(t) read(t)
+
+Shapes: batch B, clicks L, channels E, memory N of each channel.
+
+Measured with E = 128 and N = 32 on one core, forward and backward: 64 sequences of 50 clicks take
+0.13 s by `_Recurrence`, 0.38 s by autograd through the same loop, which keeps every step's
+memory, and 2.4 s by a Hillis-Steele scan, which passes over all of it log2(L) times. For one user
+a step is too small to be worth a step of Python, or a node in ONNX Runtime: there `_in_chunks`
+takes about 2 √L steps in place of L.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+def selective_scan(
+    inputs: Float[Tensor, "batch length channels"],
+    rate: Float[Tensor, "batch length channels"],
+    decay: Float[Tensor, "channels memory"],
+    write: Float[Tensor, "batch length memory"],
+    read: Float[Tensor, "batch length memory"],
+) -> Float[Tensor, "batch length channels"]:
+    """What is read after every click, beginning with an empty memory. `decay` is negative."""
+    if len(inputs) == 1:
+        return _in_chunks(inputs[0], rate[0], decay, write[0], read[0])[None]
+    out: Tensor = _Recurrence.apply(inputs, rate, decay, write, read)
+    return out
+
+
+def remember(
+    memory: Float[Tensor, "batch channels memory"],
+    inputs: Float[Tensor, "batch channels"],
+    rate: Float[Tensor, "batch channels"],
+    decay: Float[Tensor, "channels memory"],
+    write: Float[Tensor, "batch memory"],
+) -> Float[Tensor, "batch channels memory"]:
+    """The memory after one more click."""
+    kept = memory * torch.exp(rate.unsqueeze(-1) * decay)
+    return kept + inputs.unsqueeze(-1) * write.unsqueeze(-2)
+
+
+def recall(
+    memory: Float[Tensor, "*batch channels memory"], read: Float[Tensor, "*batch memory"]
+) -> Float[Tensor, "*batch channels"]:
+    """What is read of a memory."""
+    return (memory @ read.unsqueeze(-1)).squeeze(-1)
+
+
+def _in_chunks(
+    inputs: Float[Tensor, "length channels"],
+    rate: Float[Tensor, "length channels"],
+    decay: Float[Tensor, "channels memory"],
+    write: Float[Tensor, "length memory"],
+    read: Float[Tensor, "length memory"],
+) -> Float[Tensor, "length channels"]:
+    """One user's scan: √L chunks side by side, each from an empty memory, then what they left out.
+
+    What a chunk began with has decayed by exp(decay * the sum of rates since), which needs no
+    product of step after step and can only vanish, never overflow.
+    """
+    length = len(inputs)
+    size = math.isqrt(length - 1) + 1
+    inputs, rate, write, read = (_cut(part, size) for part in (inputs, rate, write, read))
+    memory = inputs.new_zeros(len(inputs), *decay.shape)
+    outputs = []
+    for place in range(size):
+        memory = remember(memory, inputs[:, place], rate[:, place], decay, write[:, place])
+        outputs.append(recall(memory, read[:, place]))
+    found = torch.stack(outputs, dim=1)
+    since = rate.cumsum(1)  # (chunks, size, channels)
+    whole = torch.exp(since[:, -1].unsqueeze(-1) * decay)
+    begun = [torch.zeros_like(memory[0])]
+    for chunk in range(len(inputs) - 1):
+        begun.append(begun[-1] * whole[chunk] + memory[chunk])
+    earlier = torch.exp(since.unsqueeze(-1) * decay) * torch.stack(begun).unsqueeze(1)
+    return (found + recall(earlier, read)).flatten(0, 1)[:length]
+
+
+def _cut(x: Float[Tensor, "length width"], size: int) -> Float[Tensor, "chunks size width"]:
+    """Chunks of a size, the last one padded with zeros."""
+    return functional.pad(x, (0, 0, 0, -len(x) % size)).unflatten(0, (-1, size))
+
+
+class _Recurrence(torch.autograd.Function):
+    """The scan of a batch click by click, with its gradient written out.
+
+    Of the memory only every √L-th is kept, the rest computed again on the way back: √L times less
+    is held, and what is worked on stays in a core's cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, rate: Tensor, decay: Tensor, write: Tensor, read: Tensor
+    ) -> Tensor:
+        length = inputs.shape[1]
+        ctx.size = math.isqrt(length - 1) + 1
+        ctx.kept = []
+        memory = inputs.new_zeros(len(inputs), *decay.shape)
+        factor, out = torch.empty_like(memory), torch.empty_like(inputs)
+        for t in range(length):
+            if t % ctx.size == 0:
+                ctx.kept.append(memory.clone())
+            _step(memory, factor, inputs[:, t], rate[:, t], decay, write[:, t])
+            out[:, t] = recall(memory, read[:, t])
+        ctx.save_for_backward(inputs, rate, decay, write, read)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        inputs, rate, decay, write, read = ctx.saved_tensors
+        found = tuple(torch.zeros_like(each) for each in ctx.saved_tensors)
+        length, size = inputs.shape[1], ctx.size
+        of_memory = torch.zeros_like(ctx.kept[0])
+        memories = of_memory.new_empty(size + 1, *of_memory.shape)
+        factors = of_memory.new_empty(size, *of_memory.shape)
+        for chunk in reversed(range(len(ctx.kept))):
+            places = range(chunk * size, min((chunk + 1) * size, length))
+            memories[0] = ctx.kept[chunk]
+            for i, t in enumerate(places):
+                memories[i + 1] = memories[i]
+                _step(memories[i + 1], factors[i], inputs[:, t], rate[:, t], decay, write[:, t])
+            for i, t in reversed(list(enumerate(places))):
+                of_memory.addcmul_(gradient[:, t, :, None], read[:, t, None])
+                found[4][:, t] = (gradient[:, t, None] @ memories[i + 1]).squeeze(1)
+                found[0][:, t] = recall(of_memory, write[:, t])
+                found[3][:, t] = (inputs[:, t, None] @ of_memory).squeeze(1)
+                of_memory.mul_(factors[i])
+                of_exponent = memories[i + 1].copy_(memories[i]).mul_(of_memory)
+                found[2].add_((of_exponent * rate[:, t, :, None]).sum(0))
+                found[1][:, t] = of_exponent.mul_(decay).sum(-1)
+        return found  # type: ignore[return-value]
+
+
+def _step(
+    memory: Tensor, factor: Tensor, inputs: Tensor, rate: Tensor, decay: Tensor, write: Tensor
+) -> None:
+    """`remember` in place; leaves the share that is kept in `factor`."""
+    torch.mul(rate.unsqueeze(-1), decay, out=factor).exp_()
+    memory.mul_(factor).addcmul_(inputs.unsqueeze(-1), write.unsqueeze(-2))
