@@ -203,13 +203,3 @@ def _tensor(numbers: NDArray[np.integer], device: torch.device) -> Tensor:
 
 def _device(model: Recommender) -> torch.device:
     return next(iter([*model.parameters(), *model.buffers()])).device
-
-
-def popularity_metrics(split: Split, positions: Int64) -> dict[str, float]:
-    """What ranking by the number of training clicks alone reaches, over all items."""
-    counts = split.train_counts()
-    ordered = np.sort(counts[1:])
-    of_target = counts[split.log.items[positions]]
-    greater = len(ordered) - np.searchsorted(ordered, of_target, side="right")
-    equal = np.searchsorted(ordered, of_target, side="right") - np.searchsorted(ordered, of_target)
-    return rank_metrics(ALL, Ranks(greater.astype(np.int64), (equal - 1).astype(np.int64)))

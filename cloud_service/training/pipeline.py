@@ -8,8 +8,9 @@ import torch
 
 from cloud_service.data.catalog import load
 from cloud_service.data.clicks import ClickLog, Split, split
-from cloud_service.evaluation.evaluate import held_out, popularity_metrics
+from cloud_service.evaluation.evaluate import held_out
 from cloud_service.export.publish import publish
+from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store
 from cloud_service.training.trainer import Report, Trainer
@@ -111,12 +112,10 @@ def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
 
 def test(model: CoCorrRec, parts: Split, seed: int) -> dict[str, float]:
     """All metrics on the test clicks: `corrected/`, `local/` and `popularity/`."""
-    positions = parts.test_positions
-    found = {
-        f"popularity/{name}": value for name, value in popularity_metrics(parts, positions).items()
-    }
-    for name, network in (("corrected", model), ("local", model.scn)):
-        figures = held_out(network, parts, positions, seed=seed).metrics()
+    popular = Popularity(parts.train_counts())
+    found: dict[str, float] = {}
+    for name, network in (("corrected", model), ("local", model.scn), ("popularity", popular)):
+        figures = held_out(network, parts, parts.test_positions, seed=seed).metrics()
         found |= {f"{name}/{key}": value for key, value in figures.items()}
     return found
 

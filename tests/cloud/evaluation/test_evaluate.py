@@ -8,12 +8,12 @@ from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.evaluation.evaluate import (
     held_out,
-    popularity_metrics,
     ranks_over_all,
     user_states,
     validation_ndcg,
 )
 from cloud_service.evaluation.metrics import ndcg
+from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.cocorrrec import CoCorrRec
 from shared.model import ModelSettings
 
@@ -51,8 +51,8 @@ def test_popularity_ranks_by_training_clicks_with_ties_against_it(small_split):
     counts = small_split.train_counts()
     targets = small_split.log.items[small_split.test_positions]
     ranks = np.array([(counts[1:] >= counts[t]).sum() for t in targets])
-    found = popularity_metrics(small_split, small_split.test_positions)["all/ndcg@10"]
-    assert found == pytest.approx(ndcg(ranks, 10))
+    found = held_out(Popularity(counts), small_split, small_split.test_positions, seed=0)
+    assert found.metrics()["all/ndcg@10"] == pytest.approx(ndcg(ranks, 10))
 
 
 def test_evaluation_leaves_a_model_in_the_mode_it_was_in(small_split):

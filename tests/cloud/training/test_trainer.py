@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cloud_service.evaluation.evaluate import popularity_metrics
+from cloud_service.evaluation.evaluate import validation_ndcg
+from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.training.trainer import Trainer, TrainingDiverged
 from shared.errors import DataError
 from shared.jobs import TrainingRecipe
@@ -26,7 +27,7 @@ def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_sp
     trainer.fit()
     run = trainer.run
     assert run.losses[-1] < run.losses[0] - 0.3
-    popular = popularity_metrics(small_split, small_split.validation_positions)["all/ndcg@10"]
+    popular = validation_ndcg(Popularity(small_split.train_counts()), small_split)
     assert run.best > 1.5 * popular
 
 

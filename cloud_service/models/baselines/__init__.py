@@ -1,0 +1,1 @@
+"""Published recommenders to compare with, each in a file of its own."""
