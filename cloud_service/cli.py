@@ -24,6 +24,7 @@ app.command(epilog="Example: cloud-service train --data synthetic --epochs 5 --s
     with_recipe_options(local.train)
 )
 app.command(epilog=compare.EVALUATE_EXAMPLES)(with_training_options(compare.evaluate))
+app.command(epilog=compare.TABLES_EXAMPLE)(compare.tables)
 app.command(epilog="Example: cloud-service fetch online-retail")(local.fetch)
 app.command(epilog="Example: cloud-service parity published.npz")(local.parity)
 app.add_typer(models.app, name="models")

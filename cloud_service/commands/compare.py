@@ -25,7 +25,7 @@ EVALUATE_EXAMPLES: Final = (
     "Example: cloud-service evaluate --data synthetic --models scn,scn+gcn "
     "--grid learning_rate=0.002,0.004"
 )
-_FILTERS: Final = {"min_item": 1, "min_user": 3, "iterate_filters": False}
+TABLES_EXAMPLE: Final = "Example: cloud-service tables evaluation --reference scn"
 
 
 def evaluate(
@@ -79,6 +79,32 @@ def evaluate(
     planned = cells(wanted, training)
     if not _run(wanted, planned, out_folder, workers, device, data_folder):
         raise typer.Exit(1)
+
+
+def tables(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of an evaluation.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Row to compare the others with. (default: the recipe's, or scn)"),
+    ] = None,
+    plots: Annotated[bool, typer.Option(help="Draw the plots too (needs matplotlib).")] = True,
+) -> None:
+    """Makes tables and plots of an evaluation, also of one that is not complete yet.
+
+    In FOLDER/tables, Markdown and CSV: each data set's figures, its comparison with the reference
+    row (95% bootstrap interval, paired t-test), and a summary. In FOLDER/plots, PNG and SVG.
+    """
+    from cloud_service.evaluation.board import Board
+    from cloud_service.evaluation.tables import write_tables
+
+    board = Board.read(folder)
+    written = write_tables(board, board.reference(reference))
+    if plots:
+        from cloud_service.evaluation.plots import write_plots
+
+        written += write_plots(board)
+    for path in written:
+        out.print(str(path), soft_wrap=True, highlight=False)
 
 
 def _from_options(data: list[str] | None, models: str | None, filters: dict[str, Any]) -> Recipe:

@@ -142,6 +142,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     write_whole(path, text.getvalue().encode())
 
 
+def read_trained(folder: Path) -> Trained | None:
+    """How the training in a run's folder ended, or None where it did not yet."""
+    return _read(folder / TRAINED, Trained)
+
+
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV that must have these columns. Raises InvalidRequest."""
     try:

@@ -13,7 +13,7 @@ from shared.jobs import TrainingRecipe
 from tests.processes import listening, running
 
 COMMANDS = [
-    "serve", "worker", "train", "evaluate", "fetch", "parity",
+    "serve", "worker", "train", "evaluate", "tables", "fetch", "parity",
     "models list", "models show", "models promote", "models retire",
     "jobs submit", "jobs list", "jobs show", "jobs log", "jobs cancel", "jobs wait",
 ]  # fmt: skip

@@ -1,0 +1,239 @@
+"""Tables of an evaluation, as Markdown and CSV: each data set alone, and a summary of all."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cloud_service.evaluation.board import METRICS, Board, Figure
+from cloud_service.evaluation.files import write_csv, write_whole
+from cloud_service.evaluation.metrics import ALL, NEGATIVES, SAMPLED
+from cloud_service.evaluation.recipe import LOCAL
+from cloud_service.evaluation.results import DataFacts
+from cloud_service.evaluation.significance import RESAMPLES, Comparison
+
+FOLDER: Final = "tables"
+SHOWN: Final = {ALL: "ranked among all items", SAMPLED: f"ranked among {NEGATIVES} negatives"}
+_FIGURES: Final = ("model", "protocol", "metric", "mean", "std", "seeds", "best", "missing")
+_COMPARED: Final = (
+    "model",
+    "reference",
+    "protocol",
+    "metric",
+    "value",
+    "reference_value",
+    "difference",
+    "relative",
+    "low",
+    "high",
+    "p",
+    "users",
+)
+_HEADLINES: Final = {ALL: ("ndcg@10", "hitrate@10"), SAMPLED: ("uauc", "ndcg@10", "hitrate@10")}
+
+
+def write_tables(board: Board, reference: str) -> list[Path]:
+    """Writes all tables into FOLDER/tables and gives their paths. Raises InvalidRequest."""
+    folder = board.folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    written = []
+    for facts in board.about.datasets:
+        name = facts.name
+        compared = {each: board.comparisons(name, reference, each) for each in METRICS}
+        page, figures = folder / f"{name}.md", folder / f"{name}.csv"
+        comparison = folder / f"{name}-comparison.csv"
+        write_whole(page, _dataset_page(board, facts, reference, compared).encode())
+        _write_figures(figures, board, name)
+        _write_comparisons(comparison, reference, compared)
+        written += [page, figures, comparison]
+    summary = folder / "summary.md"
+    write_whole(summary, _summary_page(board).encode())
+    return [summary, *written]
+
+
+def metric_name(metric: str) -> str:
+    """ "ndcg@10" as it is printed."""
+    return metric.replace("ndcg", "NDCG").replace("hitrate", "HitRate").replace("uauc", "UAUC")
+
+
+def shown(figure: Figure | None, best: float, missing: str) -> str:
+    """A figure in a table: bold where it is the best, a word where there is none."""
+    if figure is None:
+        return missing or "not run"
+    text = f"{figure.mean:.4f}"
+    if figure.spread is not None:
+        text += f" ±{figure.spread:.4f}"
+    return f"**{text}**" if figure.mean == best else text
+
+
+def _dataset_page(
+    board: Board,
+    facts: DataFacts,
+    reference: str,
+    compared: dict[str, dict[tuple[str, str], Comparison]],
+) -> str:
+    parts = [f"# {facts.name}", _described(facts)]
+    parts.append(
+        "Test clicks. Mean over seeds ± their standard deviation; the best in bold. A model's "
+        f"`{LOCAL}` row is the same network with every correction lost."
+    )
+    for protocol, metrics in METRICS.items():
+        parts += [
+            f"## {SHOWN[protocol].capitalize()}",
+            _figures(board, facts.name, protocol, metrics),
+        ]
+    parts += [f"## Against {reference}", _comparison_words(reference)]
+    parts += [_comparisons(compared), "## Training", _training(board, facts.name)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _described(facts: DataFacts) -> str:
+    kind = "Generated, nobody clicked: " if facts.synthetic else ""
+    return (
+        f"{kind}{facts.users:,} users, {facts.items:,} items, {facts.clicks:,} clicks. "
+        f"Preprocessing: {facts.preprocessing}. Split: {facts.split}."
+    )
+
+
+def _figures(board: Board, dataset: str, protocol: str, metrics: Sequence[str]) -> str:
+    best = {metric: board.best(dataset, protocol, metric) for metric in metrics}
+    rows = []
+    for row in board.about.models:
+        missing = board.missing(dataset, row)
+        found = {metric: board.figure(dataset, row, protocol, metric) for metric in metrics}
+        cells = [shown(found[metric], best[metric], missing) for metric in metrics]
+        count = max((each.seeds for each in found.values() if each), default=0)
+        rows.append([row, *cells, f"{count}" + f" ({missing})" * bool(missing and count)])
+    return markdown(["model", *map(metric_name, metrics), "seeds"], rows)
+
+
+def _comparison_words(reference: str) -> str:
+    return (
+        f"Difference to {reference}, paired by user, each user's figure averaged over seeds. "
+        f"Interval: 95% of the means of {RESAMPLES:,} bootstrap samples of the users; in bold "
+        "where it leaves 0 out. p: paired t-test, two-sided, not corrected for the number of "
+        "comparisons. Other metrics are in the CSV beside this page."
+    )
+
+
+def _comparisons(compared: dict[str, dict[tuple[str, str], Comparison]]) -> str:
+    rows = []
+    for protocol, metrics in _HEADLINES.items():
+        for metric in metrics:
+            for (row, name), found in compared[protocol].items():
+                if name == metric:
+                    rows.append([row, protocol, metric_name(metric), *_compared(found)])
+    if not rows:
+        return "There is nothing to compare."
+    columns = ["model", "protocol", "metric", "value", "difference", "relative", "95%", "p"]
+    return markdown(columns, rows)
+
+
+def _compared(found: Comparison) -> list[str]:
+    relative = "" if found.relative is None else f"{found.relative:+.1%}"
+    interval = f"{found.low:+.4f} to {found.high:+.4f}"
+    return [
+        f"{found.value:.4f}",
+        f"{found.difference:+.4f}",
+        relative,
+        f"**{interval}**" if found.certain else interval,
+        "<0.0001" if found.p < 1e-4 else f"{found.p:.4f}",
+    ]
+
+
+def _training(board: Board, dataset: str) -> str:
+    rows = []
+    for model in (row for row in board.about.models if not row.endswith(LOCAL)):
+        searched = board.runs_of(dataset, model)
+        runs = board.chosen(dataset, model)
+        if not searched:
+            rows.append([model, "", "not run", "", "", "", ""])
+            continue
+        first = runs[0] if runs else {}
+        rows.append(
+            [
+                model,
+                searched[0]["points"],
+                first.get("point") or ("" if runs else board.missing(dataset, model)),
+                _mean(runs, "validation_ndcg@10", ".4f"),
+                _mean(runs, "epochs", ".1f"),
+                _mean(runs, "seconds", ".0f"),
+                f"{int(first['parameters']):,}" if first.get("parameters") else "",
+            ]
+        )
+    columns = ["model", "points searched", "chosen", "validation NDCG@10", "epochs", "seconds"]
+    return markdown([*columns, "parameters"], rows)
+
+
+def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:
+    found = [float(run[column]) for run in runs if run[column]]
+    return f"{sum(found) / len(found):{form}}" if found else ""
+
+
+def _summary_page(board: Board) -> str:
+    names = [each.name for each in board.about.datasets]
+    parts = ["# Summary", "Mean over seeds ± their standard deviation; the best in bold."]
+    for protocol, metric in ((ALL, "ndcg@10"), (SAMPLED, "ndcg@10"), (SAMPLED, "uauc")):
+        best = {name: board.best(name, protocol, metric) for name in names}
+        rows = []
+        for row in board.about.models:
+            cells = [
+                shown(
+                    board.figure(name, row, protocol, metric), best[name], board.missing(name, row)
+                )
+                for name in names
+            ]
+            rows.append([row, *cells])
+        parts += [f"## {metric_name(metric)}, {SHOWN[protocol]}", markdown(["model", *names], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _write_figures(path: Path, board: Board, dataset: str) -> None:
+    rows: list[dict[str, Any]] = []
+    for protocol, metrics in METRICS.items():
+        for metric in metrics:
+            best = board.best(dataset, protocol, metric)
+            for row in board.about.models:
+                found = board.figure(dataset, row, protocol, metric)
+                rows.append(
+                    {
+                        "model": row,
+                        "protocol": protocol,
+                        "metric": metric,
+                        "mean": found and repr(found.mean),
+                        "std": found and found.spread,
+                        "seeds": found.seeds if found else 0,
+                        "best": "yes" if found and found.mean == best else "no",
+                        "missing": board.missing(dataset, row),
+                    }
+                )
+    write_csv(path, _FIGURES, rows)
+
+
+def _write_comparisons(
+    path: Path, reference: str, compared: dict[str, dict[tuple[str, str], Comparison]]
+) -> None:
+    rows = [
+        {
+            "model": row,
+            "reference": reference,
+            "protocol": protocol,
+            "metric": metric,
+            "value": found.value,
+            "reference_value": found.reference,
+            "difference": found.difference,
+            "relative": found.relative,
+            "low": found.low,
+            "high": found.high,
+            "p": found.p,
+            "users": found.users,
+        }
+        for protocol, each in compared.items()
+        for (row, metric), found in each.items()
+    ]
+    write_csv(path, _COMPARED, rows)
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
