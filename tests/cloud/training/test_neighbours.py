@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from cloud_service.data.clicks import prepare, split
-from cloud_service.training.neighbours import fit_neighbours
+from cloud_service.training.neighbours import Counting, fit_neighbours
 
 
 def test_neighbours_are_what_is_clicked_next_to_an_item_in_training_clicks_only():
@@ -13,7 +13,7 @@ def test_neighbours_are_what_is_clicked_next_to_an_item_in_training_clicks_only(
         ("v", i, t) for t, i in enumerate("abcc")
     ]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
-    near = fit_neighbours(split(prepare(frame, name="hand")), count=2)
+    near = fit_neighbours(split(prepare(frame, name="hand")), Counting(count=2))
     # Training clicks: u a b c, v a b. Items a, b, c are 1, 2, 3; popularity 2, 2, 1.
     # a then b twice at distance 1: weight 2 / sqrt(2 * 2) = 1; then c at distance 2: 0.5 / sqrt(2).
     assert near.ids[1].tolist() == [2, 3]
@@ -37,7 +37,7 @@ def test_candidate_lists_hold_the_next_click_far_more_often_than_popular_items(s
 
 @pytest.mark.parametrize("count", [1, 5, 200])
 def test_tables_have_the_width_asked_for(small_split, count):
-    near = fit_neighbours(small_split, count=count)
+    near = fit_neighbours(small_split, Counting(count=count))
     assert near.ids.shape == near.weights.shape == (small_split.log.item_count + 1, count)
     assert ((near.ids > 0) == (near.weights > 0)).all()
     assert (np.diff(near.weights, axis=1) <= 0).all()
