@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from shared.manifest import Version
 from shared.model import ModelSettings
 
+Ablation = Literal["none", "only-attn", "only-bias", "shuffled-users"]
+"""What is left of a correction: all of it, one of its two arrays, or that of another user."""
+
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
 
 DataName = Annotated[
@@ -65,6 +68,7 @@ class TrainingRecipe(BaseModel):
     drop_corrections: Annotated[
         float, Field(ge=0, le=1, description="share of sequences trained without a correction")
     ] = 0.3
+    ablation: Ablation = Field("none", description="what is left out of the correction")
     batch_size: Annotated[int, Field(ge=1, le=65536, description="sequences a step")] = 256
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     patience: Annotated[

@@ -8,7 +8,10 @@ from cloud_service.models.gcn import gcn_of
 from cloud_service.models.recommender import DotProduct, at_last
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import Correction, State
+from shared.jobs import Ablation
 from shared.model import ModelSettings
+
+_CORRECTED = {"only-attn": "attn", "only-bias": "bias"}
 
 
 class CoCorrRec(DotProduct):
@@ -22,6 +25,7 @@ class CoCorrRec(DotProduct):
         init_std: float = 0.02,
         dropout: float = 0.0,
         drop_corrections: float = 0.0,
+        ablation: Ablation = "none",
     ) -> None:
         """`drop_corrections` is the share of training sequences that go without a correction."""
         super().__init__()
@@ -29,6 +33,9 @@ class CoCorrRec(DotProduct):
         self.scn = SCN(items, settings, init_std=init_std, dropout=dropout)
         self.gcn = gcn_of(settings, dropout=dropout)
         self.items, self.length, self.carries = items, self.scn.length, self.scn.carries
+        self.shuffled = ablation == "shuffled-users"
+        if ablation in _CORRECTED:
+            self.scn.block.corrected = frozenset({_CORRECTED[ablation]})
 
     def states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
@@ -74,4 +81,5 @@ class CoCorrRec(DotProduct):
         return self.scn.catalogue()
 
     def _rows(self, hidden: Float[Tensor, "batch length dim"]) -> Correction:
-        return self.gcn.rows(self.scn.segments(hidden).flatten(0, 1))
+        seen = hidden.roll(1, 0) if self.shuffled else hidden
+        return self.gcn.rows(self.scn.segments(seen).flatten(0, 1))

@@ -144,7 +144,7 @@ class SCN(DotProduct):
         The shift comes after the last normalisation: before it, its size would be the device's.
         """
         states = self.user_state(output)
-        if self.settings.fusion == "moments":
+        if self.settings.fusion == "moments" or "bias" not in self.block.corrected:
             return states
         rows = correction.bias.transpose(1, 2).flatten(2)  # (batch * segments, K, D)
         shift = rows.unflatten(0, (len(output), -1)).flatten(1, 2)[:, : output.shape[1]]

@@ -144,6 +144,8 @@ class TTTBlock(nn.Module):
         width = dim // heads
         self.heads, self.segment, self.mask_correction = heads, segment, mask_correction
         self.fusion = fusion
+        self.corrected: frozenset[str] = frozenset({"attn", "bias"})
+        """The values that a correction reaches; fewer in an ablation."""
         for name in ("query", "key", "value", "output"):
             self.register_parameter(name, nn.Parameter(torch.randn(dim, dim) * 0.02))
         self.inner_weight = nn.Parameter(torch.randn(heads, width, width) * 0.02)
@@ -231,12 +233,15 @@ class TTTBlock(nn.Module):
 
         `share` is 1 with a correction, 0 without. Any shapes that fit along the last axis.
         """
-        if self.fusion == "shift":
-            return attn + share * correction.attn, bias
-        return (
-            attn + share * self.fusion_attn * match_moments(correction.attn, attn),
-            bias + share * self.fusion_bias * match_moments(correction.bias, bias),
-        )
+        add_attn, add_bias = correction.attn, torch.zeros_like(bias)
+        if self.fusion == "moments":
+            add_attn = self.fusion_attn * match_moments(correction.attn, attn)
+            add_bias = self.fusion_bias * match_moments(correction.bias, bias)
+        if "attn" in self.corrected:
+            attn = attn + share * add_attn
+        if "bias" in self.corrected:
+            bias = bias + share * add_bias
+        return attn, bias
 
     def _padding(self, state: State) -> Float[Tensor, "batch heads 1 f"]:
         """What a padding click adds to the sum over steps: its H is 0, its gradient is not."""

@@ -1,5 +1,7 @@
 """The TTT block against its own definition, and what makes one-pass training right."""
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.gcn import TransformerGCN, gcn_of
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import HeadNorm, State, match_moments, rotate_pairs
+from shared.jobs import Ablation
 from shared.model import ModelSettings
 
 SHAPES = [
@@ -188,3 +191,24 @@ def test_the_padding_item_has_a_zero_row_and_takes_no_gradient():
 def test_settings_that_make_no_model_are_refused(wrong):
     with pytest.raises(ValueError, match=r"dim|length|segment|depth|shift"):
         ModelSettings(**wrong)
+
+
+@pytest.mark.parametrize("fusion", ["moments", "shift"])
+def test_an_ablated_correction_is_what_its_name_says(fusion):
+    settings = ModelSettings(fusion=fusion)
+    clicks = clicks_of(settings, [10, 7])
+    states = {}
+    for ablation in get_args(Ablation):
+        torch.manual_seed(5)
+        model = CoCorrRec(50, settings, init_std=0.5, ablation=ablation)
+        with torch.no_grad():
+            model.scn.block.fusion_attn.fill_(0.6)
+            states[ablation] = model.eval()(clicks)
+            states["no correction"] = model.scn.states(clicks, torch.zeros(2, dtype=torch.int64))
+            if ablation == "shuffled-users":
+                alone = model(clicks[:1])
+                torch.testing.assert_close(alone, states["none"][:1])
+    different = list(states.values())
+    for index, one in enumerate(different):
+        for other in different[index + 1 :]:
+            assert not torch.allclose(one, other)
