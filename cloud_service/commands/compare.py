@@ -183,15 +183,22 @@ def _run(
     """Whether all went well."""
     from cloud_service.commands.runs_bar import runs_bar
     from cloud_service.evaluation.grid import Evaluation, default_workers, open_data
-    from cloud_service.training.pipeline import choose_device
 
-    choose_device(device)
+    place = "cpu"
+    if device != "cpu":
+        from cloud_service.training.pipeline import choose_device
+
+        place = choose_device(device).type
     facts = open_data(recipe, data_folder)
     evaluation = Evaluation(recipe, planned, facts, folder, data_folder)
-    count = workers or default_workers(device, evaluation.total)
-    with runs_bar(evaluation, facts, min(count, evaluation.total)) as bar:
-        for event in evaluation.run(count, device=device):
-            bar.show(event)
+    count = workers or default_workers(place, evaluation.total)
+    try:
+        with runs_bar(evaluation, facts, min(count, evaluation.total)) as bar:
+            for event in evaluation.run(count, device=place):
+                bar.show(event)
+    except KeyboardInterrupt:
+        err.print("stopped: the same command goes on from here")
+        raise typer.Exit(130) from None
     out.print(_summary(recipe, evaluation))
     out.print(str(folder / "results.csv"), soft_wrap=True, highlight=False)
     problems = evaluation.problems()

@@ -180,7 +180,7 @@ def write_ranks(path: Path, everyone: Ranks, sampled: Ranks, sampled_users: Int6
 
 def read_ranks(path: Path) -> dict[str, tuple[Ranks, Int64]]:
     """Ranks and their users by protocol. Raises OSError, ValueError, KeyError."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         arrays = {name: file[name].astype(np.int64) for name in file.files}
     everyone = Ranks(arrays["all_greater"], arrays["all_equal"])
     sampled = Ranks(arrays["sampled100_greater"], arrays["sampled100_equal"])

@@ -63,10 +63,10 @@ def cores() -> int:
 
 def default_workers(device: str, tasks: int) -> int:
     """One process a GPU, else one a core, as far as there is memory and work for them."""
-    import torch
-
     places = cores()
-    if device != "cpu" and torch.cuda.is_available():
+    if device == "cuda":
+        import torch
+
         places = torch.cuda.device_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(places, tasks, memory // _WORKER_BYTES))
@@ -111,19 +111,21 @@ class Evaluation:
             reference=recipe.reference,
         )
 
-    def run(self, workers: int, *, device: str) -> Iterator[Event | None]:
+    def run(
+        self, workers: int, *, device: str, pool: type[Workers] = Workers
+    ) -> Iterator[Event | None]:
         """Does what is not done yet; gives what happens, None where nothing did for a second.
 
         Raises InvalidRequest where another evaluation runs in the folder.
         """
         self.out.mkdir(parents=True, exist_ok=True)
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // workers))
         with _alone(self.out):
             write_about(self.out, self._about)
-            yield from self._run(workers, device)
+            yield from self._run(pool(workers, threads=threads, device=device))
 
-    def _run(self, workers: int, device: str) -> Iterator[Event | None]:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // workers))
-        with Workers(workers, threads=threads, device=device) as pool:
+    def _run(self, workers: Workers) -> Iterator[Event | None]:
+        with workers as pool:
             for place in self._places:
                 for task in self._next(place):
                     pool.add(task)
@@ -176,11 +178,17 @@ class Evaluation:
             if scores[best] < 0:
                 place.closed = True
                 return
-            for index, task in enumerate(place.search):
-                if index != best:
-                    task.folder.drop_checkpoints(weights=True)
+            self._drop_losers(place, best)
         place.point = cell.points[best]
         place.finals = [self._task(cell, place.point, seed, test=True) for seed in cell.seeds]
+
+    def _drop_losers(self, place: _Place, best: int) -> None:
+        """Removes the weights of points not chosen, but for those that are a run elsewhere too."""
+        others = [each for each in self._places if each is not place]
+        kept = {task.folder.path for each in others for task in each.search + each.finals}
+        for index, task in enumerate(place.search):
+            if index != best and task.folder.path not in kept:
+                task.folder.drop_checkpoints(weights=True)
 
     def name(self, task: Task) -> str:
         """A run in words."""

@@ -70,7 +70,12 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
 def _parts(task: Task) -> Split:
     recipe = task.recipe
     parts, digest = _split(
-        task.data, task.data_folder, recipe.min_item, recipe.min_user, recipe.iterate_filters
+        task.clicks,
+        task.data,
+        task.data_folder,
+        recipe.min_item,
+        recipe.min_user,
+        recipe.iterate_filters,
     )
     if digest != task.clicks:
         raise DataError(f"the clicks of {task.data} changed while this ran: run it again")
@@ -79,9 +84,9 @@ def _parts(task: Task) -> Split:
 
 @lru_cache(maxsize=2)
 def _split(
-    data: str, folder: Path, min_item: int, min_user: int, iterate: bool
+    clicks: str, data: str, folder: Path, min_item: int, min_user: int, iterate: bool
 ) -> tuple[Split, str]:
-    """A split and its digest, kept for the next run: runs come data set by data set."""
+    """A split and its digest, kept for the next run of the same `clicks`."""
     log = load(data, folder=folder, min_item=min_item, min_user=min_user, iterate=iterate)
     return split(log), log.digest()
 

@@ -36,7 +36,7 @@ class Workers:
     """`count` processes, started as they are needed. Use it in a `with`."""
 
     def __init__(self, count: int, *, threads: int, device: str) -> None:
-        """`threads` of each process; `device` auto, cpu or cuda, where processes share GPUs."""
+        """`threads` of each process; `device` cpu or cuda, where processes share the GPUs."""
         self._count, self._threads, self._device = count, threads, device
         self._queue: deque[Task] = deque()
         self._workers: list[_Worker] = []
@@ -144,11 +144,9 @@ def _serve(line: Connection, number: int, threads: int, device: str) -> None:
     os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = str(threads)
     import torch
 
-    from cloud_service.training.pipeline import choose_device
-
     torch.set_num_threads(threads)
-    chosen = choose_device(device)
-    if chosen.type == "cuda":
+    chosen = torch.device("cpu")
+    if device == "cuda":
         chosen = torch.device("cuda", number % torch.cuda.device_count())
     while True:
         try:

@@ -1,0 +1,61 @@
+"""Workers without processes, and a trainer that needs no time: what an evaluation does, quickly."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import torch
+
+from cloud_service.evaluation.grid import Evaluation, open_data
+from cloud_service.evaluation.recipe import cells, read
+from cloud_service.evaluation.run import perform
+from cloud_service.evaluation.tasks import Ended, Started
+from cloud_service.evaluation.workers import Workers
+from cloud_service.training.build import build
+from cloud_service.training.trainer import TrainingDiverged
+from shared.errors import RecommendationError
+
+
+class InProcess(Workers):
+    """Runs one task after the other in this process."""
+
+    def events(self, tick=1.0):
+        while self._queue:
+            task = self._queue.popleft()
+            yield Started(task)
+            try:
+                trained = perform(task, torch.device("cpu"), lambda progress: None)
+                yield Ended(task, trained.status, trained.reason)
+            except RecommendationError as error:
+                yield Ended(task, "failed", error.detail)
+
+
+class FakeTrainer:
+    """Validates best at the learning rate 0.01, and diverges from 0.5 on. Counts what it trains."""
+
+    trained: ClassVar[list[tuple[str, float, int]]] = []
+
+    def __init__(self, split, recipe, work, *, device, report):
+        torch.manual_seed(recipe.seed)
+        self.model = build(split, recipe)
+        self.recipe = recipe
+        self.run = SimpleNamespace(best=-1.0, best_epoch=0, epoch=0, metrics=[])
+
+    def fit(self):
+        rate = self.recipe.learning_rate
+        self.trained.append((self.recipe.network, rate, self.recipe.seed))
+        if rate >= 0.5:
+            raise TrainingDiverged("loss or scores are not finite in epoch 1")
+        best = 0.5 - abs(rate - 0.01)
+        self.run = SimpleNamespace(best=best, best_epoch=1, epoch=1, metrics=[best])
+        return self.model
+
+
+def evaluate(recipe: Path, out: Path, **overrides):
+    """Evaluates a recipe file in this process."""
+    wanted = read(recipe)
+    facts = open_data(wanted, Path("nowhere"))
+    evaluation = Evaluation(wanted, cells(wanted, overrides), facts, out, Path("nowhere"))
+    for _ in evaluation.run(1, device="cpu", pool=InProcess):
+        pass
+    return evaluation
