@@ -8,6 +8,7 @@ from cloud_service.evaluation.recipe import TRAINING, cells, parse, read
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
+from tests.conftest import ROOT
 
 DATA = [{"data": "synthetic"}]
 SCN = [{"network": "scn"}]
@@ -121,6 +122,11 @@ def test_a_recipe_that_makes_no_sense_is_refused_with_the_nearest_name(values, r
         planned(values)
     assert reason in refused.value.detail
     assert "\n" not in refused.value.detail
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_ready_recipe_is_one(path):
+    assert cells(read(path))
 
 
 @pytest.fixture
