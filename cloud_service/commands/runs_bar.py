@@ -15,6 +15,9 @@ from cloud_service.evaluation.tasks import Ended, Event, Moved, Started, Task
 QUIET_SECONDS: Final = 60.0
 """Without a terminal, a line is said of all running ones at least this often."""
 
+_ENOUGH: Final = 0.05
+"""Runs, or shares of them, from which the time left can be told."""
+
 
 class RunsBar:
     """Shows events; without a terminal as plain lines. Make it with `runs_bar`."""
@@ -41,7 +44,13 @@ class RunsBar:
             )
         elif isinstance(event, Ended):
             self._end(event)
-        self._bar.update(self._overall, completed=self._evaluation.done, figures=self._left())
+        done, total = self._evaluation.done, self._evaluation.total
+        self._bar.update(
+            self._overall,
+            completed=done + self._shares(),
+            description=f"{done}/{total} runs",
+            figures=self._left(),
+        )
         if not err.is_terminal and time.monotonic() - self._said > QUIET_SECONDS:
             for moved in self._moved.values():
                 self.say(f"{self._name(moved.task)}: {figures(moved.progress)}")
@@ -71,16 +80,24 @@ class RunsBar:
         left = self._left()
         self.say(f"{place}  {self._name(task)}: {words}, {took:.0f} s" + f"  ({left})" * bool(left))
 
+    def _shares(self) -> float:
+        """How much of the running ones is done, in runs."""
+        return sum(moved.progress.share for moved in self._moved.values())
+
     def _left(self) -> str:
-        """How long it may still take, from how long runs took so far."""
-        remaining = self._evaluation.total - self._evaluation.done
-        if not self._took or not remaining:
-            return ""
-        each = sum(self._took) / len(self._took)
+        """How long it may still take, from what was done so far and how long that took."""
         now = time.monotonic()
-        worked = sum(min(now - began, each) for began in self._began.values())
-        seconds = max(remaining * each - worked, 0.0) / min(self._workers, remaining)
-        return f"about {seconds / 60:.0f} min left" if seconds >= 60 else "under a minute left"
+        worked = sum(self._took) + sum(now - began for began in self._began.values())
+        finished = len(self._took) + self._shares()
+        remaining = self._evaluation.total - self._evaluation.done - self._shares()
+        if finished < _ENOUGH or remaining <= 0:
+            return ""
+        at_once = min(self._workers, self._evaluation.total - self._evaluation.done)
+        seconds = worked / finished * remaining / at_once
+        if seconds < 60:
+            return "under a minute left"
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return "about " + f"{hours} h " * bool(hours) + f"{minutes} min left"
 
     def _name(self, task: Task) -> str:
         return self._evaluation.name(task)
