@@ -7,8 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-_BLOCK = 1 << 18
-"""Hidden numbers of a layer held at once when ranking all items: 1 MB stays in a core's cache."""
+_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Hidden numbers held at once when ranking all items: what a core's cache holds, or fills a GPU."""
+
+
+def block_of(table: Tensor, width: int) -> int:
+    """How many items to score at a time, each with so many hidden numbers."""
+    return max(16, _BLOCK.get(table.device.type, 1 << 18) // width)
 
 
 def prefixes(clicks: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length length"]:
@@ -86,7 +91,7 @@ class PairMLP(nn.Module):
         A row and a block of items at a time: the hidden numbers of all pairs together would be
         gigabytes, and those of a block never leave the cache.
         """
-        block = max(16, _BLOCK // self.width)
+        block = block_of(items, self.width)
         return torch.stack(
             [
                 torch.cat([self(part + state) @ weight for part in items.split(block)])
