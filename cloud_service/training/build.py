@@ -4,43 +4,64 @@ from typing import TypedDict
 
 from cloud_service.data.clicks import Split
 from cloud_service.models.baselines.bert4rec import BERT4Rec
+from cloud_service.models.baselines.deepfm import DeepFM
+from cloud_service.models.baselines.din import DIN
+from cloud_service.models.baselines.fm import FM
 from cloud_service.models.baselines.gru4rec import GRU4Rec
 from cloud_service.models.baselines.mamba4rec import Mamba4Rec
+from cloud_service.models.baselines.mf import MF
+from cloud_service.models.baselines.neumf import NeuMF
+from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.recommender import Recommender
 from cloud_service.models.scn import SCN
-from shared.errors import DataError
+from cloud_service.training.tune_knn import tune_item_knn
 from shared.jobs import TrainingRecipe
-
-_RECURRENT: dict[str, type[GRU4Rec | Mamba4Rec]] = {"gru4rec": GRU4Rec, "mamba4rec": Mamba4Rec}
-_ATTENTIVE: dict[str, type[SASRec | BERT4Rec]] = {"sasrec": SASRec, "bert4rec": BERT4Rec}
 
 
 def build(split: Split, recipe: TrainingRecipe) -> Recommender:
-    """The network of a recipe for the catalogue of a split. Raises DataError."""
-    items, settings = split.log.item_count, recipe.model
-    if recipe.network == "scn+gcn":
-        return CoCorrRec(
-            items, settings, dropout=recipe.dropout, drop_corrections=recipe.drop_corrections
-        )
-    if recipe.network == "scn":
-        return SCN(items, settings, dropout=recipe.dropout)
-    if recipe.network in _RECURRENT:
-        return _RECURRENT[recipe.network](items, **_shape(recipe))
-    if recipe.network in _ATTENTIVE:
-        return _ATTENTIVE[recipe.network](items, heads=settings.heads, **_shape(recipe))
-    raise DataError(f"the network {recipe.network} cannot be trained yet")
+    """The network of a recipe for the catalogue of a split."""
+    items, users, settings = split.log.item_count, split.log.user_count, recipe.model
+    small = _Small(length=settings.length, dim=settings.dim, dropout=recipe.dropout)
+    match recipe.network:
+        case "scn+gcn":
+            return CoCorrRec(
+                items,
+                settings,
+                dropout=recipe.dropout,
+                drop_corrections=recipe.drop_corrections,
+                ablation=recipe.ablation,
+            )
+        case "scn":
+            return SCN(items, settings, dropout=recipe.dropout)
+        case "popularity":
+            return Popularity(split.train_counts())
+        case "item-knn":
+            return tune_item_knn(split, settings.length).model
+        case "mf":
+            return MF(items, users, **small)
+        case "fm":
+            return FM(items, users, **small)
+        case "neumf":
+            return NeuMF(items, users, layers=recipe.layers, **small)
+        case "deepfm":
+            return DeepFM(items, users, layers=recipe.layers, **small)
+        case "din":
+            return DIN(items, layers=recipe.layers, **small)
+        case "gru4rec":
+            return GRU4Rec(items, layers=recipe.layers, **small)
+        case "mamba4rec":
+            return Mamba4Rec(items, layers=recipe.layers, **small)
+        case "sasrec":
+            return SASRec(items, heads=settings.heads, layers=recipe.layers, **small)
+        case "bert4rec":
+            return BERT4Rec(items, heads=settings.heads, layers=recipe.layers, **small)
 
 
-class _Shape(TypedDict):
+class _Small(TypedDict):
+    """What every baseline that trains is told of its shape."""
+
     length: int
     dim: int
-    layers: int
     dropout: float
-
-
-def _shape(recipe: TrainingRecipe) -> _Shape:
-    """What every sequence model is told of its shape."""
-    model = recipe.model
-    return _Shape(length=model.length, dim=model.dim, layers=recipe.layers, dropout=recipe.dropout)

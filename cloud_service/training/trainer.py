@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.recommender import DotProduct, Recommender
 from cloud_service.training.build import build
-from cloud_service.training.checkpoint import Checkpoints, Run
+from cloud_service.training.checkpoint import Checkpoints
 from cloud_service.training.losses import full_softmax, sampled_bce, sampled_softmax
 from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
 from shared.errors import RecommendationError
@@ -35,7 +34,12 @@ class TrainingDiverged(RecommendationError):
 
 
 class Trainer:
-    """Trains one model on one split by one recipe, with checkpoints in `work`."""
+    """Trains one model on one split by one recipe, with checkpoints in `work`.
+
+    A model whose scores are no dot products trains by sampled softmax where the recipe asks for
+    the softmax over all items (`loss` says which it is): a pass of an MLP for every item and
+    click is out of reach. A model without parameters is fitted when it is built: no epochs.
+    """
 
     def __init__(
         self,
@@ -50,36 +54,52 @@ class Trainer:
         self.device = device or torch.device("cpu")
         torch.manual_seed(recipe.seed)
         self.model = build(split, recipe).to(self.device)
+        parameters = list(self.model.parameters())
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            parameters or [torch.zeros(0)],  # it refuses an empty list
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.optimiser)
-        sampled = recipe.loss != "softmax"
-        self._negatives = TrainingNegatives(split) if sampled else None
+        whole = self.model.factorised or recipe.loss != "softmax"
+        self.loss = recipe.loss if whole else "sampled_softmax"
+        self._negatives = TrainingNegatives(split) if self.loss != "softmax" else None
         self._said = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs at most; none for a model without parameters."""
+        return self.recipe.epochs if any(True for _ in self.model.parameters()) else 0
 
     def fit(self) -> Recommender:
         """Trains to the end and gives the model of the best validation epoch.
 
         Raises TrainingDiverged where loss or scores stop being finite.
         """
-        run, recipe = self.run, self.recipe
-        while run.epoch < recipe.epochs and run.epoch - run.best_epoch < recipe.patience:
+        run = self.run
+        if not self.epochs and not run.metrics:
+            self._validate(None)
+        while run.epoch < self.epochs and run.epoch - run.best_epoch < self.recipe.patience:
             loss = self._epoch(run.epoch)
-            try:
-                metric = validation_ndcg(self.model, self.split)
-            except ValueError as error:
-                raise TrainingDiverged(_diverged(run)) from error
             run.epoch += 1
             run.losses.append(loss)
-            run.metrics.append(metric)
-            if metric > run.best:
-                run.best, run.best_epoch = metric, run.epoch
-            self.checkpoints.save(self.model, self.optimiser, run)
-            self._say(0, 0, loss, force=True)
+            self._validate(loss)
         self.checkpoints.load_best(self.model)
         return self.model
+
+    def _validate(self, loss: float | None) -> None:
+        """Ranks the validation clicks, and writes the checkpoint of the epoch that just ended."""
+        run = self.run
+        try:
+            metric = validation_ndcg(self.model, self.split)
+        except ValueError as error:
+            raise TrainingDiverged(_diverged(run.epoch)) from error
+        run.metrics.append(metric)
+        if metric > run.best:
+            run.best, run.best_epoch = metric, run.epoch
+        self.checkpoints.save(self.model, self.optimiser, run)
+        self._say(0, 0, loss, force=True)
 
     def _epoch(self, epoch: int) -> float:
         """One pass over all windows; gives the mean loss. All randomness is the epoch's own."""
@@ -96,7 +116,7 @@ class Trainer:
             inputs, targets = gather(split.log.items, starts, lengths)
             loss = self._step(inputs, targets, windows.users[part], random)
             if not math.isfinite(loss):
-                raise TrainingDiverged(_diverged(self.run))
+                raise TrainingDiverged(_diverged(epoch + 1))
             total += loss * int(lengths.sum())
             count += int(lengths.sum())
             self._say(step + 1, steps, total / count)
@@ -128,14 +148,13 @@ class Trainer:
     ) -> Tensor:
         model = self.model
         if self._negatives is None:
-            if isinstance(model, DotProduct):
-                return full_softmax(states, model.catalogue(), positives)
-            return functional.cross_entropy(model.score_all(states), positives - 1)
+            assert isinstance(model, DotProduct)
+            return full_softmax(states, model.catalogue(), positives)
         owners = np.repeat(users, filled.sum(1).cpu().numpy())
         drawn = torch.from_numpy(self._negatives.draw(owners, self.recipe.negatives, random))
         candidates = torch.cat((positives[:, None], drawn.to(self.device)), dim=1)
         scores = model.score(states, candidates)
-        return sampled_bce(scores) if self.recipe.loss == "sampled_bce" else sampled_softmax(scores)
+        return sampled_bce(scores) if self.loss == "sampled_bce" else sampled_softmax(scores)
 
     def _update(self, loss: Tensor) -> float:
         self.optimiser.zero_grad(set_to_none=True)
@@ -144,7 +163,7 @@ class Trainer:
         self.optimiser.step()
         return float(loss.detach())
 
-    def _say(self, step: int, steps: int, loss: float, *, force: bool = False) -> None:
+    def _say(self, step: int, steps: int, loss: float | None, *, force: bool = False) -> None:
         now = time.monotonic()
         if not force and now - self._said < _REPORT_S:
             return
@@ -154,7 +173,7 @@ class Trainer:
             Progress(
                 phase="training",
                 epoch=run.epoch,
-                epochs=self.recipe.epochs,
+                epochs=self.epochs,
                 step=step,
                 steps=steps,
                 loss=loss,
@@ -164,8 +183,8 @@ class Trainer:
         )
 
 
-def _diverged(run: Run) -> str:
+def _diverged(epoch: int) -> str:
     return (
-        f"loss or scores are not finite in epoch {run.epoch + 1}: lower the learning rate "
+        f"loss or scores are not finite in epoch {epoch}: lower the learning rate "
         "(the best earlier epoch is kept in the work folder)"
     )

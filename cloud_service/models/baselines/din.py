@@ -1,0 +1,140 @@
+"""The deep interest network (DIN)."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cloud_service.models.baselines.parts import block_of, prefixes, row_dropout
+from cloud_service.models.recommender import Recommender, item_table, look_up
+
+_ROWS = 128
+"""States scored together: the attention holds clicks times `width` numbers of every pair.
+
+In training the numbers of all pairs are kept for the gradients: long windows want small batches.
+"""
+
+
+class DIN(Recommender):
+    """Each candidate looks at the clicks with a weight of its own (Zhou et al., KDD 2018).
+
+    A click k's weight for a candidate q is an MLP of [q, k, q - k, q * k], not normalised over the
+    clicks; the weighted sum u of the clicks and the candidate go through a second MLP with PReLU,
+    one of the two activations the paper tries (Dice needs statistics of a batch). An item has a
+    bias, as in the authors' code.
+
+    Fields: the window's clicks and the candidate. What differs: no profile of the user and no
+    context, which a click log does not have; one hidden layer in the attention; the second MLP
+    reads u * q too, a product that it would hardly learn; a click's place, counted from the
+    newest, is added to it, since DIN does not see the order that next clicks hang on; and the
+    loss ranks the next click, because the log does not say what was shown.
+    """
+
+    def __init__(self, items: int, *, length: int, dim: int, layers: int, dropout: float) -> None:
+        """`dropout` acts on the embeddings of the clicks and after each layer of the MLP."""
+        super().__init__()
+        self.items, self.length, self.dropout = items, length, dropout
+        self.width = max(8, dim // 4)
+        self.item_embedding = item_table(items, dim)
+        self.item_bias = nn.Parameter(torch.zeros(items + 1))
+        self.place = nn.Parameter(torch.randn(length, dim) * 0.02)
+        self.attention = nn.Linear(4 * dim, self.width)
+        self.attention_slope = nn.Parameter(torch.tensor(0.25))
+        self.attention_out = nn.Linear(self.width, 1)
+        # The first layer over [u, q, u * q], in its three parts.
+        self.of_interest = nn.Linear(dim, dim, bias=False)
+        self.of_item = nn.Linear(dim, dim)
+        self.of_both = nn.Linear(dim, dim, bias=False)
+        widths = [max(4, dim >> number) for number in range(layers)]
+        self.later = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
+        self.slopes = nn.Parameter(torch.full((layers,), 0.25))
+        self.out = nn.Linear(widths[-1], 1, bias=False)
+
+    def states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Int[Tensor, "batch length length"]:
+        """The clicks so far, at every click. `users` is not read."""
+        return prefixes(clicks)
+
+    def last_states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Int[Tensor, "batch length"]:
+        """The clicks themselves: the last of their prefixes."""
+        return clicks
+
+    def score(
+        self, states: Int[Tensor, "n length"], candidates: Int[Tensor, "n count"]
+    ) -> Float[Tensor, "n count"]:
+        """A score for each candidate, from the clicks it looks at."""
+        table = self.item_embedding
+        firsts = self.of_item(table)
+        parts = [
+            self._logits(clicks, look_up(table, wanted), look_up(firsts, wanted))
+            for clicks, wanted in zip(states.split(_ROWS), candidates.split(_ROWS), strict=True)
+        ]
+        return self.item_bias[candidates] + torch.cat(parts)
+
+    def score_all(self, states: Int[Tensor, "n length"]) -> Float[Tensor, "n items"]:
+        """A score for every item of the catalogue; column i is item i + 1.
+
+        A row and a block of items at a time, and of the row only the clicks it has.
+        """
+        table = self.item_embedding[None, 1:]
+        firsts, found = self.of_item(table), []
+        for clicks in states.split(1):
+            count = max(1, int((clicks > 0).sum()))
+            block = block_of(table, count * self.width)
+            blocks = zip(table.split(block, dim=1), firsts.split(block, dim=1), strict=True)
+            found.append(torch.cat([self._logits(clicks, *items) for items in blocks], dim=1))
+        return self.item_bias[1:] + torch.cat(found)
+
+    def weights(
+        self,
+        clicks: Float[Tensor, "n length dim"],
+        filled: Bool[Tensor, "n length"],
+        candidates: Float[Tensor, "n count dim"],
+    ) -> Float[Tensor, "n count length"]:
+        """What each click counts for each candidate; 0 for padding.
+
+        Of W [q, k, q - k, q * k] + b every part is linear in q once k is known, so all clicks'
+        hidden numbers are one product of q with a matrix made from k: [q, k, q - k, q * k] of
+        every pair is never in memory.
+        """
+        of_q, of_k, of_difference, of_product = self.attention.weight.chunk(4, dim=1)
+        constant = clicks @ (of_k - of_difference).T + self.attention.bias
+        matrix = of_q + of_difference + clicks[:, :, None] * of_product
+        hidden = torch.baddbmm(
+            constant.flatten(1)[:, None], candidates, matrix.flatten(1, 2).transpose(1, 2)
+        )
+        hidden = functional.prelu(hidden, self.attention_slope).unflatten(2, (-1, self.width))
+        weights = hidden @ self.attention_out.weight[0] + self.attention_out.bias
+        return weights * filled[:, None]
+
+    def _logits(
+        self,
+        clicks: Int[Tensor, "n length"],
+        candidates: Float[Tensor, "n count dim"],
+        firsts: Float[Tensor, "n count dim"],
+    ) -> Float[Tensor, "n count"]:
+        """The MLP's output; `firsts` is what the candidates alone add to its first layer."""
+        keys, filled = self._keys(clicks)
+        weights = self.weights(keys, filled, candidates)
+        x = weights @ self.of_interest(keys) + firsts + self.of_both((weights @ keys) * candidates)
+        for layer, slope in zip((nn.Identity(), *self.later), self.slopes, strict=True):
+            x = functional.prelu(layer(x), slope)
+            x = row_dropout(x, self.dropout, self.training)
+        return self.out(x).squeeze(-1)
+
+    def _keys(
+        self, clicks: Int[Tensor, "n length"]
+    ) -> tuple[Float[Tensor, "n used dim"], Bool[Tensor, "n used"]]:
+        """The clicks' vectors with their places, and where a click is; no column of padding."""
+        count = (clicks > 0).sum(1, keepdim=True)
+        steps = torch.arange(max(1, int(count.max())), device=clicks.device)
+        filled = steps < count
+        rows = look_up(self.item_embedding, clicks[:, : len(steps)])
+        # The newest click has place 0, however many there are.
+        rows = (rows + self.place[(count - 1 - steps).clamp_min(0)]) * filled[..., None]
+        return functional.dropout(rows, self.dropout, self.training), filled
