@@ -7,15 +7,8 @@ import typer
 from rich.table import Table
 
 from cloud_service.commands.output import err, out
-from cloud_service.evaluation.recipe import (
-    NETWORKS,
-    Cell,
-    Recipe,
-    cells,
-    nearest,
-    parse,
-    read,
-)
+from cloud_service.evaluation.plan import Cell, cells
+from cloud_service.evaluation.recipe import NETWORKS, Recipe, nearest, parse, read
 from shared.errors import InvalidRequest
 
 EVALUATE_EXAMPLES: Final = (
@@ -26,6 +19,9 @@ EVALUATE_EXAMPLES: Final = (
     "--grid learning_rate=0.002,0.004"
 )
 TABLES_EXAMPLE: Final = "Example: cloud-service tables evaluation --reference scn"
+
+Selected = tuple[set[str], set[str]]
+"""Names of data sets, and of models."""
 
 
 def evaluate(
@@ -71,13 +67,15 @@ def evaluate(
     """
     filters = {"min_item": min_item, "min_user": min_user, "iterate_filters": iterate_filters}
     given = {name: value for name, value in filters.items() if value is not None}
-    wanted = (
-        _from_options(data, models, given) if recipe is None else
-        _selected(read(recipe), recipe, data, models, given)
-    )  # fmt: skip
+    if recipe is None:
+        wanted = _from_options(data, models, given)
+        selected = _selected(wanted, Path(), None, None, {})
+    else:
+        wanted = read(recipe)
+        selected = _selected(wanted, recipe, data, models, given)
     wanted = _changed(wanted, seeds, grid)
     planned = cells(wanted, training)
-    if not _run(wanted, planned, out_folder, workers, device, data_folder):
+    if not _run(wanted, planned, selected, out_folder, workers, device, data_folder):
         raise typer.Exit(1)
 
 
@@ -120,27 +118,23 @@ def _from_options(data: list[str] | None, models: str | None, filters: dict[str,
 
 def _selected(
     recipe: Recipe, path: Path, data: list[str] | None, models: str | None, filters: dict[str, Any]
-) -> Recipe:
-    """The named data sets and models of a recipe, or all."""
+) -> Selected:
+    """The data sets and the models of a recipe that are asked for, or all. InvalidRequest."""
     if filters:
         option = next(iter(filters)).replace("_", "-")
         raise InvalidRequest(f"--{option} belongs to a data set: set it in {path}")
     names = [name.strip() for name in models.split(",")] if models else None
-    changes: dict[str, Any] = {}
+    chosen = []
     for what, wanted, rows in (
-        ("datasets", data, recipe.datasets),
-        ("models", names, recipe.models),
+        ("data set", data, recipe.datasets),
+        ("model", names, recipe.models),
     ):
         known = [row.name for row in rows]
         for name in wanted or ():
             if name not in known:
-                raise InvalidRequest(f"{path}: no {what[:-1]} {name}: {nearest(name, known)}")
-        if wanted:
-            changes[what] = tuple(row for row in rows if row.name in wanted)
-    changed = recipe.model_copy(update=changes)
-    if changed.reference not in changed.row_names():
-        changed = changed.model_copy(update={"reference": None})
-    return changed
+                raise InvalidRequest(f"{path}: no {what} {name}: {nearest(name, known)}")
+        chosen.append(set(wanted or known))
+    return chosen[0], chosen[1]
 
 
 def _changed(recipe: Recipe, seeds: int | None, grid: list[str] | None) -> Recipe:
@@ -175,6 +169,7 @@ def _value(text: str) -> Any:
 def _run(
     recipe: Recipe,
     planned: tuple[Cell, ...],
+    selected: Selected,
     folder: Path,
     workers: int | None,
     device: Literal["auto", "cpu", "cuda"],
@@ -182,15 +177,25 @@ def _run(
 ) -> bool:
     """Whether all went well."""
     from cloud_service.commands.runs_bar import runs_bar
-    from cloud_service.evaluation.grid import Evaluation, default_workers, open_data
+    from cloud_service.evaluation.datasets import open_data
+    from cloud_service.evaluation.grid import Evaluation
+    from cloud_service.evaluation.workers import default_workers
 
     place = "cpu"
     if device != "cpu":
         from cloud_service.training.pipeline import choose_device
 
         place = choose_device(device).type
-    facts = open_data(recipe, data_folder)
-    evaluation = Evaluation(recipe, planned, facts, folder, data_folder)
+    datasets, models = selected
+    facts = open_data(recipe, data_folder, datasets)
+    evaluation = Evaluation(
+        recipe,
+        planned,
+        facts,
+        folder,
+        data_folder,
+        selected=lambda cell: cell.dataset.name in datasets and cell.model.name in models,
+    )
     count = workers or default_workers(place, evaluation.total)
     try:
         with runs_bar(evaluation, facts, min(count, evaluation.total)) as bar:

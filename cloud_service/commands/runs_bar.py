@@ -8,8 +8,8 @@ from typing import Final
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cloud_service.commands.output import err, figures
+from cloud_service.evaluation.datasets import DataFacts
 from cloud_service.evaluation.grid import Evaluation
-from cloud_service.evaluation.results import DataFacts
 from cloud_service.evaluation.tasks import Ended, Event, Moved, Started, Task
 
 QUIET_SECONDS: Final = 60.0

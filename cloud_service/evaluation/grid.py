@@ -6,77 +6,29 @@ where it was.
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_service.data.catalog import load
-from cloud_service.data.clicks import split
-from cloud_service.evaluation.recipe import Cell, Recipe, is_path, nearest, point_words
-from cloud_service.evaluation.results import (
-    About,
-    DataFacts,
-    Line,
-    write_about,
-    write_results,
-)
+from cloud_service.evaluation.datasets import DataFacts
+from cloud_service.evaluation.plan import Cell, point_words
+from cloud_service.evaluation.recipe import Recipe
+from cloud_service.evaluation.results import About, Line, write_about, write_results
 from cloud_service.evaluation.tasks import Ended, Event, Status, Task
-from cloud_service.evaluation.workers import Workers
-from shared.errors import DataError, InvalidRequest
+from cloud_service.evaluation.workers import Workers, cores
+from shared.errors import InvalidRequest
 
 RUNS_FOLDER: Final = "runs"
-_WORKER_BYTES: Final = 3 << 30
-"""Memory a worker may want on a large data set; bounds how many there are by default."""
-
-
-def open_data(recipe: Recipe, folder: Path) -> list[DataFacts]:
-    """Opens every data set once. Raises DataError before anything is trained."""
-    found = []
-    for each in recipe.datasets:
-        _check_file(each.data)
-        log = load(
-            each.data,
-            folder=folder,
-            min_item=each.min_item,
-            min_user=each.min_user,
-            iterate=each.iterate_filters,
-        )
-        found.append(DataFacts.of(each.name, log, split(log).words))
-    return found
-
-
-def _check_file(data: str) -> None:
-    path = Path(data)
-    if not is_path(data) or path.exists():
-        return
-    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = f": {nearest(path.name, beside)}" if beside else ": check the path"
-    raise DataError(f"there is no file {path}{hint}")
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_workers(device: str, tasks: int) -> int:
-    """One process a GPU, else one a core, as far as there is memory and work for them."""
-    places = cores()
-    if device == "cuda":
-        import torch
-
-        places = torch.cuda.device_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(places, tasks, memory // _WORKER_BYTES))
 
 
 @dataclass
 class _Place:
-    """Where one cell is."""
+    """Where one cell is. One that is not selected shows what was done of it before."""
 
     cell: Cell
+    selected: bool
     search: list[Task]
     finals: list[Task] = field(default_factory=list)
     point: dict[str, Any] | None = None
@@ -89,27 +41,49 @@ class Evaluation:
     """All cells of a recipe, and the folder their runs and results are in."""
 
     def __init__(
-        self, recipe: Recipe, cells: tuple[Cell, ...], facts: list[DataFacts], out: Path,
+        self,
+        recipe: Recipe,
+        cells: tuple[Cell, ...],
+        facts: list[DataFacts],
+        out: Path,
         data_folder: Path,
-    ) -> None:  # fmt: skip
-        self.out, self.done, self.total = out, 0, 0
-        self._data_folder = data_folder
+        *,
+        selected: Callable[[Cell], bool] = lambda cell: True,
+    ) -> None:
+        """`facts` of the data sets that could be opened; cells not `selected` are not run."""
+        self.out, self._data_folder = out, data_folder
         self._clicks = {each.name: each.digest for each in facts}
         self._ended: dict[Task, tuple[Status, str]] = {}
         self._asked: set[Task] = set()
+        self._undone: set[Task] = set()
         self._names: dict[Task, str] = {}
         self._places = []
         for cell in cells:
-            points = cell.points if len(cell.points) > 1 else ()
-            search = [self._task(cell, point, cell.seeds[0], test=False) for point in points]
-            self._places.append(_Place(cell, search))
-            self.total += len(search) + len(cell.seeds)
+            if cell.dataset.name in self._clicks:
+                points = cell.points if len(cell.points) > 1 else ()
+                search = [self._task(cell, point, cell.seeds[0], test=False) for point in points]
+                self._places.append(_Place(cell, selected(cell), search))
         self._about = About(
             datasets=facts,
             models=recipe.row_names(),
             seeds=list(recipe.seeds),
             reference=recipe.reference,
         )
+
+    @property
+    def total(self) -> int:
+        """Tasks to be done: points of searches, and seeds."""
+        chosen = [place for place in self._places if place.selected]
+        return sum(len(place.search) + len(place.cell.seeds) for place in chosen)
+
+    @property
+    def done(self) -> int:
+        """Tasks that ended, or will never begin."""
+        done = 0
+        for place in (place for place in self._places if place.selected):
+            done += sum(task in self._ended for task in place.search + place.finals)
+            done += len(place.cell.seeds) if place.closed else 0
+        return done
 
     def run(
         self, workers: int, *, device: str, pool: type[Workers] = Workers
@@ -142,26 +116,25 @@ class Evaluation:
 
     def _next(self, place: _Place) -> list[Task]:
         """The tasks of a cell that can be begun now and were not; notes those that are done."""
-        new = self._new(place.search)
+        new = self._new(place, place.search)
         if place.point is None and not place.closed and all(t in self._ended for t in place.search):
             self._choose(place)
-        new += self._new(place.finals)
-        self.done = sum(len(each.cell.seeds) if each.closed else 0 for each in self._places) + sum(
-            task in self._ended for each in self._places for task in each.search + each.finals
-        )
-        return new
+        return new + self._new(place, place.finals)
 
-    def _new(self, tasks: list[Task]) -> list[Task]:
+    def _new(self, place: _Place, tasks: list[Task]) -> list[Task]:
         new = []
         for task in tasks:
-            if task in self._asked:
+            if task in self._asked or (task in self._undone and not place.selected):
                 continue
-            self._asked.add(task)
             if task.is_done():
                 trained = task.folder.trained()
                 self._ended[task] = (trained.status, trained.reason) if trained else ("done", "")
-            else:
+            elif place.selected:
                 new.append(task)
+            else:
+                self._undone.add(task)
+                continue
+            self._asked.add(task)
         return new
 
     def _choose(self, place: _Place) -> None:
@@ -221,7 +194,7 @@ class Evaluation:
     def problems(self) -> list[str]:
         """What did not end well and is missing in the results."""
         said = []
-        for place in self._places:
+        for place in (place for place in self._places if place.selected):
             cell = place.cell
             where = f"{cell.model.name} on {cell.dataset.name}"
             if place.closed:

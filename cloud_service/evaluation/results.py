@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cloud_service.data.clicks import ClickLog
+from cloud_service.evaluation.datasets import DataFacts
 from cloud_service.evaluation.files import read_csv, write_csv, write_model
-from cloud_service.evaluation.recipe import Cell, point_words
+from cloud_service.evaluation.plan import Cell, point_words
 from cloud_service.evaluation.tasks import Status, Task
 from shared.errors import InvalidRequest
 
@@ -37,35 +37,6 @@ RUN_COLUMNS: Final = (
     "folder",
     "reason",
 )
-
-
-class DataFacts(BaseModel):
-    """What the figures of a data set are of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    clicks: int
-    users: int
-    items: int
-    synthetic: bool
-    preprocessing: str
-    split: str
-    digest: str
-
-    @classmethod
-    def of(cls, name: str, log: ClickLog, split: str) -> "DataFacts":
-        """Of an opened log."""
-        return cls(
-            name=name,
-            clicks=log.click_count,
-            users=log.user_count,
-            items=log.item_count,
-            synthetic=log.synthetic,
-            preprocessing=log.preprocessing,
-            split=split,
-            digest=log.digest(),
-        )
 
 
 class About(BaseModel):

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloud_service.evaluation.board import METRICS, Board, Figure
+from cloud_service.evaluation.datasets import DataFacts
 from cloud_service.evaluation.files import write_csv, write_whole
 from cloud_service.evaluation.metrics import ALL, NEGATIVES, SAMPLED
 from cloud_service.evaluation.recipe import LOCAL
-from cloud_service.evaluation.results import DataFacts
 from cloud_service.evaluation.significance import RESAMPLES, Comparison
 
 FOLDER: Final = "tables"

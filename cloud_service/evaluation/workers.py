@@ -21,7 +21,25 @@ from shared.errors import RecommendationError
 from shared.jobs import Progress
 
 _STOP_SECONDS: Final = 5.0
+_WORKER_BYTES: Final = 3 << 30
+"""Memory a worker may want on a large data set; bounds how many there are by default."""
 _spawn = mp.get_context("spawn")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: str, tasks: int) -> int:
+    """One process a GPU, else one a core, as far as there is memory and work for them."""
+    places = cores()
+    if device == "cuda":
+        import torch
+
+        places = torch.cuda.device_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(places, tasks, memory // _WORKER_BYTES))
 
 
 @dataclass

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import torch
 
-from cloud_service.evaluation.grid import Evaluation, open_data
-from cloud_service.evaluation.recipe import cells, read
+from cloud_service.evaluation.datasets import open_data
+from cloud_service.evaluation.grid import Evaluation
+from cloud_service.evaluation.plan import cells
+from cloud_service.evaluation.recipe import read
 from cloud_service.evaluation.run import perform
 from cloud_service.evaluation.tasks import Ended, Started
 from cloud_service.evaluation.workers import Workers
@@ -51,11 +53,12 @@ class FakeTrainer:
         return self.model
 
 
-def evaluate(recipe: Path, out: Path, **overrides):
+def evaluate(recipe: Path, out: Path, *, selected=lambda cell: True, **overrides):
     """Evaluates a recipe file in this process."""
     wanted = read(recipe)
     facts = open_data(wanted, Path("nowhere"))
-    evaluation = Evaluation(wanted, cells(wanted, overrides), facts, out, Path("nowhere"))
+    planned = cells(wanted, overrides)
+    evaluation = Evaluation(wanted, planned, facts, out, Path("nowhere"), selected=selected)
     for _ in evaluation.run(1, device="cpu", pool=InProcess):
         pass
     return evaluation

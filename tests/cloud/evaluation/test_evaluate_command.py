@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_service.evaluation.grid import Evaluation, open_data
-from cloud_service.evaluation.recipe import cells, parse
+from cloud_service.evaluation.datasets import open_data
+from cloud_service.evaluation.grid import Evaluation
+from cloud_service.evaluation.plan import cells
+from cloud_service.evaluation.recipe import parse
 from cloud_service.evaluation.tasks import Ended, Moved
 from tests.cloud.evaluation.conftest import command, one_thread
 

@@ -178,6 +178,19 @@ def test_two_rows_of_the_same_training_are_trained_once(trained, recipe, tmp_pat
     assert {key[1] for key in read_results(tmp_path / "out")} == {"scn", "again"}
 
 
+def test_a_part_of_a_recipe_is_run_and_the_results_show_all_that_is_done(trained, recipe, tmp_path):
+    out, path = tmp_path / "out", recipe(GRID, SCN, GCN)
+    for name, others in (("scn", set()), ("scn+gcn", {"scn"})):
+        trained.clear()
+        evaluation = evaluate(path, out, selected=lambda cell, name=name: cell.model.name == name)
+        assert {network for network, _, _ in trained} == {name}
+        assert (evaluation.done, evaluation.total) == (5, 5)
+        assert {row["model"] for row in read_runs(out)} == others | {name}
+    in_parts = (out / "results.csv").read_bytes()
+    evaluate(path, tmp_path / "whole")
+    assert (tmp_path / "whole" / "results.csv").read_bytes() == in_parts
+
+
 def test_two_evaluations_never_share_a_folder(trained, recipe, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

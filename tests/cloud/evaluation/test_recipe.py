@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
-from cloud_service.evaluation.recipe import TRAINING, cells, parse, read
-from shared.errors import InvalidRequest
+from cloud_service.evaluation.datasets import open_data
+from cloud_service.evaluation.plan import cells
+from cloud_service.evaluation.recipe import TRAINING, parse, read
+from shared.errors import DataError, InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
 from tests.conftest import ROOT
@@ -129,6 +131,15 @@ def test_every_ready_recipe_is_one(path):
     assert cells(read(path))
 
 
+def test_a_data_set_that_is_not_asked_for_may_be_missing(clicks_file, tmp_path):
+    datasets = [{"data": str(clicks_file)}, {"data": str(tmp_path / "gone.csv")}]
+    recipe = parse({"datasets": datasets, "models": SCN}, "recipe")
+    (facts,) = open_data(recipe, tmp_path, {"clicks"})
+    assert (facts.name, facts.users) == ("clicks", 150)
+    with pytest.raises(DataError, match="there is no file"):
+        open_data(recipe, tmp_path)
+
+
 @pytest.fixture
 def in_process(monkeypatch, capsys):
     from cloud_service.cli import main
@@ -160,7 +171,7 @@ def in_process(monkeypatch, capsys):
         (["DIR"], "cannot be read: Is a directory"),
         (["DIR/clicks.csv"], "clicks.csv is not TOML"),
         (["DIR/small.toml", "--models", "corected"], "no model corected: did you mean corrected?"),
-        (["DIR/small.toml", "--data", "smal"], "no dataset smal: did you mean small?"),
+        (["DIR/small.toml", "--data", "smal"], "no data set smal: did you mean small?"),
         (["DIR/small.toml", "--min-item", "3"], "--min-item belongs to a data set"),
         (["DIR/small.toml", "--learning-rate", "0.1"], "given a value and searched by the grid"),
     ],

@@ -1,0 +1,78 @@
+"""The data sets of an evaluation: opened before anything is trained, and said what they are."""
+
+from collections.abc import Container
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from cloud_service.data.catalog import load
+from cloud_service.data.clicks import ClickLog, split
+from cloud_service.evaluation.recipe import DataSet, Recipe, is_path, nearest
+from shared.errors import DataError
+
+
+class DataFacts(BaseModel):
+    """What the figures of a data set are of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    clicks: int
+    users: int
+    items: int
+    synthetic: bool
+    preprocessing: str
+    split: str
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, log: ClickLog, split: str) -> "DataFacts":
+        """Of an opened log."""
+        return cls(
+            name=name,
+            clicks=log.click_count,
+            users=log.user_count,
+            items=log.item_count,
+            synthetic=log.synthetic,
+            preprocessing=log.preprocessing,
+            split=split,
+            digest=log.digest(),
+        )
+
+
+def open_data(
+    recipe: Recipe, folder: Path, needed: Container[str] | None = None
+) -> list[DataFacts]:
+    """Opens every data set once. Raises DataError where one of the `needed` (or all) cannot be.
+
+    Of a data set that is not needed and cannot be opened nothing is said.
+    """
+    found = []
+    for each in recipe.datasets:
+        try:
+            found.append(_opened(each, folder))
+        except DataError:
+            if needed is None or each.name in needed:
+                raise
+    return found
+
+
+def _opened(dataset: DataSet, folder: Path) -> DataFacts:
+    _check_file(dataset.data)
+    log = load(
+        dataset.data,
+        folder=folder,
+        min_item=dataset.min_item,
+        min_user=dataset.min_user,
+        iterate=dataset.iterate_filters,
+    )
+    return DataFacts.of(dataset.name, log, split(log).words)
+
+
+def _check_file(data: str) -> None:
+    path = Path(data)
+    if not is_path(data) or path.exists():
+        return
+    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = f": {nearest(path.name, beside)}" if beside else ": check the path"
+    raise DataError(f"there is no file {path}{hint}")
