@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cloud_service.models.baselines.parts import PairMLP, running_mean
+from cloud_service.models.baselines.parts import PairMLP, projected, running_mean
 from cloud_service.models.recommender import Recommender, item_table, look_up
 
 
@@ -47,7 +47,7 @@ class DeepFM(Recommender):
         """Factorisation machine and MLP together."""
         whole, first = states.tensor_split((self.item_embedding.shape[1],), dim=-1)
         pairs = (look_up(self.item_embedding, candidates) @ whole.unsqueeze(-1)).squeeze(-1)
-        items = look_up(self.mlp.of_item(self.item_embedding), candidates)
+        items = projected(self.mlp.of_item, self.item_embedding, candidates, self.training)
         return self.item_bias[candidates] + pairs + self.mlp(items + first[:, None]) @ self.of_mlp
 
     def score_all(self, states: Float[Tensor, "n state"]) -> Float[Tensor, "n items"]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cloud_service.models.baselines.parts import block_of, prefixes, row_dropout
+from cloud_service.models.baselines.parts import block_of, prefixes, projected, row_dropout
 from cloud_service.models.recommender import Recommender, item_table, look_up
 
 _ROWS = 128
@@ -68,12 +68,10 @@ class DIN(Recommender):
         self, states: Int[Tensor, "n length"], candidates: Int[Tensor, "n count"]
     ) -> Float[Tensor, "n count"]:
         """A score for each candidate, from the clicks it looks at."""
-        table = self.item_embedding
-        firsts = self.of_item(table)
-        parts = [
-            self._logits(clicks, look_up(table, wanted), look_up(firsts, wanted))
-            for clicks, wanted in zip(states.split(_ROWS), candidates.split(_ROWS), strict=True)
-        ]
+        vectors = look_up(self.item_embedding, candidates)
+        firsts = projected(self.of_item, self.item_embedding, candidates, self.training)
+        split = (part.split(_ROWS) for part in (states, vectors, firsts))
+        parts = [self._logits(*part) for part in zip(*split, strict=True)]
         return self.item_bias[candidates] + torch.cat(parts)
 
     def score_all(self, states: Int[Tensor, "n length"]) -> Float[Tensor, "n items"]:
@@ -84,10 +82,10 @@ class DIN(Recommender):
         table = self.item_embedding[None, 1:]
         firsts, found = self.of_item(table), []
         for clicks in states.split(1):
-            count = max(1, int((clicks > 0).sum()))
-            block = block_of(table, count * self.width)
+            used = clicks[:, : max(1, int((clicks > 0).sum()))]
+            block = block_of(table, used.shape[1] * self.width)
             blocks = zip(table.split(block, dim=1), firsts.split(block, dim=1), strict=True)
-            found.append(torch.cat([self._logits(clicks, *items) for items in blocks], dim=1))
+            found.append(torch.cat([self._logits(used, *items) for items in blocks], dim=1))
         return self.item_bias[1:] + torch.cat(found)
 
     def weights(
@@ -129,12 +127,12 @@ class DIN(Recommender):
 
     def _keys(
         self, clicks: Int[Tensor, "n length"]
-    ) -> tuple[Float[Tensor, "n used dim"], Bool[Tensor, "n used"]]:
-        """The clicks' vectors with their places, and where a click is; no column of padding."""
-        count = (clicks > 0).sum(1, keepdim=True)
-        steps = torch.arange(max(1, int(count.max())), device=clicks.device)
-        filled = steps < count
-        rows = look_up(self.item_embedding, clicks[:, : len(steps)])
+    ) -> tuple[Float[Tensor, "n length dim"], Bool[Tensor, "n length"]]:
+        """The clicks' vectors with their places, and where a click is."""
+        filled = clicks > 0
+        count = filled.sum(1, keepdim=True)
         # The newest click has place 0, however many there are.
-        rows = (rows + self.place[(count - 1 - steps).clamp_min(0)]) * filled[..., None]
-        return functional.dropout(rows, self.dropout, self.training), filled
+        age = count - 1 - torch.arange(clicks.shape[1], device=clicks.device)
+        rows = look_up(self.item_embedding, clicks) + self.place[age.clamp_min(0)]
+        keys = functional.dropout(rows * filled[..., None], self.dropout, self.training)
+        return keys, filled

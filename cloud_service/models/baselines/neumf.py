@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cloud_service.models.baselines.parts import PairMLP, every_click
+from cloud_service.models.baselines.parts import PairMLP, every_click, projected
 from cloud_service.models.recommender import Recommender, item_table, look_up
 
 
@@ -42,7 +42,7 @@ class NeuMF(Recommender):
         """Product and MLP together."""
         factors, first = states.split((self.of_product.numel(), self.mlp.width), dim=-1)
         product = (look_up(self.item_factors, candidates) @ factors.unsqueeze(-1)).squeeze(-1)
-        items = look_up(self.mlp.of_item(self.item_embedding), candidates)
+        items = projected(self.mlp.of_item, self.item_embedding, candidates, self.training)
         return product + self.mlp(items + first[:, None]) @ self.of_mlp
 
     def score_all(self, states: Float[Tensor, "n state"]) -> Float[Tensor, "n items"]:

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cloud_service.models.recommender import look_up
+
 _BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
 """Hidden numbers held at once when ranking all items: what a core's cache holds, or fills a GPU."""
 
@@ -39,6 +41,19 @@ def every_click(
     """
     wanted = torch.cat((clicks[:, :1], targets), dim=1)
     return functional.pad(clicks, (1, 0)), wanted
+
+
+def projected(
+    layer: nn.Linear,
+    table: Float[Tensor, "rows dim"],
+    items: Int[Tensor, "n count"],
+    training: bool,
+) -> Float[Tensor, "n count width"]:
+    """A layer's output for some rows of a table, the cheaper way round.
+
+    A training step has more candidates than the table rows; a device has a few.
+    """
+    return look_up(layer(table), items) if training else layer(look_up(table, items))
 
 
 def row_dropout(

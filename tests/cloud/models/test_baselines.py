@@ -237,7 +237,9 @@ def test_all_items_are_scored_block_by_block_as_candidates_are(name, monkeypatch
     model = paired(name)
     states = model.last_states(CLICKS, OWNERS)
     candidates = torch.arange(1, ITEMS + 1).expand(3, -1)
-    torch.testing.assert_close(model.score(states, candidates), model.score_all(states))
+    wanted = model.score_all(states)
+    torch.testing.assert_close(model.score(states, candidates), wanted)
+    torch.testing.assert_close(model.train().score(states, candidates), wanted)
 
 
 def din_by_hand(model, clicks, item):
