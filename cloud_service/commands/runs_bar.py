@@ -76,7 +76,8 @@ class RunsBar:
         words = f"{event.status}: {event.reason}" if event.reason else event.status
         trained = task.folder.trained()
         if event.status == "done" and trained and trained.best is not None:
-            words = f"validation NDCG@10 {trained.best:.4f} after {trained.epochs} epochs"
+            epochs = f"{trained.epochs} epoch" + "s" * (trained.epochs != 1)
+            words = f"validation NDCG@10 {trained.best:.4f} after {epochs}"
         left = self._left()
         self.say(f"{place}  {self._name(task)}: {words}, {took:.0f} s" + f"  ({left})" * bool(left))
 
@@ -112,7 +113,8 @@ def runs_bar(evaluation: Evaluation, facts: list[DataFacts], workers: int) -> It
             f"{each.preprocessing}"
         )
         err.print(words, markup=False, highlight=False, soft_wrap=True)
-    words = f"{evaluation.total} runs, {workers} at a time; kept in {evaluation.out}"
+    count = f"{evaluation.total} run" + "s" * (evaluation.total != 1)
+    words = f"{count}, {workers} at a time; kept in {evaluation.out}"
     err.print(words, markup=False, highlight=False, soft_wrap=True)
     with Progress(
         TextColumn("{task.description}"),

@@ -42,7 +42,11 @@ class Trained(BaseModel):
     metrics: list[float] = []
     seconds: list[float | None] = []
     """Wall time of each epoch, its validation and checkpoint included; None where it was lost."""
+    fitting: float = 0.0
+    """Seconds it took to fit a network that has no epochs."""
     parameters: int = 0
+    loss: str = ""
+    """What was minimised: a network that cannot train by the recipe's loss takes another."""
     device: str = ""
 
 

@@ -145,7 +145,8 @@ def _curves(board: Board, dataset: str) -> Draw | None:
             colour = _COLOURS[place % len(_COLOURS)]
             dash = _DASHES[place // len(_COLOURS) % len(_DASHES)]
             for number, run in enumerate(runs):
-                look = {"color": colour, "ls": dash, "lw": 1.4, "alpha": 0.4 if number else 1.0}
+                look = {"color": colour, "ls": dash, "lw": 1.4, "marker": ".", "ms": 3.5}
+                look["alpha"] = 0.4 if number else 1.0
                 epochs = range(1, len(run.metrics) + 1)
                 panels[0].plot(epochs, run.metrics, label=None if number else rows[place], **look)
                 known = [each for each in run.seconds if each is not None]

@@ -31,6 +31,7 @@ RUN_COLUMNS: Final = (
     "epochs",
     "seconds",
     "parameters",
+    "loss",
     "device",
     "test_users",
     "sampled_users",
@@ -145,13 +146,14 @@ def _run_row(line: Line, out: Path) -> dict[str, Any]:
         return row | {"reason": trained.reason}
     known = [seconds for seconds in trained.seconds if seconds is not None]
     # An epoch whose time was lost with its process counts as the others' mean.
-    seconds = sum(known) / len(known) * trained.epochs if known else 0.0
+    seconds = sum(known) / len(known) * trained.epochs if known else trained.fitting
     row |= {
         "validation_ndcg@10": trained.best,
         "best_epoch": trained.best_epoch,
         "epochs": trained.epochs,
         "seconds": round(seconds, 2),
         "parameters": trained.parameters,
+        "loss": trained.loss,
     }
     result = folder.result() if line.chosen else None
     if result is not None:

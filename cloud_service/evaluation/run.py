@@ -110,7 +110,8 @@ def _trained(
 def _train(
     task: Task, parts: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
-    folder, began = task.folder, time.monotonic()
+    folder, first = task.folder, time.monotonic()
+    began = first
 
     def note(progress: Progress) -> None:
         nonlocal began
@@ -130,7 +131,9 @@ def _train(
         epochs=run.epoch,
         metrics=run.metrics,
         seconds=folder.seconds(run.epoch),
+        fitting=0.0 if run.epoch else time.monotonic() - first,
         parameters=sum(each.numel() for each in model.parameters()),
+        loss=trainer.loss if run.epoch else "",
         device=str(device),
     )
 

@@ -146,7 +146,7 @@ def _training(board: Board, dataset: str) -> str:
         searched = board.runs_of(dataset, model)
         runs = board.chosen(dataset, model)
         if not searched:
-            rows.append([model, "", "not run", "", "", "", ""])
+            rows.append([model, "", "not run", "", "", "", "", ""])
             continue
         first = runs[0] if runs else {}
         rows.append(
@@ -158,10 +158,11 @@ def _training(board: Board, dataset: str) -> str:
                 _mean(runs, "epochs", ".1f"),
                 _mean(runs, "seconds", ".0f"),
                 f"{int(first['parameters']):,}" if first.get("parameters") else "",
+                first.get("loss", "").replace("_", " "),
             ]
         )
     columns = ["model", "points searched", "chosen", "validation NDCG@10", "epochs", "seconds"]
-    return markdown([*columns, "parameters"], rows)
+    return markdown([*columns, "parameters", "loss"], rows)
 
 
 def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:

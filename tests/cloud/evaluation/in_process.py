@@ -40,7 +40,7 @@ class FakeTrainer:
     def __init__(self, split, recipe, work, *, device, report):
         torch.manual_seed(recipe.seed)
         self.model = build(split, recipe)
-        self.recipe = recipe
+        self.recipe, self.loss = recipe, recipe.loss
         self.run = SimpleNamespace(best=-1.0, best_epoch=0, epoch=0, metrics=[])
 
     def fit(self):

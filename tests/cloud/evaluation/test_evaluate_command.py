@@ -49,6 +49,7 @@ def test_runs_say_what_was_searched_and_what_it_cost(evaluated):
         assert float(row["seconds"]) > 0
         assert int(row["parameters"]) > 160 * 64
         assert int(row["epochs"]) == 2
+        assert row["loss"] == "softmax"
     for model in ("scn", "corrected"):
         mine = [row for row in rows if row["model"] == model]
         best = max(mine, key=lambda row: (row["seed"] == "0", float(row["validation_ndcg@10"])))
