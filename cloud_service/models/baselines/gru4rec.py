@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,10 +43,11 @@ class GRU4Rec(Tied, Stepwise):
     ) -> tuple[Float[Tensor, "batch dim"], tuple[Float[Tensor, "batch layers dim"]]]:
         """The units after one more click."""
         (units,) = state  # (batch, layers, dim)
-        out, after = self.gru(
-            self._embedded(clicks).unsqueeze(1), units.transpose(0, 1).contiguous()
-        )
-        return out.squeeze(1), (after.transpose(0, 1),)
+        x, after = self._embedded(clicks), []
+        for before, weights in zip(units.unbind(1), self.gru.all_weights, strict=True):
+            x = torch.gru_cell(x, before, *weights)
+            after.append(x)
+        return x, (torch.stack(after, dim=1),)
 
     def _embedded(self, clicks: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
         rows = look_up(self.item_embedding, clicks)
