@@ -18,7 +18,7 @@ and 0 without, which gives the uncorrected scores to the last bit.
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -153,13 +153,13 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     some = {0: torch.export.Dim("candidates", min=1)}
     scn = scn.eval().cpu()
     return {
-        "hidden": _export(
+        "hidden": export_module(
             HiddenGraph(scn),
             {"item_table": table, "clicks": torch.zeros(k, dtype=torch.int64)},
             ["hidden"],
             {"item_table": rows},
         ),
-        "rank": _export(
+        "rank": export_module(
             RankGraph(scn),
             {
                 "item_table": table,
@@ -175,7 +175,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
             ["scores", "block_output"],
             {"item_table": rows, "candidates": some},
         ),
-        "carry": _export(
+        "carry": export_module(
             CarryGraph(scn),
             {"hidden": hidden, "inner_weight": weight, "inner_bias": inner_bias},
             ["next_weight", "next_bias"],
@@ -191,25 +191,36 @@ def export_cloud_graphs(gcn: Correcting) -> dict[str, bytes]:
     hidden = {"hidden": torch.ones(3, s.segment, s.dim)}
     batch = {"hidden": {0: torch.export.Dim("batch", min=1)}}
     return {
-        "gcn": _export(GCNGraph(gcn), hidden, ["attn", "bias"], batch),
-        "gcn_row": _export(GCNRowGraph(gcn), hidden, ["attn", "bias"], batch),
+        "gcn": export_module(GCNGraph(gcn), hidden, ["attn", "bias"], batch),
+        "gcn_row": export_module(GCNRowGraph(gcn), hidden, ["attn", "bias"], batch),
     }
 
 
-def _export(
+def export_module(
     module: nn.Module,
-    inputs: dict[str, Tensor],
+    inputs: Mapping[str, Tensor | Mapping[str, Tensor]],
     outputs: Sequence[str],
-    dynamic: dict[str, dict[int, Any]],
+    dynamic: Mapping[str, Mapping[Any, Any]],
 ) -> bytes:
-    """One module as a checked ONNX model of a single file."""
+    """One module as a checked ONNX model of a single file.
+
+    `inputs` are examples of what `forward` takes, by name; those in a mapping of their own become
+    inputs of the graph by their own names.
+    """
+    names = [
+        name
+        for key, value in inputs.items()
+        for name in (value if isinstance(value, Mapping) else [key])
+    ]
+    # The exporter compiles a loop for every GRU; what one leaves in the cache breaks the next.
+    torch.compiler.reset()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are not ours to mend
         program = torch.onnx.export(
             module.eval(),
             (),
-            kwargs=inputs,
-            input_names=list(inputs),
+            kwargs=dict(inputs),
+            input_names=names,
             output_names=list(outputs),
             dynamic_shapes={name: dynamic.get(name) for name in inputs},
             dynamo=True,
