@@ -1,0 +1,166 @@
+"""FLOPs, time and memory of reranking 100 candidates after one new click, on ONNX Runtime.
+
+CoCorrRec's Table 4 and Figure 4 on the device's own runtime: one thread, no spinning, buffers bound
+once, every point in a fresh process without PyTorch. Histories are all clicks, never a window.
+
+    python -m benchmarks.device_cost                       some minutes, on an idle machine
+    python -m benchmarks.device_cost --short               a glance that keeps nothing
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from benchmarks.device_cost import models
+from benchmarks.device_cost.figure import draw
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "device_cost.json"
+FIGURE = ROOT / "docs" / "figures" / "device_cost.png"
+LENGTHS = (10, 15, 20, 25, 50, 100, 200, 500, 1000)
+BASE = models.NAMES[0]
+
+Points = dict[str, dict[int, dict[str, Any]]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints tables, and keeps results and figure."""
+    options = _options(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        results = counted(options.models, options.lengths, Path(folder))
+        measured(results, Path(folder), options.rounds, options.seconds)
+    _print("MFLOPs", results, lambda point: f"{point['flops'] / 1e6:.2f}")
+    _print("ms (median)", results, lambda point: f"{point['median']:.3f}")
+    _print("MB at the peak", results, lambda point: f"{point['memory_bytes'] / 1e6:.1f}")
+    print(f"\n{'parameters':24}{'network':>12}{'item table':>12}")
+    for name, points in results.items():
+        point = list(points.values())[-1]
+        print(f"{name:24}{point['parameters']:12,}{point['item_table']:12,}")
+    if not options.short:
+        keep(results, RESULTS)
+        draw(results, FIGURE)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--lengths", type=int, nargs="+", metavar="CLICKS")
+    parser.add_argument("--models", nargs="+", choices=models.NAMES, default=models.NAMES)
+    parser.add_argument("--rounds", type=int, help="fresh processes for each point (3)")
+    parser.add_argument("--seconds", type=float, help="measuring time of each process (2)")
+    parser.add_argument("--short", action="store_true", help="two lengths, briefly; keeps nothing")
+    options = parser.parse_args(arguments)
+    short = options.short
+    options.lengths = sorted(options.lengths or ((10, 50) if short else LENGTHS))
+    options.rounds = options.rounds or (1 if short else 3)
+    options.seconds = options.seconds or (0.2 if short else 2.0)
+    return options
+
+
+def counted(names: Sequence[str], lengths: Sequence[int], folder: Path) -> Points:
+    """Exports and counts every point, and writes its plan into a folder of its own."""
+    models.write_common(folder)
+    found: Points = {name: {} for name in names}
+    for name in names:
+        for clicks in lengths:
+            print(f"exporting {name}, {clicks} clicks", file=sys.stderr)
+            plan, learned = models.plan(name, clicks), models.parameters(name, clicks)
+            plan.write(_folder(folder, name, clicks))
+            cost = models.flops(plan)
+            found[name][clicks] = {
+                "flops": cost.total,
+                "matrix_flops": cost.matrix,
+                "elementwise_flops": cost.elementwise,
+                "parameters": learned.network,
+                "item_table": learned.item_table,
+            }
+    return found
+
+
+def measured(results: Points, folder: Path, rounds: int, seconds: float) -> None:
+    """Adds time and memory, all points in turn in every round: no model has an hour to itself."""
+    times: dict[tuple[str, int], list[float]] = {}
+    memory: dict[tuple[str, int], list[int]] = {}
+    for number in range(rounds):
+        for name, points in results.items():
+            for clicks in points:
+                print(f"round {number + 1}: {name}, {clicks} clicks", file=sys.stderr)
+                found = _point(_folder(folder, name, clicks), seconds)
+                times.setdefault((name, clicks), []).extend(found["ms"])
+                memory.setdefault((name, clicks), []).append(found["memory_bytes"])
+    for (name, clicks), every in times.items():
+        low, median, high = statistics.quantiles(every, n=4)
+        results[name][clicks] |= {
+            "median": median,
+            "quartiles": [low, high],
+            "runs": len(every),
+            "memory_bytes": int(statistics.median(memory[name, clicks])),
+        }
+
+
+def _point(folder: Path, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.device_cost.point", str(folder), str(seconds)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _folder(folder: Path, name: str, clicks: int) -> Path:
+    return folder / f"{name.replace(' ', '-')}-{clicks}"
+
+
+def _print(title: str, results: Points, shown: Callable[[Mapping[str, Any]], str]) -> None:
+    lengths = list(next(iter(results.values())))
+    print(f"\n{title + ', clicks:':24}" + "".join(f"{clicks:>10}" for clicks in lengths))
+    for name, points in results.items():
+        print(f"{name:24}" + "".join(f"{shown(points[clicks]):>10}" for clicks in lengths))
+
+
+def keep(results: Points, path: Path) -> None:
+    """Writes the results in the shape of the other benchmarks."""
+    machine = {
+        "machine": platform.machine(),
+        "threads": 1,
+        "python": platform.python_version(),
+        "onnxruntime": ort.__version__,
+    }
+    flat = {
+        f"{name}, {clicks} clicks": point
+        for name, points in results.items()
+        for clicks, point in points.items()
+    }
+    kept = {"name": "device_cost", "machine": machine, "results": flat, "ratios": _ratios(results)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+def _ratios(results: Points) -> dict[str, dict[str, float]]:
+    """What each further click adds (the paper's Table 4), and time against the carried SCN."""
+    found = {}
+    for name, points in results.items():
+        (first, before), *_, (last, after) = points.items()
+        if last == first:
+            continue
+        for figure in ("flops", "memory_bytes"):
+            grown = (after[figure] - before[figure]) / (last - first)
+            found[f"{name}: {figure} a further click"] = {"value": grown}
+        if BASE in results and name != BASE:
+            ratio = after["median"] / results[BASE][last]["median"]
+            found[f"{name} / {BASE}: time at {last} clicks"] = {"value": ratio}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The models that are compared, and what a device runs of each for one new click.
+
+Shapes are CoCorrRec's (Table 3): D = 64, 4 heads, segments of 10 clicks, 100 candidates. Layers are
+those of the models' own code: one of GRU4Rec and Mamba4Rec, two of SASRec, BERT4Rec and DIN's MLP.
+Weights are random: a cost does not depend on them.
+
+`carried` is a model that keeps a state of fixed size from click to click. Without it, all clicks
+are read again. The SCN carries once in 10 clicks; the click measured is the dearest, the first of
+a new segment, which pays for the segment before it and its own. The transformers work out their
+last layer at every click, though only the last is read. ONNX has no selective scan: Mamba4Rec's
+whole history goes by chunks, faster than click by click and larger.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.device_cost.plan import NOTHING, TABLE, Arrays, Call, Plan
+from cloud_service.export.baselines import export_ranker, export_scorer, export_step
+from cloud_service.export.cost import Flops, Parameters, count_flops, count_parameters
+from cloud_service.export.graphs import export_device_graphs, export_module
+from cloud_service.models.baselines.bert4rec import BERT4Rec
+from cloud_service.models.baselines.din import DIN
+from cloud_service.models.baselines.gru4rec import GRU4Rec
+from cloud_service.models.baselines.mamba4rec import Mamba4Rec
+from cloud_service.models.baselines.sasrec import SASRec
+from cloud_service.models.recommender import Recommender, Stepwise
+from cloud_service.models.scn import SCN
+from shared.model import ModelSettings
+
+ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
+"""As many items as give the SCN the paper's 1.95 million parameters."""
+CARRIED = " (carried)"
+_SEGMENT = ModelSettings().segment
+
+_MAKERS: dict[str, Callable[[int], Recommender]] = {
+    "scn": lambda length: SCN(ITEMS, ModelSettings(dim=DIM, heads=HEADS)),
+    "gru4rec": lambda length: GRU4Rec(ITEMS, layers=1, **_shape(length)),
+    "sasrec": lambda length: SASRec(ITEMS, heads=HEADS, layers=2, **_shape(length)),
+    "bert4rec": lambda length: BERT4Rec(ITEMS, heads=HEADS, layers=2, **_shape(length)),
+    "mamba4rec": lambda length: Mamba4Rec(ITEMS, layers=1, **_shape(length)),
+    "din": lambda length: DIN(ITEMS, layers=2, **_shape(length)),
+}
+
+NAMES = (
+    f"scn{CARRIED}",
+    "scn",
+    "din",
+    f"gru4rec{CARRIED}",
+    "gru4rec",
+    "sasrec",
+    "bert4rec",
+    f"mamba4rec{CARRIED}",
+    "mamba4rec",
+)
+
+
+def plan(name: str, clicks: int) -> Plan:
+    """What a device runs for the last of so many clicks."""
+    network = name.removesuffix(CARRIED)
+    if network == "scn":
+        # What a carried state costs does not depend on how often it was carried.
+        return _scn_plan(_SEGMENT + 1 if network != name else clicks)
+    return _carried_plan(network) if network != name else _ranker_plan(network, clicks)
+
+
+def flops(each: Plan) -> Flops:
+    """What the runs of a plan cost together."""
+    costs = {
+        name: count_flops(graph, items=ITEMS + 1, candidates=CANDIDATES)
+        for name, graph in each.graphs.items()
+    }
+    return sum((costs[call.graph] for call in each.calls), Flops())
+
+
+def parameters(name: str, clicks: int) -> Parameters:
+    """What the model of a plan has learned."""
+    return count_parameters(_MAKERS[name.removesuffix(CARRIED)](clicks))
+
+
+def write_common(folder: Path) -> None:
+    """What all plans in a folder share: a table of the right size, and a graph of one node."""
+    table = np.random.default_rng(0).normal(0, 0.02, (ITEMS + 1, DIM)).astype(np.float32)
+    table[0] = 0.0
+    np.save(folder / TABLE, table)
+    nothing = export_module(torch.nn.ReLU(), {"input": torch.zeros(1)}, ["output"], {})
+    (folder / NOTHING).write_bytes(nothing)
+
+
+def _ranker_plan(network: str, clicks: int) -> Plan:
+    graph = export_ranker(_MAKERS[network](clicks), clicks)
+    arrays = _candidates() | {"clicks": _history(clicks)}
+    return Plan((Call("ranker"),), {"ranker": graph}, arrays, "clicks")
+
+
+@cache
+def _carried_plan(network: str) -> Plan:
+    model = _MAKERS[network](1)
+    assert isinstance(model, Stepwise)
+    state = (part[0].numpy() for part in model.initial_state(1))
+    carried = dict(zip(model.carried, state, strict=True))
+    after = {name: f"next_{name}" for name in carried} | {"user_state": "user_state"}
+    return Plan(
+        (Call("step", after=after), Call("scorer")),
+        {"step": export_step(model), "scorer": export_scorer(model)},
+        _candidates() | carried | {"click": np.array(1), "user_state": np.zeros(DIM, np.float32)},
+        "click",
+    )
+
+
+def _scn_plan(clicks: int) -> Plan:
+    """Every full segment before the last gives H and carries, the last gives H and ranks."""
+    earlier = (clicks - 1) // _SEGMENT
+    calls: list[Call] = []
+    state: dict[str, str] = {}
+    arrays = _candidates() | _scn_inputs()
+    for number in range(earlier):
+        arrays[f"clicks_{number}"] = _history(_SEGMENT)
+        calls += [
+            Call("hidden", {"clicks": f"clicks_{number}"}, {"hidden": "hidden"}),
+            Call("carry", state, {"weight": "next_weight", "bias_carried": "next_bias"}),
+        ]
+        state = {"inner_weight": "weight", "inner_bias": "bias_carried"}
+    arrays["clicks"] = np.resize(_history(clicks - earlier * _SEGMENT), _SEGMENT)
+    arrays["clicks"][clicks - earlier * _SEGMENT :] = 0
+    arrays["position"] = np.array(clicks - earlier * _SEGMENT - 1)
+    calls += [Call("hidden", after={"hidden": "hidden"}), Call("rank", state)]
+    return Plan(tuple(calls), _scn_graphs(), arrays, "clicks")
+
+
+@cache
+def scn() -> SCN:
+    """The SCN whose graphs the plans hold."""
+    model = _MAKERS["scn"](_SEGMENT)
+    assert isinstance(model, SCN)
+    return model
+
+
+@cache
+def _scn_graphs() -> dict[str, bytes]:
+    return export_device_graphs(scn())
+
+
+def _scn_inputs() -> Arrays:
+    """H, no correction, and the state a user begins with, twice: the second is overwritten."""
+    s = scn().settings
+    begun = [part[0].detach().numpy() for part in scn().block.initial_state(1)]
+    return {
+        "hidden": np.zeros((s.segment, s.dim), np.float32),
+        "attn": np.zeros((s.heads, s.segment), np.float32),
+        "bias": np.zeros((s.heads, s.head_dim), np.float32),
+        "gate": np.zeros((), np.float32),
+        **dict(zip(("inner_weight", "inner_bias"), begun, strict=True)),
+        **dict(zip(("weight", "bias_carried"), begun, strict=True)),
+    }
+
+
+def _shape(length: int) -> Any:
+    return {"length": length, "dim": DIM, "dropout": 0.0}
+
+
+def _history(clicks: int) -> NDArray[np.int64]:
+    return np.random.default_rng(clicks).integers(1, ITEMS + 1, clicks)
+
+
+def _candidates() -> Arrays:
+    return {"candidates": np.arange(1, CANDIDATES + 1)}
