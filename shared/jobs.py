@@ -1,9 +1,9 @@
 """Training jobs: what is asked for, and what can be seen of it."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from shared.manifest import Version
 from shared.model import ModelSettings
@@ -36,6 +36,13 @@ Network = Literal[
 """What is trained: the device's and the cloud's networks, the device's alone, or a baseline."""
 
 
+TEACHERS: Final[tuple[Network, ...]] = ("item-knn", "gru4rec", "sasrec", "mamba4rec")
+"""What the scores of a projected GCN can come from."""
+
+Seen = Literal["auto", "ranked", "left-out"]
+"""Whether a ranking of all items holds what its user clicked before."""
+
+
 class TrainingRecipe(BaseModel):
     """Everything that decides the outcome of a training run, and nothing that does not."""
 
@@ -49,6 +56,11 @@ class TrainingRecipe(BaseModel):
     holdout_users: Annotated[
         float, Field(ge=0, lt=1, description="share of users kept out, for simulated devices")
     ] = 0.0
+    seen: Seen = Field(
+        "auto",
+        description="whether items clicked before are ranked; auto leaves them out where "
+        "nobody clicks twice",
+    )
     network: Network = Field("scn+gcn", description="what is trained; baselines for comparison")
     model: ModelSettings = ModelSettings()
     layers: Annotated[
@@ -62,12 +74,18 @@ class TrainingRecipe(BaseModel):
     negatives: Annotated[
         int, Field(ge=1, le=10_000, description="sampled negatives a positive")
     ] = 4
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 4e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1, description="on H, or within a baseline")] = 0.2
     drop_corrections: Annotated[
         float, Field(ge=0, le=1, description="share of sequences trained without a correction")
     ] = 0.3
+    teachers: str = Field(
+        "item-knn,sasrec",
+        description="models that a projected GCN follows, commas between: " + ", ".join(TEACHERS),
+    )
+    teacher_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    teacher_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     ablation: Ablation = Field("none", description="what is left out of the correction")
     batch_size: Annotated[int, Field(ge=1, le=65536, description="sequences a step")] = 256
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
@@ -75,6 +93,17 @@ class TrainingRecipe(BaseModel):
         int, Field(ge=1, description="epochs without a better validation NDCG@10")
     ] = 4
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("teachers")
+    @classmethod
+    def _known(cls, teachers: str) -> str:
+        names = teachers.split(",")
+        for name in names:
+            if name not in TEACHERS:
+                raise ValueError(f"{name!r} is no teacher: one or more of {', '.join(TEACHERS)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a teacher is named twice")
+        return teachers
 
 
 class JobRequest(BaseModel):

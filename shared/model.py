@@ -6,10 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FLOAT_BYTES = 4
 
-GCNForm = Literal["released", "causal", "transformer"]
+GCNForm = Literal["released", "causal", "transformer", "projected"]
 """`released`: both networks read the GRU's last step (the authors' released model).
 `causal`: step t emits only row t of each correction, so every position trains in one pass.
-`transformer`: as `causal`, from a transformer of any width (not in the paper)."""
+`transformer`: as `causal`, from a transformer of any width (not in the paper).
+`projected`: the shift of the user state that brings the device's scores nearest to those of the
+cloud's own models, its teachers (not in the paper)."""
 
 Fusion = Literal["moments", "shift"]
 """`moments`: Eq. 14 and 15, both corrections inside the block with the mean and deviation of what
@@ -35,8 +37,15 @@ class ModelSettings(BaseModel):
     segment: Annotated[int, Field(ge=1, le=256, description="K, clicks one H covers")] = 10
     scoring: Scoring = "tied"
     gcn: GCNForm = "causal"
-    gcn_dim: Annotated[int, Field(ge=4, le=4096, description="width of a transformer GCN")] = 128
-    gcn_layers: Annotated[int, Field(ge=1, le=32, description="layers of a transformer GCN")] = 2
+    gcn_dim: Annotated[
+        int, Field(ge=4, le=4096, description="width of a transformer GCN, or of a teacher")
+    ] = 128
+    gcn_layers: Annotated[
+        int, Field(ge=1, le=32, description="layers of a transformer GCN, or of a teacher")
+    ] = 2
+    projected_items: Annotated[
+        int, Field(ge=16, le=8192, description="items a projection is fitted on")
+    ] = 500
     fusion: Fusion = "moments"
     history: History = "window"
 
@@ -46,10 +55,17 @@ class ModelSettings(BaseModel):
             raise ValueError(
                 f"dim {self.dim} must split into {self.heads} heads of even size (RoPE turns pairs)"
             )
-        if self.gcn == "transformer" and self.gcn_dim % self.heads:
+        if self.gcn in ("transformer", "projected") and self.gcn_dim % self.heads:
             raise ValueError(f"gcn_dim {self.gcn_dim} must split into {self.heads} heads")
         if self.gcn == "released" and self.fusion == "shift":
             raise ValueError("the released GCN is fused by moments: use causal or transformer")
+        if self.gcn == "projected" and (self.fusion != "shift" or self.scoring != "tied"):
+            raise ValueError("a projected GCN shifts the user state: fusion shift, scoring tied")
+        if self.gcn == "projected" and (self.history != "window" or self.length > self.segment):
+            raise ValueError(
+                "a projected GCN knows the clicks of one H: history window, and a length of at "
+                "most one segment"
+            )
         if self.length > self.segment and self.length % self.segment:
             raise ValueError(
                 f"length {self.length} must be a multiple of the segment {self.segment}, or "

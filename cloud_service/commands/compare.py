@@ -10,6 +10,7 @@ from cloud_service.commands.output import err, out
 from cloud_service.evaluation.plan import Cell, cells
 from cloud_service.evaluation.recipe import NETWORKS, Recipe, nearest, parse, read
 from shared.errors import InvalidRequest
+from shared.jobs import Seen
 
 EVALUATE_EXAMPLES: Final = (
     "Example: cloud-service evaluate recipes/quick.toml --workers 2\n\n"
@@ -59,13 +60,23 @@ def evaluate(
     iterate_filters: Annotated[
         bool | None, typer.Option(help="Repeat both filters until nothing goes.")
     ] = None,
+    seen: Annotated[
+        Seen | None,
+        typer.Option(help="Whether items clicked before are ranked. (default: auto, which leaves "
+                     "them out where nobody clicks twice)"),
+    ] = None,
 ) -> None:  # fmt: skip
     """Trains and tests models on data sets over seeds, and goes on where it was cut off.
 
     Leaves OUT/results.csv (dataset, model, seed, protocol, metric, value), OUT/runs.csv and every
     user's ranks. Exit code 1 where a run diverged or failed. Training options win over a recipe's.
     """
-    filters = {"min_item": min_item, "min_user": min_user, "iterate_filters": iterate_filters}
+    filters = {
+        "min_item": min_item,
+        "min_user": min_user,
+        "iterate_filters": iterate_filters,
+        "seen": seen,
+    }
     given = {name: value for name, value in filters.items() if value is not None}
     if recipe is None:
         wanted = _from_options(data, models, given)

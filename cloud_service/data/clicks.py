@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from cloud_service.data.filters import compact, filter_words, kept, numbered, repetition_words
 from shared.errors import DataError
+from shared.jobs import Seen
 
 PADDING = 0
 """The item number that is no item."""
 
 MIN_SPLIT = 3
 """Clicks a user needs: one to train on, one to validate, one to test."""
+
+_REPEATS = 0.01
+"""Below this share of training clicks on an item clicked before, nobody clicks twice: `auto`."""
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -95,12 +99,14 @@ class Split:
         train_users: rows of the users trained and tested on, ascending, int64.
         replay_users: rows of the users held out altogether, ascending, int64.
         words: the split, in words.
+        seen_left_out: a ranking of all items leaves out what its user clicked before.
     """
 
     log: ClickLog
     train_users: Int64
     replay_users: Int64
     words: str
+    seen_left_out: bool = False
 
     @property
     def starts(self) -> Int64:
@@ -220,7 +226,9 @@ def prepare(
     )
 
 
-def split(log: ClickLog, *, holdout_users: float = 0.0, seed: int = 0) -> Split:
+def split(
+    log: ClickLog, *, holdout_users: float = 0.0, seed: int = 0, seen: Seen = "auto"
+) -> Split:
     """Leave-one-out of all users but a random share, which is kept out for replay.
 
     Items that only held-out users clicked stay in the catalogue, without a training click.
@@ -228,6 +236,8 @@ def split(log: ClickLog, *, holdout_users: float = 0.0, seed: int = 0) -> Split:
     Args:
         holdout_users: the share of users to hold out, at least 0 and below 1; rounded to whole
             users, at least one user where it is above 0.
+        seen: whether rankings of all items hold what the user clicked before. `auto` leaves it
+            out where fewer than 1 in 100 training clicks are on an item clicked before.
 
     Raises:
         DataError: a user has fewer than 3 clicks, or nobody is left to train on.
@@ -250,7 +260,19 @@ def split(log: ClickLog, *, holdout_users: float = 0.0, seed: int = 0) -> Split:
     words = "leave-one-out (last click test, the one before validation, the rest training)"
     if held:
         words += f"; {held:,} random users (seed {seed}) held out of it for replay"
-    return Split(log, np.sort(order[held:]), np.sort(order[:held]), words)
+    parts = Split(log, np.sort(order[held:]), np.sort(order[:held]), words)
+    left_out = seen == "left-out" or (seen == "auto" and _repeated(parts) < _REPEATS)
+    if left_out:
+        words += "; items clicked before left out of rankings"
+    return replace(parts, words=words, seen_left_out=left_out)
+
+
+def _repeated(parts: Split) -> float:
+    """The share of training clicks on an item that the same user clicked before."""
+    positions = parts.train_positions
+    owners = np.repeat(parts.train_users, parts.stops - parts.starts)
+    different = np.unique(owners * (parts.log.item_count + 1) + parts.log.items[positions])
+    return 1.0 - len(different) / max(1, len(positions))
 
 
 def _check_sorted(users: Int64, times: Int64) -> None:

@@ -66,7 +66,7 @@ def _opened(dataset: DataSet, folder: Path) -> DataFacts:
         min_user=dataset.min_user,
         iterate=dataset.iterate_filters,
     )
-    return DataFacts.of(dataset.name, log, split(log).words)
+    return DataFacts.of(dataset.name, log, split(log, seen=dataset.seen).words)
 
 
 def _check_file(data: str) -> None:

@@ -1,5 +1,8 @@
 """How good a model ranks the held-out clicks, over all items and among sampled negatives.
 
+Where a split says so, a ranking over all items leaves out what its user clicked before. Sampled
+negatives never hold it.
+
 User states are computed as the device computes them: over the last `length` clicks (history
 `window`), or over the whole history with the state carried from segment to segment (`carry`).
 """
@@ -12,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud_service.data.clicks import Split, recent
+from cloud_service.data.clicks import Split, ranges, recent
 from cloud_service.evaluation.metrics import (
     ALL,
     NEGATIVES,
@@ -71,7 +74,7 @@ def held_out(model: Recommender, split: Split, positions: Int64, *, seed: int) -
     states = user_states(model, log.items, split.starts, positions, split.train_users + 1)
     enough = np.flatnonzero(unseen_counts(log)[split.train_users] >= NEGATIVES)
     return HeldOut(
-        ranks_over_all(model, states, targets),
+        ranks_over_all(model, states, targets, _clicked(split, positions)),
         _ranks_of_sampled(model, states, split, enough, targets[enough], seed),
         enough,
     )
@@ -85,7 +88,8 @@ def validation_ndcg(model: Recommender, split: Split) -> float:
     positions = split.validation_positions
     items = split.log.items
     states = user_states(model, items, split.starts, positions, split.train_users + 1)
-    found = ranks_over_all(model, states, items[positions].astype(np.int64))
+    targets = items[positions].astype(np.int64)
+    found = ranks_over_all(model, states, targets, _clicked(split, positions))
     return rank_metrics(ALL, found)["all/ndcg@10"]
 
 
@@ -138,20 +142,44 @@ def _carried(
     return recent(items, starts + full * k, positions, k), state
 
 
-@torch.no_grad()
-def ranks_over_all(model: Recommender, states: Tensor, targets: Int64) -> Ranks:
-    """Where each target stands among all items of the catalogue.
+@dataclass(frozen=True, eq=False)
+class Clicked:
+    """What each user clicked before, flat: `items[starts[n]:stops[n]]` of row n."""
 
-    Raises ValueError where a score is not finite.
+    items: NDArray[np.int32]
+    starts: Int64
+    stops: Int64
+
+    def columns(self, at: int, stop: int, width: int) -> Int64:
+        """Places in a flat score matrix of rows `at` to `stop`, `width` items each."""
+        starts, stops = self.starts[at:stop], self.stops[at:stop]
+        rows = np.repeat(np.arange(len(starts)), stops - starts)
+        places: Int64 = rows * width + self.items[ranges(starts, stops)].astype(np.int64) - 1
+        return places
+
+
+def _clicked(split: Split, positions: Int64) -> Clicked | None:
+    return Clicked(split.log.items, split.starts, positions) if split.seen_left_out else None
+
+
+@torch.no_grad()
+def ranks_over_all(
+    model: Recommender, states: Tensor, targets: Int64, left_out: Clicked | None = None
+) -> Ranks:
+    """Where each target stands among all items of the catalogue but those left out.
+
+    A target that is itself left out comes last. Raises ValueError where a score is not finite.
     """
     was_training = model.training
     model.eval()
-    chunks = list(_ranks_in_chunks(model, states, targets))
+    chunks = list(_ranks_in_chunks(model, states, targets, left_out))
     model.train(was_training)
     return Ranks(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
 
-def _ranks_in_chunks(model: Recommender, states: Tensor, targets: Int64) -> Iterator[Ranks]:
+def _ranks_in_chunks(
+    model: Recommender, states: Tensor, targets: Int64, left_out: Clicked | None
+) -> Iterator[Ranks]:
     rows = max(1, _SCORES.get(states.device.type, 1 << 19) // model.items)
     table = model.catalogue().T if isinstance(model, DotProduct) else None
     columns = torch.from_numpy(targets - 1).to(states.device)
@@ -168,6 +196,9 @@ def _ranks_in_chunks(model: Recommender, states: Tensor, targets: Int64) -> Iter
         # Any NaN or infinity makes the sum one: cheaper than a look at every score.
         if not bool(torch.isfinite(scores.sum())):
             raise ValueError("scores hold NaN or infinity: the training diverged")
+        if left_out is not None:
+            places = torch.from_numpy(left_out.columns(at, at + rows, model.items))
+            scores.view(-1)[places.to(scores.device)] = -torch.inf
         target = scores.gather(1, columns[at : at + rows, None])
         # Ones in floats are counted twice as fast as truths, and exactly up to 2^24 items.
         flags = compared[: len(part)]

@@ -45,6 +45,7 @@ class Cell:
             min_item=data.min_item,
             min_user=data.min_user,
             iterate_filters=data.iterate_filters,
+            seen=data.seen,
             network=self.model.network,
             model=ModelSettings(**shape),
             seed=seed,

@@ -23,10 +23,10 @@ from pydantic import (
 )
 
 from shared.errors import InvalidRequest
-from shared.jobs import Network, TrainingRecipe
+from shared.jobs import Network, Seen, TrainingRecipe
 from shared.model import ModelSettings
 
-_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users")
+_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen")
 _ELSEWHERE = frozenset({*_DATA, "network", "model", "seed"})
 TRAINING: Final = (
     *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
@@ -108,6 +108,8 @@ class DataSet(_Options):
     min_item: Annotated[int, Field(ge=1)] = 1
     min_user: Annotated[int, Field(ge=3)] = 3
     iterate_filters: bool = False
+    seen: Seen = "auto"
+    """Whether rankings over all items hold what the user clicked before."""
 
     @model_validator(mode="before")
     @classmethod

@@ -28,7 +28,7 @@ from cloud_service.training.build import build
 from cloud_service.training.checkpoint import Checkpoints
 from cloud_service.training.trainer import Trainer, TrainingDiverged
 from shared.errors import DataError
-from shared.jobs import Progress
+from shared.jobs import Progress, Seen
 
 NEGATIVES_SEED: Final = 0
 """Every model and seed ranks against the same sampled negatives: figures are paired by user."""
@@ -76,6 +76,7 @@ def _parts(task: Task) -> Split:
         recipe.min_item,
         recipe.min_user,
         recipe.iterate_filters,
+        recipe.seen,
     )
     if digest != task.clicks:
         raise DataError(f"the clicks of {task.data} changed while this ran: run it again")
@@ -84,11 +85,11 @@ def _parts(task: Task) -> Split:
 
 @lru_cache(maxsize=2)
 def _split(
-    clicks: str, data: str, folder: Path, min_item: int, min_user: int, iterate: bool
+    clicks: str, data: str, folder: Path, min_item: int, min_user: int, iterate: bool, seen: Seen
 ) -> tuple[Split, str]:
     """A split and its digest, kept for the next run of the same `clicks`."""
     log = load(data, folder=folder, min_item=min_item, min_user=min_user, iterate=iterate)
-    return split(log), log.digest()
+    return split(log, seen=seen), log.digest()
 
 
 def _trained(

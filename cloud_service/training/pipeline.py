@@ -107,7 +107,7 @@ def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
         min_user=recipe.min_user,
         iterate=recipe.iterate_filters,
     )
-    return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed)
+    return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
 
 
 def test(model: CoCorrRec, parts: Split, seed: int) -> dict[str, float]:
