@@ -51,7 +51,8 @@ class TrainingBar:
 
 def figures(progress: TrainingProgress) -> str:
     """Epoch, loss, validation NDCG@10 and its best, as far as they are known."""
-    parts = [f"epoch {progress.epoch}/{progress.epochs}"] if progress.epochs else []
+    parts = [progress.message] if progress.message else []
+    parts += [f"epoch {progress.epoch}/{progress.epochs}"] if progress.epochs else []
     named = (("loss", progress.loss), ("NDCG@10", progress.ndcg), ("best", progress.best))
     parts += [f"{name} {value:.4f}" for name, value in named if value is not None]
     return "  ".join(parts)

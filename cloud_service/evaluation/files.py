@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_service.evaluation.metrics import Ranks
+from cloud_service.training.checkpoint import BEST
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
 
@@ -87,14 +88,14 @@ class RunFolder:
 
     def has_weights(self) -> bool:
         """Whether the weights of the best epoch are there."""
-        return (self.path / "best.safetensors").is_file()
+        return (self.path / BEST).is_file()
 
     def drop_checkpoints(self, *, weights: bool) -> None:
         """Removes what only a training that goes on needs, and the best weights if `weights`."""
         for path in [*self.path.glob("epoch-*.safetensors"), *self.path.glob("*.draft")]:
             path.unlink(missing_ok=True)
         if weights:
-            (self.path / "best.safetensors").unlink(missing_ok=True)
+            (self.path / BEST).unlink(missing_ok=True)
 
     def add_seconds(self, epoch: int, seconds: float) -> None:
         """Notes how long an epoch took."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -24,8 +25,10 @@ from cloud_service.evaluation.recipe import LOCAL
 from cloud_service.evaluation.tasks import Task
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.recommender import Recommender
+from cloud_service.training.blend import assemble
 from cloud_service.training.build import build
 from cloud_service.training.checkpoint import Checkpoints
+from cloud_service.training.stages import stages
 from cloud_service.training.trainer import Trainer, TrainingDiverged
 from shared.errors import DataError
 from shared.jobs import Progress, Seen
@@ -96,16 +99,51 @@ def _trained(
     task: Task, parts: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
     """The model of the best epoch: read where it was trained before. Raises TrainingDiverged."""
-    folder, recipe = task.folder, task.recipe
+    folder = task.folder
     before = folder.trained()
     if before and folder.has_weights():
-        model = build(parts, recipe).to(device)
-        Checkpoints(folder.path, recipe, task.clicks).load_best(model)
-        return model, before
-    model, trained = _train(task, parts, device, report)
+        return _kept(task, parts, device), before
+    train = _assemble if stages(task.recipe) else _train
+    model, trained = train(task, parts, device, report)
     write_model(folder.path / TRAINED, trained)
     folder.drop_checkpoints(weights=False)
     return model, trained
+
+
+def _kept(task: Task, parts: Split, device: torch.device) -> Recommender:
+    model = build(parts, task.recipe, fit=False).to(device)
+    Checkpoints(task.folder.path, task.recipe, task.clicks).load_best(model)
+    return model
+
+
+def _assemble(
+    task: Task, parts: Split, device: torch.device, report: Report
+) -> tuple[Recommender, Trained]:
+    """A model of several, each trained as a run of its own, which other runs find there."""
+    models, known = [], []
+    for stage in stages(task.recipe):
+        own = replace(task, recipe=stage, test=False)
+        trained = perform(own, device, report)
+        if trained.status == "diverged":
+            raise TrainingDiverged(f"{stage.network}: {trained.reason}")
+        known.append(trained)
+        models.append(_kept(own, parts, device))
+    began = time.monotonic()
+    model = assemble(parts, task.recipe, models)
+    best = _finite(lambda: validation_ndcg(model, parts))
+    Checkpoints(task.folder.path, task.recipe, task.clicks).save_best(model)
+    spent = [s for each in known for s in (*each.seconds, each.fitting) if s is not None]
+    return model, Trained(
+        status="done",
+        best=best,
+        best_epoch=known[0].best_epoch,
+        epochs=known[0].epochs,
+        metrics=[best],
+        fitting=sum(spent) + time.monotonic() - began,
+        parameters=sum(each.numel() for each in model.parameters()),
+        loss=known[0].loss,
+        device=str(device),
+    )
 
 
 def _train(

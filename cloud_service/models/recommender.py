@@ -131,7 +131,7 @@ def at_last(
 ) -> Shaped[Tensor, "batch *state"]:
     """The states at the last click that is not padding (at the first place if all are)."""
     last = ((clicks > 0).sum(1) - 1).clamp_min(0)
-    return states[torch.arange(len(last), device=last.device), last]
+    return states[torch.arange(last.shape[0], device=last.device), last]
 
 
 def item_table(items: int, dim: int, std: float = 0.02) -> nn.Parameter:

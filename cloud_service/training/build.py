@@ -8,6 +8,7 @@ from cloud_service.models.baselines.deepfm import DeepFM
 from cloud_service.models.baselines.din import DIN
 from cloud_service.models.baselines.fm import FM
 from cloud_service.models.baselines.gru4rec import GRU4Rec
+from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.baselines.mamba4rec import Mamba4Rec
 from cloud_service.models.baselines.mf import MF
 from cloud_service.models.baselines.neumf import NeuMF
@@ -16,12 +17,16 @@ from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.recommender import Recommender
 from cloud_service.models.scn import SCN
+from cloud_service.training.stages import stages
 from cloud_service.training.tune_knn import tune_item_knn
 from shared.jobs import TrainingRecipe
 
 
-def build(split: Split, recipe: TrainingRecipe) -> Recommender:
-    """The network of a recipe for the catalogue of a split."""
+def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommender:
+    """The network of a recipe for the catalogue of a split.
+
+    Without `fit` nothing is counted or searched: what is built is for weights to be loaded into.
+    """
     items, users, settings = split.log.item_count, split.log.user_count, recipe.model
     small = _Small(length=settings.length, dim=settings.dim, dropout=recipe.dropout)
     match recipe.network:
@@ -32,12 +37,16 @@ def build(split: Split, recipe: TrainingRecipe) -> Recommender:
                 dropout=recipe.dropout,
                 drop_corrections=recipe.drop_corrections,
                 ablation=recipe.ablation,
+                teachers=[build(split, each, fit=False) for each in stages(recipe)[1:]],
+                seen_left_out=split.seen_left_out,
             )
         case "scn":
             return SCN(items, settings, dropout=recipe.dropout)
         case "popularity":
             return Popularity(split.train_counts())
         case "item-knn":
+            if not fit:
+                return ItemKNN.empty(items, settings.length)
             return tune_item_knn(split, settings.length).model
         case "mf":
             return MF(items, users, **small)

@@ -18,6 +18,7 @@ from torch import nn
 from shared.errors import DataError
 from shared.jobs import TrainingRecipe
 
+BEST = "best.safetensors"
 _KEPT = 2
 
 
@@ -59,11 +60,15 @@ class Checkpoints:
             for name, value in state.items():
                 tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
         if run.best_epoch == run.epoch:
-            self._write(self.folder / "best.safetensors", dict(model.state_dict()), {})
+            self.save_best(model)
         meta = {"run": json.dumps(asdict(run))}
         self._write(self.folder / f"epoch-{run.epoch:05d}.safetensors", tensors, meta)
         for old in self._files()[:-_KEPT]:
             old.unlink(missing_ok=True)
+
+    def save_best(self, model: nn.Module) -> None:
+        """Writes the weights to keep."""
+        self._write(self.folder / BEST, dict(model.state_dict()), {})
 
     def resume(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
         """Loads the newest whole checkpoint into model and optimiser; a fresh Run if none is."""
@@ -81,16 +86,16 @@ class Checkpoints:
 
     def load_best(self, model: nn.Module) -> None:
         """Loads the weights of the best epoch."""
-        with safe_open(self.folder / "best.safetensors", "pt") as file:
+        with safe_open(self.folder / BEST, "pt") as file:
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
     def best_at(self) -> datetime:
         """When the best weights were written."""
-        return datetime.fromtimestamp((self.folder / "best.safetensors").stat().st_mtime, UTC)
+        return datetime.fromtimestamp((self.folder / BEST).stat().st_mtime, UTC)
 
     def clear(self) -> None:
         """Removes all checkpoints: the run is complete and published."""
-        for path in [*self._files(), self.folder / "best.safetensors"]:
+        for path in [*self._files(), self.folder / BEST]:
             path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:

@@ -13,7 +13,8 @@ from cloud_service.export.publish import publish
 from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store
-from cloud_service.training.trainer import Report, Trainer
+from cloud_service.training.fit import fit
+from cloud_service.training.trainer import Report
 from shared.errors import DataError
 from shared.jobs import Progress, TrainingRecipe
 
@@ -50,50 +51,44 @@ def train_and_publish(
 
     def say(progress: Progress) -> None:
         report(progress)
-        if not progress.step:
+        if not progress.step and progress.loss is not None:
             log(
                 f"epoch {progress.epoch}: loss {progress.loss:.4f}, "
                 f"validation NDCG@10 {progress.ndcg:.4f}"
             )
 
-    trainer = Trainer(parts, recipe, work, device=target, report=say)
     done = work / PUBLISHED
     if done.exists():
         version = done.read_text("ascii").strip()
         store.manifest(version)
         log(f"this run is complete: it published version {version}")
         return version
-    if trainer.run.epoch:
-        log(f"going on after epoch {trainer.run.epoch}")
-    model = trainer.fit()
-    assert isinstance(model, CoCorrRec)
-    run = trainer.run
-    log(f"best validation NDCG@10 {run.best:.4f} in epoch {run.best_epoch} of {run.epoch}")
-    report(Progress(phase="testing", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
-    metrics = test(model, parts, recipe.seed)
+    fitted = fit(parts, recipe, work, device=target, report=say, log=log)
+    report(fitted.at("testing"))
+    metrics = test(fitted.model, parts, recipe.seed)
     log(
         "test NDCG@10, all items: "
         f"corrected {metrics['corrected/all/ndcg@10']:.4f}, "
         f"local {metrics['local/all/ndcg@10']:.4f}, "
         f"popularity {metrics['popularity/all/ndcg@10']:.4f}"
     )
-    exporting = Progress(phase="exporting", epoch=run.epoch, epochs=recipe.epochs, best=run.best)
+    exporting = fitted.at("exporting")
     report(exporting)
     version = publish(
         store,
-        model.cpu(),
+        fitted.model.cpu(),
         parts,
         metrics,
         # Not now: cut off after publication and run again, it must be the same version.
-        created=trainer.checkpoints.best_at(),
+        created=fitted.created,
         tick=lambda: report(exporting),
     )
     draft = done.with_suffix(".draft")
     draft.write_text(f"{version}\n", "ascii")
     draft.replace(done)
-    trainer.checkpoints.clear()
+    fitted.clear()
     log(f"published version {version}")
-    report(Progress(phase="done", epoch=run.epoch, epochs=recipe.epochs, best=run.best))
+    report(fitted.at("done"))
     return version
 
 

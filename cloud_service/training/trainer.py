@@ -13,8 +13,9 @@ from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.recommender import DotProduct, Recommender
 from cloud_service.training.build import build
-from cloud_service.training.checkpoint import Checkpoints
+from cloud_service.training.checkpoint import BEST, Checkpoints
 from cloud_service.training.losses import full_softmax, sampled_bce, sampled_softmax
+from cloud_service.training.stages import stages
 from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
 from shared.errors import RecommendationError
 from shared.jobs import Progress, TrainingRecipe
@@ -50,10 +51,14 @@ class Trainer:
         device: torch.device | None = None,
         report: Report = lambda progress: None,
     ) -> None:
+        """Raises ValueError for a model that is put together of several (`training/stages.py`)."""
+        if stages(recipe):
+            raise ValueError("a projected GCN has no training of its own")
         self.split, self.recipe, self._report = split, recipe, report
         self.device = device or torch.device("cpu")
         torch.manual_seed(recipe.seed)
-        self.model = build(split, recipe).to(self.device)
+        fitted = (work / BEST).exists()
+        self.model = build(split, recipe, fit=not fitted).to(self.device)
         parameters = list(self.model.parameters())
         self.optimiser = torch.optim.AdamW(
             parameters or [torch.zeros(0)],  # it refuses an empty list

@@ -1,5 +1,8 @@
 """Item-kNN: what else was clicked near the last clicks."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -54,6 +57,20 @@ class ItemKNN(Recommender):
         share = counts / (1 + counts.max())
         self.register_buffer("behind", torch.from_numpy((share * smallest).astype(np.float32)))
 
+    @classmethod
+    def empty(cls, items: int, length: int) -> "ItemKNN":
+        """One that knows nothing yet and takes whatever tables are loaded into it."""
+        ids, weights = np.zeros((items + 1, 1), np.int32), np.zeros((items + 1, 1), np.float32)
+        return cls(ids, weights, np.zeros(items + 1, np.int64), length)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """As of any module, but tables of any number of neighbours are taken."""
+        for name in ("ids", "weights"):
+            loaded = state_dict.get(prefix + name)
+            if isinstance(loaded, Tensor) and loaded.ndim == 2 and len(loaded) == self.items + 1:
+                setattr(self, name, torch.zeros_like(loaded, device=self.ids.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+
     def states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Int[Tensor, "batch length length"]:
@@ -76,12 +93,15 @@ class ItemKNN(Recommender):
 
     def score_all(self, states: Int[Tensor, "n length"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1."""
-        found = self.behind.repeat(len(states), 1)
-        last = (states > 0).sum(1) - 1
-        for place, clicks in enumerate(states.unbind(1)):
-            # Neighbours of padding weigh 0, whatever a negative age makes of the decay.
-            share = self.decay ** (last - place).clamp_min(0)
-            found.scatter_add_(1, self.ids[clicks].long(), self.weights[clicks] * share[:, None])
-        if self.exclude:
-            found.scatter_(1, states, -1.0)
+        found = self.behind.expand(states.shape[0], -1)
+        age = (
+            (states > 0).sum(1, keepdim=True)
+            - 1
+            - torch.arange(states.shape[1], device=states.device)
+        )
+        # Neighbours of padding weigh 0, whatever a negative age makes of the decay.
+        share = self.decay ** age.clamp_min(0)
+        weights = self.weights[states] * share.unsqueeze(-1)
+        found = found.scatter_add(1, self.ids[states].long().flatten(1), weights.flatten(1))
+        found = torch.where(self.exclude, found.scatter(1, states, -1.0), found)
         return found[:, 1:]

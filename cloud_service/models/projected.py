@@ -1,0 +1,153 @@
+"""A GCN that brings the device's ranking near that of larger models (not in the paper).
+
+The cloud finds the clicks behind H, lets its own models, the *teachers*, score the catalogue, and
+sends the shift of the user state after which the device's scores are nearest to theirs, where it
+matters: a weighted least-squares fit over the items that the teachers rank best. The device only
+adds 64 numbers; the teachers can be as large, as many and as new as the cloud likes, and the SCN
+is not retrained for them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cloud_service.models.baselines.item_knn import ItemKNN
+from cloud_service.models.gcn import Correcting, last_click
+from cloud_service.models.recommender import Recommender
+from cloud_service.models.scn import SCN
+from cloud_service.models.ttt import Correction
+
+RIDGE = 0.1
+"""What a shift costs, against the mean variance of the item embedding."""
+TEMPER = 0.5
+"""Items count in the fit by the softmax of the wanted scores times this."""
+FLOOR = 0.01
+"""Share of the best item's score that an item nobody's neighbour is counted with."""
+LEFT_OUT = -1e4
+"""The wanted score of an item that is not to be ranked."""
+_SIGNATURE = 8
+_STEPS = 24
+
+
+class ProjectedGCN(Correcting):
+    """Teachers, what each counts, and the fit. `attn` is not used and stays zero."""
+
+    blend: Tensor
+    signature: Tensor
+
+    def __init__(self, scn: SCN, teachers: Sequence[Recommender], *, seen_left_out: bool) -> None:
+        """`seen_left_out`: the shift need not care for items the user clicked before."""
+        super().__init__()
+        self.settings, self.seen_left_out = scn.settings, seen_left_out
+        self._device_model = (scn,)  # hidden from the module tree: its weights are the device's
+        self.teachers = nn.ModuleList(teachers)
+        self.register_buffer("blend", torch.full((1 + len(teachers),), 1 / (1 + len(teachers))))
+        drawn = torch.randn(
+            scn.settings.dim, _SIGNATURE, generator=torch.Generator().manual_seed(0)
+        )
+        self.register_buffer("signature", drawn, persistent=False)
+
+    @property
+    def scn(self) -> SCN:
+        """The device's half."""
+        return self._device_model[0]
+
+    def clicks(self, hidden: Float[Tensor, "batch k dim"]) -> Int[Tensor, "batch k"]:
+        """The items whose H this is, 0 where a row is zero.
+
+        Rows are compared by a few random projections: all 64 numbers would cost as much as the
+        rest of the correction.
+        """
+        table = self.scn.input_norm(self.scn.item_embedding[1:]) @ self.signature
+        nearness = (hidden @ self.signature) @ table.T - table.square().sum(1) / 2
+        return (nearness.argmax(-1) + 1) * (hidden != 0).any(-1)
+
+    def scores(
+        self, user: Float[Tensor, "batch dim"], clicks: Int[Tensor, "batch k"]
+    ) -> list[Float[Tensor, "batch items"]]:
+        """Logits of all items: the device's, then each teacher's."""
+        found = [user @ self.scn.catalogue().T]
+        nobody = torch.zeros_like(clicks[:, 0])
+        for teacher in self.teachers:
+            assert isinstance(teacher, Recommender)
+            scores = teacher.score_all(teacher.last_states(clicks, nobody))
+            if isinstance(teacher, ItemKNN):
+                share = scores.clamp_min(0) / scores.amax(1, keepdim=True).clamp_min(1e-30)
+                scores = (share + FLOOR).log()
+            found.append(scores)
+        return found
+
+    def local_state(self, hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch dim"]:
+        """The user state that the device has."""
+        at_last = (self.scn(hidden) * last_click(hidden).unsqueeze(-1)).sum(1)
+        return self.scn.user_state(at_last)
+
+    def wanted(
+        self, scores: Sequence[Float[Tensor, "batch items"]], clicks: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch items"]:
+        """The scores that the device ought to have."""
+        blended = sum(weight * each for weight, each in zip(self.blend, scores, strict=True))
+        assert isinstance(blended, Tensor)
+        if self.seen_left_out:
+            known = torch.where(clicks > 0, clicks, clicks[:, :1].clamp_min(1)) - 1
+            blended = blended.scatter(1, known, LEFT_OUT)
+        return blended
+
+    def shift(self, hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch dim"]:
+        """What to add to the device's user state."""
+        clicks, user = self.clicks(hidden), self.local_state(hidden)
+        scores = self.scores(user, clicks)
+        count = min(self.settings.projected_items, self.scn.items)
+        best, index = self.wanted(scores, clicks).topk(count, dim=1)
+        table = self.scn.catalogue()
+        rows = table[index]  # (batch, count, dim)
+        share = (TEMPER * best).softmax(1).unsqueeze(1)  # (batch, 1, count)
+        missing = (best - scores[0].gather(1, index)).unsqueeze(-1)
+        rows = rows - share @ rows
+        missing = missing - share @ missing
+        weighted = rows.transpose(1, 2) * share  # (batch, dim, count)
+        ridge = RIDGE * table.var(0).mean() * torch.eye(table.shape[1], device=table.device)
+        return solve(weighted @ rows + ridge, (weighted @ missing).squeeze(-1))
+
+    def last_row(
+        self, hidden: Float[Tensor, "batch k dim"]
+    ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
+        """The compact form: the last click's row of each correction."""
+        s = self.settings
+        attn = hidden.new_zeros(hidden.shape[0], s.heads, s.segment)
+        return attn, self.shift(hidden).unflatten(1, (s.heads, s.head_dim))
+
+    def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
+        """The full form: zero but for the last click's row."""
+        attn, bias = self.last_row(hidden)
+        place = last_click(hidden)[:, None, :, None]
+        return Correction(attn.unsqueeze(2) * place, bias.unsqueeze(2) * place)
+
+    def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
+        """Row t as sent to a user whose last click is t: a fit for every prefix."""
+        k = hidden.shape[1]
+        seen = torch.ones(k, k, device=hidden.device).tril()[None, :, :, None]
+        attn, bias = self.last_row((hidden.unsqueeze(1) * seen).flatten(0, 1))
+        return Correction(*(each.unflatten(0, (-1, k)).transpose(1, 2) for each in (attn, bias)))
+
+
+def solve(
+    matrix: Float[Tensor, "batch dim dim"], right: Float[Tensor, "batch dim"]
+) -> Float[Tensor, "batch dim"]:
+    """x with matrix x = right, for symmetric positive matrices, by conjugate gradients.
+
+    A fixed number of steps, so that the same arithmetic runs in an ONNX graph.
+    """
+    found = torch.zeros_like(right)
+    rest, way = right, right
+    length = (rest * rest).sum(1, keepdim=True)
+    for _ in range(_STEPS):
+        moved = (matrix @ way.unsqueeze(-1)).squeeze(-1)
+        step = length / ((way * moved).sum(1, keepdim=True) + 1e-30)
+        found = found + step * way
+        rest = rest - step * moved
+        before, length = length, (rest * rest).sum(1, keepdim=True)
+        way = rest + length / (before + 1e-30) * way
+    return found

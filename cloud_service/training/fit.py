@@ -1,0 +1,133 @@
+"""From a recipe to trained SCN and GCN, in one training or, for a projected GCN, several."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from cloud_service.data.clicks import Split
+from cloud_service.evaluation.evaluate import validation_ndcg
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.recommender import Recommender
+from cloud_service.training.blend import assemble
+from cloud_service.training.build import build
+from cloud_service.training.checkpoint import BEST, Checkpoints
+from cloud_service.training.stages import stages
+from cloud_service.training.trainer import Report, Trainer
+from shared.jobs import Progress, TrainingRecipe
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained model.
+
+    Attributes:
+        best: its validation NDCG@10.
+        epoch, epochs: how many it trained, and how many there could have been.
+        created: when the weights were written.
+        folders: where its checkpoints lie.
+    """
+
+    model: CoCorrRec
+    best: float
+    epoch: int
+    epochs: int
+    created: datetime
+    folders: Sequence[Checkpoints]
+
+    def at(self, phase: Literal["testing", "exporting", "done"]) -> Progress:
+        """The progress of what comes after training."""
+        return Progress(phase=phase, epoch=self.epoch, epochs=self.epochs, best=self.best)
+
+    def clear(self) -> None:
+        """Removes all checkpoints: the run is complete and published."""
+        for each in self.folders:
+            each.clear()
+
+
+def fit(
+    split: Split,
+    recipe: TrainingRecipe,
+    work: Path,
+    *,
+    device: torch.device,
+    report: Report = lambda progress: None,
+    log: Log = lambda line: None,
+) -> Fitted:
+    """Trains a recipe of network `scn+gcn`, or goes on where it was cut off in `work`.
+
+    Raises TrainingDiverged.
+    """
+    parts = stages(recipe)
+    if not parts:
+        trainer = Trainer(split, recipe, work, device=device, report=report)
+        model = _trained(trainer, log)
+        assert isinstance(model, CoCorrRec)
+        run, kept = trainer.run, trainer.checkpoints
+        return Fitted(model, run.best, run.epoch, recipe.epochs, kept.best_at(), [kept])
+    return _in_stages(split, recipe, work, device, report, log)
+
+
+def _in_stages(
+    split: Split,
+    recipe: TrainingRecipe,
+    work: Path,
+    device: torch.device,
+    report: Report,
+    log: Log,
+) -> Fitted:
+    """The SCN, then each teacher, each in a folder of its own; then what puts them together."""
+    parts = stages(recipe)
+    epochs = recipe.epochs * len(parts)
+    own = Checkpoints(work, recipe, split.log.digest())
+    folders, models = [own], []
+    done = 0
+    for number, stage in enumerate(parts):
+
+        def say(progress: Progress, at: int = number, what: str = stage.network) -> None:
+            place = at * recipe.epochs + progress.epoch
+            moved = {"epoch": place, "epochs": epochs, "message": what}
+            report(progress.model_copy(update=moved))
+
+        log(f"stage {number + 1} of {len(parts)}: {stage.network}")
+        say(Progress(phase="training"))
+        folder = work / f"{number + 1}-{stage.network}"
+        trainer = Trainer(split, stage, folder, device=device, report=say)
+        models.append(_trained(trainer, log))
+        folders.append(trainer.checkpoints)
+        done += trainer.run.epoch
+    model = _assembled(split, recipe, own, models, device)
+    best = validation_ndcg(model, split)
+    log(f"validation NDCG@10 with the correction {best:.4f}")
+    return Fitted(model, best, done, epochs, own.best_at(), folders)
+
+
+def _trained(trainer: Trainer, log: Log) -> Recommender:
+    if trainer.run.epoch:
+        log(f"going on after epoch {trainer.run.epoch}")
+    model, run = trainer.fit(), trainer.run
+    log(f"best validation NDCG@10 {run.best:.4f} in epoch {run.best_epoch} of {run.epoch}")
+    return model
+
+
+def _assembled(
+    split: Split,
+    recipe: TrainingRecipe,
+    own: Checkpoints,
+    models: Sequence[Recommender],
+    device: torch.device,
+) -> CoCorrRec:
+    """Put together once: a run that goes on must publish the same version."""
+    if (own.folder / BEST).exists():
+        model = build(split, recipe).to(device)
+        own.load_best(model)
+    else:
+        model = assemble(split, recipe, models)
+        own.save_best(model)
+    assert isinstance(model, CoCorrRec)
+    return model

@@ -1,0 +1,60 @@
+"""The trainings that a projected GCN is put together of: the SCN alone, then each teacher."""
+
+from shared.jobs import Network, TrainingRecipe
+from shared.model import ModelSettings
+
+_PLAIN = TrainingRecipe()
+_NOT_ITS_OWN = (
+    "drop_corrections",
+    "teachers",
+    "teacher_learning_rate",
+    "teacher_dropout",
+    "ablation",
+)
+
+
+def stages(recipe: TrainingRecipe) -> tuple[TrainingRecipe, ...]:
+    """The recipe of the SCN and of each teacher; none where all is trained at once.
+
+    Each is what that network's own recipe would be, so that it can be trained once and used by
+    many.
+    """
+    if recipe.network != "scn+gcn" or recipe.model.gcn != "projected":
+        return ()
+    names: list[Network] = recipe.teachers.split(",")  # type: ignore[assignment]
+    return _scn(recipe), *(_teacher(recipe, name) for name in names)
+
+
+def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The SCN trained alone: the same to the last bit as a recipe of network `scn`."""
+    model = recipe.model
+    kept = ModelSettings(
+        length=model.length, dim=model.dim, heads=model.heads, segment=model.segment
+    )
+    return recipe.model_copy(update={"network": "scn", "model": kept, **_plain(*_NOT_ITS_OWN)})
+
+
+def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
+    model = recipe.model
+    if name == "item-knn":  # it reads nothing of what trains a network
+        read = {"data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen"}
+        own = {field: getattr(recipe, field) for field in read}
+        return TrainingRecipe(network=name, model=_window(model, model.dim), **own)
+    return recipe.model_copy(
+        update={
+            **_plain(*_NOT_ITS_OWN),
+            "network": name,
+            "model": _window(model, model.gcn_dim),
+            "layers": model.gcn_layers,
+            "learning_rate": recipe.teacher_learning_rate,
+            "dropout": recipe.teacher_dropout,
+        }
+    )
+
+
+def _window(model: ModelSettings, dim: int) -> ModelSettings:
+    return ModelSettings(length=model.length, dim=dim, heads=model.heads, segment=model.segment)
+
+
+def _plain(*names: str) -> dict[str, object]:
+    return {name: getattr(_PLAIN, name) for name in names}
