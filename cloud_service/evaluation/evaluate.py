@@ -150,12 +150,11 @@ class Clicked:
     starts: Int64
     stops: Int64
 
-    def columns(self, at: int, stop: int, width: int) -> Int64:
-        """Places in a flat score matrix of rows `at` to `stop`, `width` items each."""
+    def places(self, at: int, stop: int) -> tuple[Int64, Int64]:
+        """Rows and columns in a score matrix of rows `at` to `stop`."""
         starts, stops = self.starts[at:stop], self.stops[at:stop]
-        rows = np.repeat(np.arange(len(starts)), stops - starts)
-        places: Int64 = rows * width + self.items[ranges(starts, stops)].astype(np.int64) - 1
-        return places
+        rows = np.repeat(np.arange(len(starts), dtype=np.int64), stops - starts)
+        return rows, self.items[ranges(starts, stops)].astype(np.int64) - 1
 
 
 def _clicked(split: Split, positions: Int64) -> Clicked | None:
@@ -197,8 +196,8 @@ def _ranks_in_chunks(
         if not bool(torch.isfinite(scores.sum())):
             raise ValueError("scores hold NaN or infinity: the training diverged")
         if left_out is not None:
-            places = torch.from_numpy(left_out.columns(at, at + rows, model.items))
-            scores.view(-1)[places.to(scores.device)] = -torch.inf
+            row, column = (torch.from_numpy(each) for each in left_out.places(at, at + rows))
+            scores[row.to(scores.device), column.to(scores.device)] = -torch.inf
         target = scores.gather(1, columns[at : at + rows, None])
         # Ones in floats are counted twice as fast as truths, and exactly up to 2^24 items.
         flags = compared[: len(part)]
