@@ -166,7 +166,7 @@ class TTTBlock(nn.Module):
         """How much a click at each place of the segment may still move the state."""
         return (self.position_scale + self.token_scale_offset).clamp_min(0.0)
 
-    def initial_state(self, batch: int) -> State:
+    def initial_state(self, batch: int | torch.SymInt) -> State:
         """The state a user without history begins with."""
         return State(
             self.inner_weight.expand(batch, *self.inner_weight.shape),

@@ -1,0 +1,165 @@
+"""A projected GCN: it finds the clicks, follows its teachers, and leaves the device's half alone."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from cloud_service.export.graphs import export_cloud_graphs
+from cloud_service.models.baselines.item_knn import ItemKNN
+from cloud_service.models.baselines.sasrec import SASRec
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.projected import LEFT_OUT, ProjectedGCN, solve
+from cloud_service.models.recommender import at_last
+from cloud_service.training.tune_knn import KNNSettings, item_knn
+from shared.model import ModelSettings
+
+ITEMS = 300
+SETTINGS = ModelSettings(dim=32, heads=2, gcn="projected", fusion="shift", projected_items=100)
+NOBODY = torch.zeros(40, dtype=torch.int64)
+
+
+def model_of(teachers, **changes):
+    torch.manual_seed(5)
+    model = CoCorrRec(ITEMS, SETTINGS, init_std=0.5, teachers=teachers, **changes).eval()
+    return model.requires_grad_(False)
+
+
+def sasrec(seed=1):
+    torch.manual_seed(seed)
+    found = SASRec(ITEMS, length=10, dim=48, heads=2, layers=1, dropout=0.0).requires_grad_(False)
+    found.item_embedding.mul_(25)
+    return found
+
+
+@pytest.fixture
+def clicks():
+    drawn = torch.randint(1, ITEMS + 1, (40, 10), generator=torch.Generator().manual_seed(8))
+    for row in range(9):
+        drawn[row, row + 1 :] = 0
+    return drawn
+
+
+def test_the_clicks_behind_h_are_found(clicks):
+    model = model_of([sasrec()])
+    assert torch.equal(model.gcn.clicks(model.scn.hidden(clicks)), clicks)
+
+
+def test_corrected_scores_are_nearer_to_the_teachers_than_the_devices_own(clicks):
+    model = model_of([sasrec(1), sasrec(2)])
+    hidden = model.scn.hidden(clicks)
+    local = model.gcn.local_state(hidden)
+    wanted = model.gcn.wanted(model.gcn.scores(local, clicks), clicks)
+    best = wanted.topk(50, dim=1).indices
+
+    def distance(states):
+        missing = (wanted - states @ model.catalogue().T).gather(1, best)
+        return (missing - missing.mean(1, keepdim=True)).square().mean(1)
+
+    before, after = distance(local), distance(model.last_states(clicks, NOBODY))
+    assert float((after < before).float().mean()) > 0.9
+    assert after.mean() < 0.6 * before.mean()
+
+
+def test_a_teacher_that_is_the_device_itself_corrects_nothing(clicks):
+    model = model_of([])
+    shift = model.gcn.shift(model.scn.hidden(clicks))
+    assert float(shift.abs().max()) == 0.0
+
+
+def test_without_its_correction_a_device_is_the_scn_alone(clicks):
+    model = model_of([sasrec()])
+    alone = model.scn.last_states(clicks, NOBODY)
+    torch.testing.assert_close(model.gcn.local_state(model.scn.hidden(clicks)), alone)
+    corrected = model.last_states(clicks, NOBODY)
+    assert not torch.allclose(corrected, alone, atol=1e-2)
+
+
+def test_the_row_of_every_prefix_is_what_its_last_click_would_be_sent(clicks):
+    model = model_of([sasrec()])
+    states = model.states(clicks, NOBODY)
+    torch.testing.assert_close(
+        at_last(states, clicks), model.last_states(clicks, NOBODY), atol=1e-4, rtol=1e-4
+    )
+    fewer = model.last_states(clicks[20:, :4], NOBODY[20:])
+    torch.testing.assert_close(states[20:, 3], fewer, atol=1e-4, rtol=1e-4)
+
+
+def test_the_full_form_is_zero_but_for_the_last_clicks_row(clicks):
+    model = model_of([sasrec()])
+    hidden = model.scn.hidden(clicks)
+    (attn, bias), (_, row) = model.gcn(hidden), model.gcn.last_row(hidden)
+    assert not attn.any()
+    for user, last in enumerate((clicks > 0).sum(1) - 1):
+        assert torch.equal(bias[user, :, last], row[user])
+        assert torch.count_nonzero(bias[user]) == torch.count_nonzero(row[user])
+
+
+def test_what_was_clicked_is_not_wanted_where_it_is_left_out(clicks):
+    teachers = [sasrec()]
+    for left_out in (False, True):
+        gcn = model_of(teachers, seen_left_out=left_out).gcn
+        scores = [torch.ones(40, ITEMS)] * 2
+        gone = gcn.wanted(scores, clicks) == LEFT_OUT
+        assert int(gone.sum()) == left_out * sum(len(set(row.tolist()) - {0}) for row in clicks)
+
+
+@pytest.mark.parametrize("ablation", ["only-attn", "shuffled-users"])
+def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
+    model = model_of([sasrec()], ablation=ablation)
+    whole = model_of([sasrec()])
+    found, full = model.last_states(clicks, NOBODY), whole.last_states(clicks, NOBODY)
+    alone = model.scn.last_states(clicks, NOBODY)
+    assert not torch.allclose(found, full, atol=1e-2)
+    assert torch.equal(found, alone) == (ablation == "only-attn")
+
+
+def test_both_graphs_send_what_pytorch_computes(small_split):
+    torch.manual_seed(3)
+    items = small_split.log.item_count
+    tables = item_knn(small_split, 10, KNNSettings(), near=_neighbours(small_split))
+    teacher = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
+    model = CoCorrRec(
+        items, SETTINGS, init_std=0.5, teachers=[tables, teacher], seen_left_out=True
+    ).eval()
+    clicks = torch.randint(1, items + 1, (7, 10))
+    clicks[0, 3:] = 0
+    hidden = model.scn.hidden(clicks).detach()
+    with torch.no_grad():
+        wanted = {"gcn": model.gcn(hidden), "gcn_row": model.gcn.last_row(hidden)}
+    for name, graph in export_cloud_graphs(model.gcn).items():
+        session = onnxruntime.InferenceSession(graph)
+        for part in (slice(0, 1), slice(0, 7)):
+            found = session.run(None, {"hidden": hidden[part].numpy()})
+            for one, other in zip(found, wanted[name], strict=True):
+                np.testing.assert_allclose(one, other[part].numpy(), atol=1e-4)
+
+
+def _neighbours(split):
+    from cloud_service.training.neighbours import fit_neighbours
+
+    return fit_neighbours(split)
+
+
+def test_conjugate_gradients_solve_what_a_ridge_leaves():
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(6, 30, 64, generator=random)
+    matrix = rows.transpose(1, 2) @ rows / 30 + 0.1 * torch.eye(64)
+    right = torch.randn(6, 64, generator=random)
+    wanted = torch.linalg.solve(matrix, right)
+    assert float((solve(matrix, right) - wanted).norm() / wanted.norm()) < 1e-3
+
+
+def test_tables_of_any_number_of_neighbours_are_loaded(small_split):
+    full = item_knn(small_split, 10, KNNSettings(), near=_neighbours(small_split))
+    gcn = ProjectedGCN(
+        CoCorrRec(full.items, SETTINGS).scn,
+        [ItemKNN.empty(full.items, 10)],
+        seen_left_out=False,
+    )
+    teacher = gcn.teachers[0]
+    gcn.load_state_dict(
+        gcn.state_dict() | {f"teachers.0.{name}": v for name, v in full.state_dict().items()}
+    )
+    states = torch.tensor([[3, 5, 0]])
+    assert torch.equal(teacher.score_all(states), full.score_all(states))
