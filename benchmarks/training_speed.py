@@ -1,75 +1,109 @@
-"""Training sequences per second: all positions in one pass against one prefix per sample.
+"""How fast networks train: sequences per second, and seconds to near their final quality.
 
 A training sequence is one (prefix, next click). The yardstick is the plain loop of the released
 code: a batch of prefixes, each padded to the model's length, the state of the last click scored.
-Both train the same model on the same clicks with the same loss.
+Both train the same network on the same clicks with the same loss, a step in turn.
 
-    python -m benchmarks.training_speed            goal: at least 3
+With --data each network then trains on that log until its validation NDCG@10 stops rising, and is
+timed to the epoch that first had 95% of its best, validation included.
+
+    python -m benchmarks.training_speed                        goal: at least 3
+    python -m benchmarks.training_speed --data LOG.csv.gz      and how long training takes
 """
 
 import argparse
-import json
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from cloud_service.data.clicks import recent, split
+from benchmarks.machine import keep
+from cloud_service.data.catalog import load
+from cloud_service.data.clicks import Split, recent, split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.recommender import at_last
+from cloud_service.models.recommender import Recommender, at_last
 from cloud_service.training.trainer import Trainer
 from cloud_service.training.windows import cut_windows, gather
-from shared.jobs import TrainingRecipe
+from shared.jobs import Progress, TrainingRecipe
 from shared.model import ModelSettings
 
-RESULTS = Path(__file__).parent / "results"
-GOAL = 3.0
+GOAL: Final = 3.0
+NEAR: Final = 0.95
+"""Of the best validation NDCG@10."""
+COMPARED: Final = ("scn", "gru4rec", "sasrec")
+
+
+def recipes() -> dict[str, TrainingRecipe]:
+    """What is timed, by name."""
+    forms = {
+        f"scn+gcn, {form}": TrainingRecipe(model=ModelSettings(gcn=form))
+        for form in ("causal", "released")
+    }
+    return forms | {name: TrainingRecipe(network=name) for name in COMPARED}
 
 
 def main() -> None:
-    """Measures both in turn, and prints and keeps medians, quartiles and their ratio."""
+    """Measures each network both ways in turn; prints and keeps medians, quartiles and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--data", type=Path, help="a click log to train on to the end")
+    parser.add_argument("--min-item", type=int, default=1)
+    parser.add_argument("--min-user", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=60, help="at most, with --data")
     options = parser.parse_args()
-    results, ratios = {}, {}
-    for form in ("causal", "released"):
-        with tempfile.TemporaryDirectory() as folder:
-            one_pass, plain = _loops(form, Path(folder))
-            for loop in (one_pass, plain):
-                loop(0)
-            measured: dict[str, list[float]] = {"one pass": [], "one prefix per sample": []}
-            for number in range(options.rounds):
-                for name, loop in zip(measured, (one_pass, plain), strict=True):
-                    measured[name].append(_rate(loop, number * options.steps, options.steps))
-        for name, rates in measured.items():
-            low, median, high = statistics.quantiles(rates, n=4)
-            results[f"{form}, {name}"] = {"median": median, "quartiles": [low, high]}
-            print(f"{form:9} {name:22} {median:9,.0f} sequences/s ({low:,.0f} to {high:,.0f})")
-        pairs = zip(*measured.values(), strict=True)
-        ratio = statistics.median(fast / slow for fast, slow in pairs)
-        ratios[f"{form}: one pass / one prefix per sample"] = {"value": ratio, "goal": GOAL}
-        print(f"{form:9} ratio {ratio:.2f} (goal {GOAL:g})")
-    _keep(results, ratios)
-
-
-def _loops(form: str, folder: Path) -> tuple[Callable[[int], int], Callable[[int], int]]:
-    """One training step each, by its number; they give how many sequences it trained."""
     parts = split(synthetic_log())
-    model = ModelSettings(gcn="causal" if form == "causal" else "released")
-    recipe = TrainingRecipe(model=model)
+    results: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
+    for name, recipe in recipes().items():
+        rates = _rates(parts, recipe, options.rounds, options.steps)
+        for way, each in rates.items():
+            low, median, high = statistics.quantiles(each, n=4)
+            results[f"{name}, {way}"] = {"median": median, "quartiles": [low, high]}
+            print(f"{name:18} {way:22} {median:9,.0f} sequences/s ({low:,.0f} to {high:,.0f})")
+        ratio = statistics.median(fast / slow for fast, slow in zip(*rates.values(), strict=True))
+        ratios[f"{name}: one pass / one prefix per sample"] = {"value": ratio, "goal": GOAL}
+        print(f"{name:18} ratio {ratio:.2f} (goal {GOAL:g})", flush=True)
+    if options.data:
+        log = load(
+            str(options.data),
+            folder=options.data.parent,
+            min_item=options.min_item,
+            min_user=options.min_user,
+        )
+        timed = {name: _to_quality(split(log), name, options.epochs) for name in COMPARED}
+        results[f"to {NEAR:.0%} on {options.data.name}"] = timed
+        for name in COMPARED[1:]:
+            ratio = timed[name]["seconds"] / timed["scn"]["seconds"]
+            ratios[f"seconds to {NEAR:.0%}: {name} / scn"] = {"value": ratio}
+    keep("training_speed", results, ratios)
+
+
+def _rates(parts: Split, recipe: TrainingRecipe, rounds: int, steps: int) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        loops = _loops(parts, recipe, Path(folder))
+        for loop in loops.values():
+            loop(0)
+        measured: dict[str, list[float]] = {name: [] for name in loops}
+        for number in range(rounds):
+            for name, loop in loops.items():
+                measured[name].append(_rate(loop, number * steps, steps))
+    return measured
+
+
+def _loops(parts: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Callable[[int], int]]:
+    """One training step each, by its number; they give how many sequences it trained."""
     fast, slow = Trainer(parts, recipe, folder / "a"), Trainer(parts, recipe, folder / "b")
     fast.model.train()
     network = slow.model.train()
-    assert isinstance(network, CoCorrRec)
     random = np.random.default_rng(0)
-    windows = cut_windows(parts, model.length, random)
+    windows = cut_windows(parts, recipe.model.length, random)
     items = parts.log.items
     targets = np.setdiff1d(parts.train_positions, parts.starts)
     starts = np.repeat(parts.starts, parts.stops - parts.starts)
@@ -85,17 +119,27 @@ def _loops(form: str, folder: Path) -> tuple[Callable[[int], int], Callable[[int
     def plain(number: int) -> int:
         chosen = random.choice(targets, size)
         begin = np.array([first[int(position)] for position in chosen])
-        clicks = torch.from_numpy(recent(items, begin, chosen, model.length).astype(np.int64))
-        hidden = network.scn.trained_hidden(clicks)
-        gate = torch.from_numpy(random.random(size) >= recipe.drop_corrections).float()
-        output = network.scn(hidden, network.gcn(hidden), gate)
-        states = network.scn.user_state(at_last(output, clicks))
-        scores = network.score_all(states)
+        window = recent(items, begin, chosen, recipe.model.length).astype(np.int64)
+        states = _states_of_prefixes(network, torch.from_numpy(window), recipe, random)
         wanted = torch.from_numpy(items[chosen]).long() - 1
-        slow._update(torch.nn.functional.cross_entropy(scores, wanted))
+        slow._update(torch.nn.functional.cross_entropy(network.score_all(states), wanted))
         return size
 
-    return one_pass, plain
+    return {"one pass": one_pass, "one prefix per sample": plain}
+
+
+def _states_of_prefixes(
+    network: Recommender,
+    clicks: torch.Tensor,
+    recipe: TrainingRecipe,
+    random: np.random.Generator,
+) -> torch.Tensor:
+    if not isinstance(network, CoCorrRec):
+        return at_last(network.states(clicks, torch.zeros_like(clicks[:, 0])), clicks)
+    hidden = network.scn.trained_hidden(clicks)
+    gate = torch.from_numpy(random.random(len(clicks)) >= recipe.drop_corrections).float()
+    output = network.scn(hidden, network.gcn(hidden), gate)
+    return network.scn.user_state(at_last(output, clicks))
 
 
 def _rate(loop: Callable[[int], int], first: int, steps: int) -> float:
@@ -104,16 +148,34 @@ def _rate(loop: Callable[[int], int], first: int, steps: int) -> float:
     return done / (time.perf_counter() - begun)
 
 
-def _keep(results: object, ratios: object) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    machine = {
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+def _to_quality(parts: Split, name: str, epochs: int) -> dict[str, Any]:
+    """Seconds until the validation NDCG@10 first had 95% of its best."""
+    recipe = recipes()[name].model_copy(update={"epochs": epochs})
+    ends: list[float] = []
+
+    def note(progress: Progress) -> None:
+        if not progress.step:
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        trainer = Trainer(parts, recipe, Path(folder), report=note)
+        trainer.fit()
+    metrics = trainer.run.metrics
+    there = next(n for n, value in enumerate(metrics) if value >= NEAR * trainer.run.best)
+    found = {
+        "seconds": ends[there] - begun,
+        "epochs": there + 1,
+        "best": trainer.run.best,
+        "seconds_in_all": ends[-1] - begun,
+        "epochs_in_all": len(metrics),
     }
-    kept = {"name": "training_speed", "machine": machine, "results": results, "ratios": ratios}
-    (RESULTS / "training_speed.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    print(
+        f"{name:18} {found['seconds']:.0f} s and {found['epochs']} epochs to {NEAR:.0%} of its "
+        f"best validation NDCG@10, {trainer.run.best:.4f}; {found['seconds_in_all']:.0f} s in all",
+        flush=True,
+    )
+    return found
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def held_out(model: Recommender, split: Split, positions: Int64, *, seed: int) -
     states = user_states(model, log.items, split.starts, positions, split.train_users + 1)
     enough = np.flatnonzero(unseen_counts(log)[split.train_users] >= NEGATIVES)
     return HeldOut(
-        ranks_over_all(model, states, targets, _clicked(split, positions)),
+        ranks_over_all(model, states, targets, clicked_before(split, positions)),
         _ranks_of_sampled(model, states, split, enough, targets[enough], seed),
         enough,
     )
@@ -89,7 +89,7 @@ def validation_ndcg(model: Recommender, split: Split) -> float:
     items = split.log.items
     states = user_states(model, items, split.starts, positions, split.train_users + 1)
     targets = items[positions].astype(np.int64)
-    found = ranks_over_all(model, states, targets, _clicked(split, positions))
+    found = ranks_over_all(model, states, targets, clicked_before(split, positions))
     return rank_metrics(ALL, found)["all/ndcg@10"]
 
 
@@ -157,7 +157,8 @@ class Clicked:
         return rows, self.items[ranges(starts, stops)].astype(np.int64) - 1
 
 
-def _clicked(split: Split, positions: Int64) -> Clicked | None:
+def clicked_before(split: Split, positions: Int64) -> Clicked | None:
+    """What rankings of all items leave out, or None where a split leaves nothing out."""
     return Clicked(split.log.items, split.starts, positions) if split.seen_left_out else None
 
 

@@ -1,0 +1,201 @@
+"""What a correction is worth that was computed some clicks ago, and how often one is at hand.
+
+Takes runs of `cloud-service evaluate` of a projected GCN. For each log, on the test click: NDCG@10
+over all items with no correction, a fresh one, and one computed from H of 1, 2 and 5 clicks
+before, as it is and faded by the share that is best on the validation click.
+
+Then who is served what: the rerank comes at the real time of the next click, its correction is
+asked for at the click before or at the rerank itself, and takes a round trip and the GCN's time.
+Clicks that share a second of the log's clock have no known time between them: both ends are
+given, all at once and a second apart.
+
+    python -m benchmarks.stale_corrections FOLDER --data LOG.csv.gz [--data ...]
+
+FOLDER is the --out folder of the evaluation, LOG its data.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from benchmarks.machine import keep
+from cloud_service.data.catalog import load
+from cloud_service.data.clicks import Split, recent, split
+from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.evaluation.significance import bootstrap, per_user
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.projected import ProjectedGCN
+from cloud_service.training.build import build
+from cloud_service.training.checkpoint import BEST
+from shared.jobs import TrainingRecipe
+
+AGES: Final = (1, 2, 5)
+FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+ROUND_TRIPS_MS: Final = (10, 20, 50, 100)
+GCN_MS: Final = 2.0
+"""The cloud's own time, generously: docs/performance.md has the measured one."""
+TOLERANCE_MS: Final = 4.21
+METRIC: Final = "ndcg@10"
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+def main() -> None:
+    """Measures every projected run of the folder on the logs given."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="the --out folder of an evaluation")
+    parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
+    parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
+    options = parser.parse_args()
+    logs = {path.name: path for path in options.data}
+    results: dict[str, Any] = {}
+    for recipe, weights in _runs(options.folder, options.seed):
+        if recipe.data in logs:
+            parts = _split(recipe, logs[recipe.data])
+            results[recipe.data] = measure(_model(recipe, parts, weights), parts)
+            _show(recipe.data, results[recipe.data])
+    if not results:
+        parser.error(f"{options.folder} has no projected run of seed {options.seed} on those logs")
+    ratios = {
+        f"{name}: {age} clicks old / no correction": {"value": row["ndcg"][age] / row["ndcg"]["no"]}
+        for name, row in results.items()
+        for age in ("fresh", "1", "2", "5")
+    }
+    keep("stale_corrections", results, ratios)
+
+
+def _runs(folder: Path, seed: int) -> list[tuple[TrainingRecipe, Path]]:
+    found = []
+    for path in sorted(folder.glob("runs/*/recipe.json")):
+        recipe = TrainingRecipe.model_validate(json.loads(path.read_text("utf-8"))["recipe"])
+        weights = path.parent / BEST
+        plain = recipe.ablation == "none" and recipe.seed == seed
+        if recipe.network == "scn+gcn" and recipe.model.gcn == "projected" and plain:
+            found += [(recipe, weights)] * weights.is_file()
+    return found
+
+
+def _split(recipe: TrainingRecipe, path: Path) -> Split:
+    log = load(
+        str(path),
+        folder=path.parent,
+        min_item=recipe.min_item,
+        min_user=recipe.min_user,
+        iterate=recipe.iterate_filters,
+    )
+    return split(log, seen=recipe.seen)
+
+
+def _model(recipe: TrainingRecipe, parts: Split, weights: Path) -> CoCorrRec:
+    model = build(parts, recipe, fit=False)
+    assert isinstance(model, CoCorrRec)
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+@torch.no_grad()
+def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
+    """Figures of one log."""
+    test = parts.test_positions
+    local = per_user(_ranks(model, parts, test, None, 0.0), METRIC)
+    served = {"no": local, "fresh": per_user(_ranks(model, parts, test, 0, 1.0), METRIC)}
+    fades = {}
+    for age in AGES:
+        fades[str(age)] = _best_fade(model, parts, age)
+        served[str(age)] = per_user(_ranks(model, parts, test, age, 1.0), METRIC)
+        faded = _ranks(model, parts, test, age, fades[str(age)])
+        served[f"{age} faded"] = per_user(faded, METRIC)
+    columns = np.stack([value - local for value in served.values()], axis=1)
+    lows, highs = bootstrap(columns)
+    return {
+        "users": len(test),
+        "ndcg": {name: float(value.mean()) for name, value in served.items()},
+        "over_no_correction": {
+            name: [float(low), float(high)]
+            for name, low, high in zip(served, lows, highs, strict=True)
+        },
+        "fade_chosen_on_validation": fades,
+        "served": _served(parts, served),
+    }
+
+
+def _ranks(model: CoCorrRec, parts: Split, at: Int64, age: int | None, fade: float) -> Any:
+    items = parts.log.items
+    nobody = np.zeros_like(at)
+    states = user_states(model.scn, items, parts.starts, at, nobody)
+    if age is not None:
+        states = states + fade * _shifts(model, parts, at - age)
+    targets = items[at].astype(np.int64)
+    return ranks_over_all(model.scn, states, targets, clicked_before(parts, at))
+
+
+def _shifts(model: CoCorrRec, parts: Split, at: Int64, rows: int = 256) -> torch.Tensor:
+    """The corrections of the clicks before each position; zero where there are none."""
+    assert isinstance(model.gcn, ProjectedGCN)
+    found = []
+    for begin in range(0, len(at), rows):
+        part = slice(begin, begin + rows)
+        starts = parts.starts[part]
+        clicks = recent(parts.log.items, starts, np.maximum(at[part], starts), model.length)
+        numbers = torch.from_numpy(clicks.astype(np.int64))
+        hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
+        found.append(model.gcn.shift(hidden) * (numbers[:, :1] > 0))
+    return torch.cat(found)
+
+
+def _best_fade(model: CoCorrRec, parts: Split, age: int) -> float:
+    at = parts.validation_positions
+    reached = {f: per_user(_ranks(model, parts, at, age, f), METRIC).mean() for f in FADES}
+    return max(reached, key=lambda fade: reached[fade])
+
+
+def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
+    """Shares and NDCG@10 for each round trip, way of asking and reading of the clock."""
+    times, test = parts.log.timestamps, parts.test_positions
+    found = []
+    for clock, least in (("same second at once", 0.0), ("same second a second apart", 1000.0)):
+        wait = np.maximum((times[test] - times[test - 1]) * 1000.0, least)
+        before = wait + np.maximum((times[test - 1] - times[test - 2]) * 1000.0, least)
+        for trip in ROUND_TRIPS_MS:
+            took = trip + GCN_MS
+            for ask, fresh in (
+                ("at the click", wait + TOLERANCE_MS >= took),
+                ("at the rerank", np.full(len(test), took <= TOLERANCE_MS)),
+            ):
+                # Asked for at the rerank, the one before came for the rerank before.
+                stale = ~fresh & ((before if ask == "at the click" else wait) >= took)
+                row: dict[str, Any] = {"clock": clock, "round_trip_ms": trip, "ask": ask}
+                row |= {"fresh": float(fresh.mean()), "stale": float(stale.mean())}
+                row["none"] = 1.0 - row["fresh"] - row["stale"]
+                for policy, late in (("stale dropped", "no"), ("stale applied", "1 faded")):
+                    gains = np.where(fresh, served["fresh"], served["no"])
+                    row[policy] = float(np.where(stale, served[late], gains).mean())
+                found.append(row)
+    return found
+
+
+def _show(name: str, row: dict[str, Any]) -> None:
+    print(f"{name}: {row['users']:,} users, NDCG@10 over all items")
+    for what, value in row["ndcg"].items():
+        low, high = row["over_no_correction"][what]
+        print(f"  {what:10} {value:.4f}  ({low:+.4f} to {high:+.4f} over no correction)")
+    print(f"  fade: {row['fade_chosen_on_validation']}")
+    columns: Sequence[str] = ("fresh", "stale", "none")
+    for each in row["served"]:
+        shares = "  ".join(f"{name} {each[name]:5.1%}" for name in columns)
+        print(
+            f"  {each['clock']:27} {each['round_trip_ms']:4} ms, asked {each['ask']:14} {shares}"
+            f"  NDCG@10 {each['stale dropped']:.4f}, stale applied {each['stale applied']:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
