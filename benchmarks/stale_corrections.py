@@ -15,7 +15,6 @@ FOLDER is the --out folder of the evaluation, LOG its data.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,18 +22,14 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from benchmarks.machine import keep
-from cloud_service.data.catalog import load
-from cloud_service.data.clicks import Split, recent, split
+from benchmarks.runs import model_of, projected_runs, split_of
+from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.projected import ProjectedGCN
-from cloud_service.training.build import build
-from cloud_service.training.checkpoint import BEST
-from shared.jobs import TrainingRecipe
 
 AGES: Final = (1, 2, 5)
 FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -57,10 +52,10 @@ def main() -> None:
     options = parser.parse_args()
     logs = {path.name: path for path in options.data}
     results: dict[str, Any] = {}
-    for recipe, weights in _runs(options.folder, options.seed):
+    for recipe, weights in projected_runs(options.folder, options.seed):
         if recipe.data in logs:
-            parts = _split(recipe, logs[recipe.data])
-            results[recipe.data] = measure(_model(recipe, parts, weights), parts)
+            parts = split_of(recipe, logs[recipe.data])
+            results[recipe.data] = measure(model_of(recipe, parts, weights), parts)
             _show(recipe.data, results[recipe.data])
     if not results:
         parser.error(f"{options.folder} has no projected run of seed {options.seed} on those logs")
@@ -70,35 +65,6 @@ def main() -> None:
         for age in ("fresh", "1", "2", "5")
     }
     keep("stale_corrections", results, ratios)
-
-
-def _runs(folder: Path, seed: int) -> list[tuple[TrainingRecipe, Path]]:
-    found = []
-    for path in sorted(folder.glob("runs/*/recipe.json")):
-        recipe = TrainingRecipe.model_validate(json.loads(path.read_text("utf-8"))["recipe"])
-        weights = path.parent / BEST
-        plain = recipe.ablation == "none" and recipe.seed == seed
-        if recipe.network == "scn+gcn" and recipe.model.gcn == "projected" and plain:
-            found += [(recipe, weights)] * weights.is_file()
-    return found
-
-
-def _split(recipe: TrainingRecipe, path: Path) -> Split:
-    log = load(
-        str(path),
-        folder=path.parent,
-        min_item=recipe.min_item,
-        min_user=recipe.min_user,
-        iterate=recipe.iterate_filters,
-    )
-    return split(log, seen=recipe.seen)
-
-
-def _model(recipe: TrainingRecipe, parts: Split, weights: Path) -> CoCorrRec:
-    model = build(parts, recipe, fit=False)
-    assert isinstance(model, CoCorrRec)
-    model.load_state_dict(load_file(weights))
-    return model.eval()
 
 
 @torch.no_grad()
