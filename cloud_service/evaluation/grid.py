@@ -158,7 +158,9 @@ class Evaluation:
     def _drop_losers(self, place: _Place, best: int) -> None:
         """Removes the weights of points not chosen, but for those that are a run elsewhere too."""
         others = [each for each in self._places if each is not place]
-        kept = {task.folder.path for each in others for task in each.search + each.finals}
+        used = [task for each in others for task in each.search + each.finals]
+        used += [part for task in used for part in task.stages()]
+        kept = {task.folder.path for task in used}
         for index, task in enumerate(place.search):
             if index != best and task.folder.path not in kept:
                 task.folder.drop_checkpoints(weights=True)

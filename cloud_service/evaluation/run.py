@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -28,7 +27,6 @@ from cloud_service.models.recommender import Recommender
 from cloud_service.training.blend import assemble
 from cloud_service.training.build import build
 from cloud_service.training.checkpoint import Checkpoints
-from cloud_service.training.stages import stages
 from cloud_service.training.trainer import Trainer, TrainingDiverged
 from shared.errors import DataError
 from shared.jobs import Progress, Seen
@@ -103,7 +101,7 @@ def _trained(
     before = folder.trained()
     if before and folder.has_weights():
         return _kept(task, parts, device), before
-    train = _assemble if stages(task.recipe) else _train
+    train = _assemble if task.stages() else _train
     model, trained = train(task, parts, device, report)
     write_model(folder.path / TRAINED, trained)
     folder.drop_checkpoints(weights=False)
@@ -121,11 +119,12 @@ def _assemble(
 ) -> tuple[Recommender, Trained]:
     """A model of several, each trained as a run of its own, which other runs find there."""
     models, known = [], []
-    for stage in stages(task.recipe):
-        own = replace(task, recipe=stage, test=False)
+    for own in task.stages():
+        if not own.folder.has_weights():  # trained, perhaps, but not the point that was chosen
+            (own.folder.path / TRAINED).unlink(missing_ok=True)
         trained = perform(own, device, report)
         if trained.status == "diverged":
-            raise TrainingDiverged(f"{stage.network}: {trained.reason}")
+            raise TrainingDiverged(f"{own.recipe.network}: {trained.reason}")
         known.append(trained)
         models.append(_kept(own, parts, device))
     began = time.monotonic()

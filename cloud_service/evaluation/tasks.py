@@ -1,10 +1,11 @@
 """What goes between an evaluation and its workers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from cloud_service.evaluation.files import RunFolder
+from cloud_service.training.stages import stages
 from shared.jobs import Progress, TrainingRecipe
 
 Status = Literal["done", "diverged", "failed"]
@@ -31,6 +32,10 @@ class Task:
     def folder(self) -> RunFolder:
         """The run's own folder."""
         return RunFolder(self.runs, self.recipe, self.clicks)
+
+    def stages(self) -> "list[Task]":
+        """The trainings that this one is put together of, each a run of its own."""
+        return [replace(self, recipe=each, test=False) for each in stages(self.recipe)]
 
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
