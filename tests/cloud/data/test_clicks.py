@@ -205,3 +205,21 @@ def test_stock_codes_stay_strings_and_find_their_titles(real: Path) -> None:
     assert log.titles is not None
     assert log.titles[log.item_ids.index("10123C")] == "HEARTS WRAPPING TAPE"
     assert "clicks repeat an earlier user-item pair" in log.preprocessing
+
+
+def test_clicked_items_are_left_out_only_where_nobody_clicks_twice():
+    def parts_of(sequences, **kept):
+        rows = [
+            (f"u{n}", f"i{item}", t) for n, s in enumerate(sequences) for t, item in enumerate(s)
+        ]
+        columns = ["user_id", "item_id", "timestamp"]
+        frame = pl.DataFrame(rows, schema=columns, orient="row")
+        return split(prepare(frame, name="hand"), **kept)
+
+    once = [[n, n + 1, n + 2, n + 3, n + 4] for n in range(30)]
+    twice = [[n, n + 1, n, n + 3, n + 4] for n in range(30)]
+    assert parts_of(once).seen_left_out
+    assert "left out" in parts_of(once).words
+    assert not parts_of(twice).seen_left_out
+    assert not parts_of(once, seen="ranked").seen_left_out
+    assert parts_of(twice, seen="left-out").seen_left_out

@@ -7,6 +7,8 @@ import torch
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.evaluation.evaluate import (
+    Clicked,
+    clicked_before,
     held_out,
     ranks_over_all,
     user_states,
@@ -90,3 +92,32 @@ def test_users_who_know_nearly_everything_are_left_out_of_the_sampled_protocol(s
     figures = held_out(model, parts, parts.test_positions, seed=0).metrics()
     assert figures["sampled100/users"] == sum(count >= 100 for count in left)
     assert 0 < figures["sampled100/users"] < 30
+
+
+def test_what_a_user_clicked_before_is_left_out_of_the_ranking(small_split, small_model):
+    log, positions = small_split.log, small_split.test_positions
+    nobody = np.zeros_like(positions)
+    users = user_states(small_model, log.items, small_split.starts, positions, nobody)
+    scores = small_model.score_all(users).detach().numpy()
+    targets = log.items[positions].astype(np.int64)
+    clicked = Clicked(log.items, small_split.starts, positions)
+    found = ranks_over_all(small_model, users, targets, clicked)
+    for row, (start, at) in enumerate(zip(small_split.starts, positions, strict=True)):
+        kept = np.setdiff1d(np.arange(log.item_count), log.items[start:at] - 1)
+        if targets[row] - 1 in kept:
+            assert found.greater[row] == (scores[row, kept] > scores[row, targets[row] - 1]).sum()
+        else:  # clicked again: it cannot be recommended
+            assert found.pessimistic[row] == log.item_count
+
+
+def test_left_out_or_not_is_what_the_split_says():
+    log = synthetic_log(users=40, items=60, clicks_per_user=8, seed=2)
+    figures = {}
+    for seen in ("ranked", "left-out"):
+        parts = split(log, seen=seen)
+        assert (clicked_before(parts, parts.test_positions) is None) == (seen == "ranked")
+        torch.manual_seed(1)
+        model = CoCorrRec(log.item_count, ModelSettings(), init_std=0.5)
+        figures[seen] = held_out(model, parts, parts.test_positions, seed=0).metrics()
+    ranked, left_out = figures.values()  # in the synthetic world people click again
+    assert ranked["all/hitrate@20"] > left_out["all/hitrate@20"]

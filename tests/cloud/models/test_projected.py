@@ -1,4 +1,4 @@
-"""A projected GCN: it finds the clicks, follows its teachers, and leaves the device's half alone."""
+"""A projected GCN: it finds the clicks, follows its teachers, leaves the device's half alone."""
 
 import numpy as np
 import onnxruntime
