@@ -210,7 +210,7 @@ def test_stock_codes_stay_strings_and_find_their_titles(real: Path) -> None:
 def test_clicked_items_are_left_out_only_where_nobody_clicks_twice():
     def parts_of(sequences, **kept):
         rows = [
-            (f"u{n}", f"i{item}", t) for n, s in enumerate(sequences) for t, item in enumerate(s)
+            (f"u{n:02}", f"i{item}", t) for n, s in enumerate(sequences) for t, item in enumerate(s)
         ]
         columns = ["user_id", "item_id", "timestamp"]
         frame = pl.DataFrame(rows, schema=columns, orient="row")
