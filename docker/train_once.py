@@ -3,20 +3,21 @@
 python train_once.py http://cloud:8000
 
 ADMIN_TOKEN_FILE names the file of the admin token. TRAIN_ and the name of a field of TrainingRecipe
-sets it (TRAIN_EPOCHS=5); TRAIN_AGAIN=1 trains though there is a model.
+or ModelSettings sets it (TRAIN_EPOCHS=5); TRAIN_AGAIN=1 trains though there is a model.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cloud_service.commands.client import CloudClient
 from cloud_service.commands.jobs import watch
 from cloud_service.commands.recipe import one_line
 from shared.errors import RecommendationError
 from shared.jobs import Job, JobRequest, TrainingRecipe
+from shared.model import ModelSettings
 
 
 def main(url: str) -> int:
@@ -36,11 +37,16 @@ def main(url: str) -> int:
 
 def _recipe() -> TrainingRecipe:
     """The recipe of the environment. Raises ValueError."""
-    given = {name: os.environ.get(f"TRAIN_{name.upper()}") for name in TrainingRecipe.model_fields}
+    shape, plain = _given(ModelSettings), _given(TrainingRecipe)
     try:
-        return TrainingRecipe.model_validate({k: v for k, v in given.items() if v})
+        return TrainingRecipe.model_validate(plain | {"model": shape})
     except ValidationError as error:
         raise ValueError(f"TRAIN_...: {one_line(error)}") from None
+
+
+def _given(fields: type[BaseModel]) -> dict[str, str]:
+    found = {name: os.environ.get(f"TRAIN_{name.upper()}") for name in fields.model_fields}
+    return {name: value for name, value in found.items() if value}
 
 
 def _open_job(cloud: CloudClient) -> str | None:

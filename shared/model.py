@@ -1,6 +1,6 @@
 """The model settings both sides compute shapes from."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,6 +48,14 @@ class ModelSettings(BaseModel):
     ] = 500
     fusion: Fusion = "moments"
     history: History = "window"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _projected_shifts(cls, given: Any) -> Any:
+        """A projected GCN has one way to be fused: it need not be named."""
+        if isinstance(given, dict) and given.get("gcn") == "projected":
+            return {"fusion": "shift"} | given
+        return given
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
