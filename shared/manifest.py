@@ -42,6 +42,9 @@ class TrainingData(BaseModel):
     clicks: int = Field(ge=1)
     synthetic: bool
     preprocessing: str = Field(description="the filters and the split, in words")
+    seen_left_out: bool = Field(
+        False, description="rankings leave out what their user clicked before"
+    )
 
 
 class Manifest(BaseModel):

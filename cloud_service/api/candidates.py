@@ -20,7 +20,11 @@ Clicks = Annotated[
 ]
 Count = Annotated[int, Field(ge=1, le=1000, description="the list may be shorter, never longer")]
 ExcludeClicked = Annotated[
-    bool, Field(description="leave out what was clicked; customers do buy again, so it is kept")
+    bool | None,
+    Field(
+        description="leave out what was clicked; by default where nobody in the training data "
+        "clicks twice"
+    ),
 ]
 _ERRORS = documented(
     UnknownModel, NotReady, RetiredModel, UnknownItem, InvalidRequest, RequestTooLarge,
@@ -38,7 +42,7 @@ class CandidateRequest(BaseModel):
 
     clicks: Clicks
     count: Count = 100
-    exclude_clicked: ExcludeClicked = False
+    exclude_clicked: ExcludeClicked = None
 
 
 class CandidateList(BaseModel):
@@ -58,7 +62,7 @@ class BatchRequest(BaseModel):
 
     clicks: Annotated[list[Clicks], Field(min_length=1, max_length=256)]
     count: Count = 100
-    exclude_clicked: ExcludeClicked = False
+    exclude_clicked: ExcludeClicked = None
 
 
 class CandidateLists(BaseModel):

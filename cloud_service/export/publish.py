@@ -46,6 +46,7 @@ def publish(
                 clicks=len(split.train_positions),
                 synthetic=log.synthetic,
                 preprocessing=f"{log.preprocessing}; {split.words}",
+                seen_left_out=split.seen_left_out,
             ),
             metrics={name: round(value, 6) for name, value in metrics.items()},
             created=created,

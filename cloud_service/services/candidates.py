@@ -93,7 +93,7 @@ class Candidates:
 
     def __init__(self, models: Models, *, keep: int = 4) -> None:
         self._models, self._keep = models, keep
-        self._open: dict[str, tuple[Retrieval, NDArray[np.bytes_]]] = {}
+        self._open: dict[str, tuple[Retrieval, NDArray[np.bytes_], bool]] = {}
 
     def lists(
         self,
@@ -101,31 +101,35 @@ class Candidates:
         users: Sequence[Sequence[int | str]],
         count: int,
         *,
-        exclude_clicked: bool = False,
+        exclude_clicked: bool | None = None,
     ) -> list[list[int]]:
         """One list per user's clicks; a click is an item's number or its catalogue id.
+
+        Clicked items are left out by default where the model's ranking was judged so.
 
         Raises UnknownItem, UnknownModel, RetiredModel or a BundleError.
         """
         self._models.check_answers(version)
-        retrieval, identifiers = self._opened(version)
+        retrieval, identifiers, left_out = self._opened(version)
+        exclude = left_out if exclude_clicked is None else exclude_clicked
         return [
             retrieval.candidates(
                 [_number(click, identifiers) for click in clicks],
                 count,
-                exclude_clicked=exclude_clicked,
+                exclude_clicked=exclude,
             )
             for clicks in users
         ]
 
-    def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_]]:
+    def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_], bool]:
         found = self._open.get(version)
         if found is None:
             manifest, folder = self._models.manifest(version), self._models.folder(version)
             for entry in manifest.files:
                 if entry.name in (files.NEIGHBOURS, files.ITEM_IDS):
                     check_file(folder / entry.name, entry)
-            found = Retrieval.load(folder), _identifiers(folder / files.ITEM_IDS)
+            identifiers = _identifiers(folder / files.ITEM_IDS)
+            found = Retrieval.load(folder), identifiers, manifest.data.seen_left_out
             self._open[version] = found
             while len(self._open) > self._keep:
                 self._open.pop(next(iter(self._open)), None)

@@ -21,7 +21,9 @@ ITEMS = 6
 IDS = [b"a1", b"b2", b"c3", b"d4", b"e5", b"f6"]
 
 
-def publish(store: Store, name: str = "small", size: int = 100_000) -> str:
+def publish(
+    store: Store, name: str = "small", size: int = 100_000, *, seen_left_out: bool = False
+) -> str:
     """A version with neighbours worked out by hand; `name` makes its content different."""
 
     def describe(entries: tuple[FileEntry, ...]) -> Manifest:
@@ -30,7 +32,13 @@ def publish(store: Store, name: str = "small", size: int = 100_000) -> str:
             items=ITEMS,
             opset=18,
             data=TrainingData(
-                name=name, users=3, items=ITEMS, clicks=20, synthetic=True, preprocessing="none"
+                name=name,
+                users=3,
+                items=ITEMS,
+                clicks=20,
+                synthetic=True,
+                preprocessing="none",
+                seen_left_out=seen_left_out,
             ),
             metrics={"corrected/all/ndcg@10": 0.5},
             created=datetime(2026, 1, 2, tzinfo=UTC),

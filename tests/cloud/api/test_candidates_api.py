@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from calling import code_of
+from calling import code_of, publish
 from safetensors.numpy import save_file
 
 from cloud_service.services.candidates import DECAY, Retrieval
@@ -42,6 +42,14 @@ def test_candidates_are_those_worked_out_by_hand(ask, clicks, count, expected):
 def test_clicked_items_are_left_out_when_asked(ask):
     body = {"clicks": [4, 1], "count": 10, "exclude_clicked": True}
     assert ask(body).json()["candidates"] == [2, 5, 3, 6]
+
+
+def test_clicked_items_are_left_out_by_default_where_nobody_clicks_twice(cloud):
+    cloud.store.promote(publish(cloud.store, "loyal", seen_left_out=True))
+    body = {"clicks": [4, 1], "count": 10}
+    for wish, kept in (({}, False), ({"exclude_clicked": False}, True)):
+        answer = cloud.call("POST", "/v1/models/production/candidates", json=body | wish).json()
+        assert (4 in answer["candidates"]) is kept
 
 
 def test_only_the_last_ten_clicks_count(ask):
