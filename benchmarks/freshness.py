@@ -31,7 +31,7 @@ from cloud_service.data.clicks import ClickLog, Split, split
 from cloud_service.evaluation.evaluate import Clicked, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.training.blend import fit_blend
+from cloud_service.training.blend import fit_gcn
 from cloud_service.training.build import build
 from cloud_service.training.fit import fit
 from shared.jobs import TrainingRecipe
@@ -96,7 +96,7 @@ def _beside(parts: Split, recipe: TrainingRecipe, old: CoCorrRec, new: CoCorrRec
     own = {name: value for name, value in old.state_dict().items() if name.startswith("scn.")}
     found.load_state_dict(kept | own)
     found.eval()
-    found.gcn.blend.copy_(fit_blend(found, parts))  # type: ignore[operator]
+    fit_gcn(found, parts)
     return found
 
 

@@ -29,7 +29,7 @@ from cloud_service.evaluation.evaluate import Clicked, ranks_over_all
 from cloud_service.evaluation.significance import per_user
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.gcn import last_click
-from cloud_service.models.projected import RIDGE, TEMPER, ProjectedGCN
+from cloud_service.models.projected import RIDGE, ProjectedGCN
 from cloud_service.models.ttt import Correction, match_moments
 
 STEPS: Final = 200
@@ -79,7 +79,7 @@ def measure(model: CoCorrRec, parts: Split, users: int) -> dict[str, float]:
     wanted = gcn.wanted(gcn.scores(local, clicks), clicks)
     best, index = wanted.topk(model.settings.projected_items, dim=1)
     rows = scn.catalogue()[index]
-    share = (TEMPER * best).softmax(1)
+    share = (gcn.sharpness * best).softmax(1)
     ridge = float(RIDGE * scn.catalogue().var(0).mean())
 
     def loss(states: Tensor) -> Tensor:

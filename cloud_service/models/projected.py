@@ -19,10 +19,10 @@ from cloud_service.models.recommender import Recommender
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import Correction
 
-RIDGE = 0.1
+RIDGE = 0.03
 """What a shift costs, against the mean variance of the item embedding."""
-TEMPER = 0.5
-"""Items count in the fit by the softmax of the wanted scores times this."""
+SHARPNESS = 2.0
+"""Where nothing was fitted: items count by the softmax of the wanted scores times this."""
 FLOOR = 0.01
 """Share of the best item's score that an item nobody's neighbour is counted with."""
 LEFT_OUT = -1e4
@@ -35,6 +35,7 @@ class ProjectedGCN(Correcting):
     """Teachers, what each counts, and the fit. `attn` is not used and stays zero."""
 
     blend: Tensor
+    sharpness: Tensor
     signature: Tensor
 
     def __init__(self, scn: SCN, teachers: Sequence[Recommender], *, seen_left_out: bool) -> None:
@@ -44,6 +45,7 @@ class ProjectedGCN(Correcting):
         self._device_model = (scn,)  # hidden from the module tree: its weights are the device's
         self.teachers = nn.ModuleList(teachers)
         self.register_buffer("blend", torch.full((1 + len(teachers),), 1 / (1 + len(teachers))))
+        self.register_buffer("sharpness", torch.tensor(SHARPNESS))
         drawn = torch.randn(
             scn.settings.dim, _SIGNATURE, generator=torch.Generator().manual_seed(0)
         )
@@ -103,7 +105,7 @@ class ProjectedGCN(Correcting):
         best, index = self.wanted(scores, clicks).topk(count, dim=1)
         table = self.scn.catalogue()
         rows = table[index]  # (batch, count, dim)
-        share = (TEMPER * best).softmax(1).unsqueeze(1)  # (batch, 1, count)
+        share = (self.sharpness * best).softmax(1).unsqueeze(1)  # (batch, 1, count)
         missing = (best - scores[0].gather(1, index)).unsqueeze(-1)
         rows = rows - share @ rows
         missing = missing - share @ missing

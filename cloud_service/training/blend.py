@@ -1,6 +1,7 @@
 """What each teacher of a projected GCN counts, and the whole of it, put together and fitted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cloud_service.data.clicks import Split, recent
+from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.projected import ProjectedGCN
 from cloud_service.models.recommender import Recommender
@@ -16,6 +18,9 @@ from shared.jobs import TrainingRecipe
 
 USERS: Final = 5000
 """Validation clicks that the weights are fitted on, at most."""
+TRIED: Final = 2000
+"""Validation clicks that each sharpness is tried on, at most."""
+SHARPNESSES: Final = (0.5, 1.0, 2.0, 4.0)
 _ITEMS: Final = 1000
 _BATCH: Final = 128
 _ROUNDS: Final = 30
@@ -32,8 +37,24 @@ def assemble(split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]
     for teacher, trained in zip(gcn.teachers, models[1:], strict=True):
         teacher.load_state_dict(trained.state_dict())
     whole.to(device).eval()
-    gcn.blend.copy_(fit_blend(whole, split))
+    fit_gcn(whole, split)
     return whole
+
+
+def fit_gcn(model: CoCorrRec, split: Split) -> None:
+    """Sets what a projected GCN fits on validation clicks: what each teacher counts, and how much
+    more the best items count than the next."""
+    gcn = model.gcn
+    assert isinstance(gcn, ProjectedGCN)
+    gcn.blend.copy_(fit_blend(model, split))
+    some = split.train_users
+    if len(some) > TRIED:
+        some = np.sort(np.random.default_rng(0).choice(some, TRIED, replace=False))
+    reached = {}
+    for value in SHARPNESSES:
+        gcn.sharpness.fill_(value)
+        reached[value] = validation_ndcg(model, replace(split, train_users=some))
+    gcn.sharpness.fill_(max(reached, key=lambda each: reached[each]))
 
 
 @torch.no_grad()
