@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from cloud_service.evaluation.recipe import (
-    UNTRAINED,
     DataSet,
     Grid,
     ModelRow,
@@ -18,6 +17,7 @@ from cloud_service.evaluation.recipe import (
     Recipe,
     faults,
 )
+from cloud_service.training.stages import UNTRAINED, untrained
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
@@ -40,7 +40,7 @@ class Cell:
         plain = {k: v for k, v in chosen.items() if k not in shape}
         data = self.dataset
         # Only the file's name: a run stays the same run where its log is moved.
-        return TrainingRecipe(
+        found = TrainingRecipe(
             data=Path(data.data).name,
             min_item=data.min_item,
             min_user=data.min_user,
@@ -51,6 +51,7 @@ class Cell:
             seed=seed,
             **plain,
         )
+        return untrained(found) if found.network in UNTRAINED else found
 
 
 def cells(recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> tuple[Cell, ...]:

@@ -34,8 +34,6 @@ TRAINING: Final = (
 )
 """The training options of a recipe."""
 NETWORKS: Final[tuple[str, ...]] = get_args(Network)
-UNTRAINED: Final = frozenset({"popularity", "item-knn"})
-"""Networks that count instead of training: nothing to search, and every seed gives the same."""
 LOCAL: Final = "/local"
 """Ends the row of a corrected model's figures with every correction lost."""
 

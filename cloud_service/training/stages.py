@@ -1,9 +1,15 @@
 """The trainings that a projected GCN is put together of: the SCN alone, then each teacher."""
 
+from typing import Final
+
 from shared.jobs import Network, TrainingRecipe
 from shared.model import ModelSettings
 
+UNTRAINED: Final = frozenset({"popularity", "item-knn"})
+"""Networks that count instead of training: nothing to search, and every seed gives the same."""
+
 _PLAIN = TrainingRecipe()
+_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen")
 _NOT_ITS_OWN = (
     "drop_corrections",
     "teachers",
@@ -36,11 +42,7 @@ def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
 
 def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
     model = recipe.model
-    if name == "item-knn":  # it reads nothing of what trains a network
-        read = {"data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen"}
-        own = {field: getattr(recipe, field) for field in read}
-        return TrainingRecipe(network=name, model=_window(model, model.dim), **own)
-    return recipe.model_copy(
+    found = recipe.model_copy(
         update={
             **_plain(*_NOT_ITS_OWN),
             "network": name,
@@ -50,6 +52,15 @@ def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
             "dropout": recipe.teacher_dropout,
         }
     )
+    return untrained(found) if name in UNTRAINED else found
+
+
+def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
+    """What a network that counts instead of training reads of a recipe; the rest as by default."""
+    model = recipe.model
+    own = {field: getattr(recipe, field) for field in _DATA}
+    shape = ModelSettings(length=model.length, segment=model.segment)
+    return TrainingRecipe(network=recipe.network, model=shape, **own)
 
 
 def _window(model: ModelSettings, dim: int) -> ModelSettings:

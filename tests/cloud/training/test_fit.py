@@ -39,7 +39,7 @@ def test_every_stage_is_what_the_networks_own_recipe_would_be():
         batch_size=32,
         seed=4,
     )
-    assert knn == TrainingRecipe(network="item-knn", model=plain)
+    assert knn == TrainingRecipe(network="item-knn")
     assert stages(TrainingRecipe()) == stages(scn) == ()
 
 
