@@ -11,13 +11,16 @@ from typing import Final
 import numpy as np
 
 from cloud_service.evaluation.files import Trained, read_ranks, read_trained
-from cloud_service.evaluation.metrics import ALL, CUTOFFS, SAMPLED
+from cloud_service.evaluation.metrics import ALL, CUTOFFS, HIT_CUTOFFS, SAMPLED
 from cloud_service.evaluation.recipe import LOCAL, nearest
 from cloud_service.evaluation.results import About, read_about, read_results, read_runs
 from cloud_service.evaluation.significance import Comparison, Float64, compare, per_user
 from shared.errors import InvalidRequest
 
-_RANKED: Final = tuple(f"{name}@{cutoff}" for name in ("ndcg", "hitrate") for cutoff in CUTOFFS)
+_RANKED: Final = (
+    *(f"ndcg@{cutoff}" for cutoff in CUTOFFS),
+    *(f"hitrate@{cutoff}" for cutoff in HIT_CUTOFFS),
+)
 METRICS: Final = {ALL: _RANKED, SAMPLED: ("uauc", *_RANKED)}
 """The metrics of each protocol, in the order of the tables."""
 

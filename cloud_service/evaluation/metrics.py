@@ -17,6 +17,8 @@ from cloud_service.data.clicks import ClickLog
 from shared.errors import DataError
 
 CUTOFFS = (5, 10, 20)
+HIT_CUTOFFS = (1, *CUTOFFS)
+"""At 1, NDCG and HitRate are the same."""
 NEGATIVES = 100
 ALL = "all"
 SAMPLED = f"sampled{NEGATIVES}"
@@ -98,7 +100,7 @@ def rank_metrics(
         raise ValueError("no user to average over")
     rank = found.pessimistic
     figures = {f"{name}/ndcg@{cutoff}": ndcg(rank, cutoff) for cutoff in CUTOFFS}
-    figures |= {f"{name}/hitrate@{cutoff}": hit_rate(rank, cutoff) for cutoff in CUTOFFS}
+    figures |= {f"{name}/hitrate@{cutoff}": hit_rate(rank, cutoff) for cutoff in HIT_CUTOFFS}
     if negatives is not None:
         figures[f"{name}/uauc"] = uauc(found, negatives)
     return figures

@@ -30,7 +30,7 @@ def test_every_figure_of_the_tables_is_the_mean_of_the_results(folder):
     results = read_results(folder)
     page = (folder / "tables" / "small.md").read_text()
     rows = rows_of(folder / "tables" / "small.csv")
-    assert len(rows) == len(results) == 3 * 13
+    assert len(rows) == len(results) == 3 * 15
     for row in rows:
         values = list(results["small", row["model"], row["protocol"], row["metric"]].values())
         assert float(row["mean"]) == pytest.approx(np.mean(values), abs=1e-12)
