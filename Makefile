@@ -3,6 +3,7 @@
 #   make demo                        train, serve, simulate, report (DATA=PATH ITEMS=PATH: your log)
 #   make test                        every test
 #   make check                       lint, types and tests: the gate
+#   make bench                       a short form of the benchmarks; keeps nothing
 #   make install TORCH=cuda          a GPU build of PyTorch in place of the CPU build
 
 PYTHON ?= python3.11
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.installed-$(TORCH)
 .PHONY: help install demo test test-compose lint types check bench clean
 
 help:
-	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+	@sed -n '2,8s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -53,7 +54,8 @@ types: $(STAMP)
 check: lint types test
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.training_speed --rounds 3 --steps 3 --short
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.device_cost --short
 
 clean:
 	rm -rf $(VENV) store bundles report build *.egg-info

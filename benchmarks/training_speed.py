@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")
     parser.add_argument("--data", type=Path, help="a click log to train on to the end")
     parser.add_argument("--min-item", type=int, default=1)
     parser.add_argument("--min-user", type=int, default=3)
@@ -82,7 +83,8 @@ def main() -> None:
         for name in COMPARED[1:]:
             ratio = timed[name]["seconds"] / timed["scn"]["seconds"]
             ratios[f"seconds to {NEAR:.0%}: {name} / scn"] = {"value": ratio}
-    keep("training_speed", results, ratios)
+    if not options.short:
+        keep("training_speed", results, ratios)
 
 
 def _rates(parts: Split, recipe: TrainingRecipe, rounds: int, steps: int) -> dict[str, list[float]]:
