@@ -71,14 +71,15 @@ def main() -> None:
 def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
     """Figures of one log."""
     test = parts.test_positions
-    local = per_user(_ranks(model, parts, test, None, 0.0), METRIC)
-    served = {"no": local, "fresh": per_user(_ranks(model, parts, test, 0, 1.0), METRIC)}
+    local = _gains(model, parts, test, None, [0.0])[0.0]
+    served = {"no": local, "fresh": _gains(model, parts, test, 0, [1.0])[1.0]}
     fades = {}
     for age in AGES:
-        fades[str(age)] = _best_fade(model, parts, age)
-        served[str(age)] = per_user(_ranks(model, parts, test, age, 1.0), METRIC)
-        faded = _ranks(model, parts, test, age, fades[str(age)])
-        served[f"{age} faded"] = per_user(faded, METRIC)
+        judged = _gains(model, parts, parts.validation_positions, age, FADES)
+        fade = max(judged, key=lambda each: judged[each].mean())
+        found = _gains(model, parts, test, age, sorted({fade, 1.0}))
+        fades[str(age)] = fade
+        served[str(age)], served[f"{age} faded"] = found[1.0], found[fade]
     columns = np.stack([value - local for value in served.values()], axis=1)
     lows, highs = bootstrap(columns)
     return {
@@ -93,14 +94,20 @@ def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
     }
 
 
-def _ranks(model: CoCorrRec, parts: Split, at: Int64, age: int | None, fade: float) -> Any:
+def _gains(
+    model: CoCorrRec, parts: Split, at: Int64, age: int | None, fades: Sequence[float]
+) -> dict[float, Float64]:
+    """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
     items = parts.log.items
-    nobody = np.zeros_like(at)
-    states = user_states(model.scn, items, parts.starts, at, nobody)
-    if age is not None:
-        states = states + fade * _shifts(model, parts, at - age)
+    states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
+    shifts = 0.0 if age is None else _shifts(model, parts, at - age)
     targets = items[at].astype(np.int64)
-    return ranks_over_all(model.scn, states, targets, clicked_before(parts, at))
+    left_out = clicked_before(parts, at)
+    found = {}
+    for fade in fades:
+        ranks = ranks_over_all(model.scn, states + fade * shifts, targets, left_out)
+        found[fade] = per_user(ranks, METRIC)
+    return found
 
 
 def _shifts(model: CoCorrRec, parts: Split, at: Int64, rows: int = 256) -> torch.Tensor:
@@ -115,12 +122,6 @@ def _shifts(model: CoCorrRec, parts: Split, at: Int64, rows: int = 256) -> torch
         hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
         found.append(model.gcn.shift(hidden) * (numbers[:, :1] > 0))
     return torch.cat(found)
-
-
-def _best_fade(model: CoCorrRec, parts: Split, age: int) -> float:
-    at = parts.validation_positions
-    reached = {f: per_user(_ranks(model, parts, at, age, f), METRIC).mean() for f in FADES}
-    return max(reached, key=lambda fade: reached[fade])
 
 
 def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
