@@ -7,7 +7,7 @@ before, as it is and faded by the share that is best on the validation click.
 Then who is served what: the rerank comes at the real time of the next click, its correction is
 asked for at the click before or at the rerank itself, and takes a round trip and the GCN's time.
 Clicks that share a second of the log's clock have no known time between them: both ends are
-given, all at once and a second apart.
+given, all at once and a second apart. Logs without times have no such table.
 
     python -m benchmarks.stale_corrections FOLDER --data LOG.csv.gz [--data ...]
 
@@ -90,7 +90,7 @@ def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
             for name, low, high in zip(served, lows, highs, strict=True)
         },
         "fade_chosen_on_validation": fades,
-        "served": _served(parts, served),
+        "served": _served(parts, served) if _real_times(parts) else [],
     }
 
 
@@ -122,6 +122,11 @@ def _shifts(model: CoCorrRec, parts: Split, at: Int64, rows: int = 256) -> torch
         hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
         found.append(model.gcn.shift(hidden) * (numbers[:, :1] > 0))
     return torch.cat(found)
+
+
+def _real_times(parts: Split) -> bool:
+    """Whether the log has times at all: in some a click's time is its place in the sequence."""
+    return bool((np.diff(parts.log.timestamps) > 1).any())
 
 
 def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:

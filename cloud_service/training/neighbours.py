@@ -54,12 +54,51 @@ class Neighbours:
     popular: NDArray[np.int32]
 
 
-def fit_neighbours(split: Split, counting: Counting | None = None) -> Neighbours:
-    """Counts the neighbours of every item in the training clicks."""
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """How often one item follows another, by the clicks between them, (n,) each.
+
+    Ordered by pair, `left * width + right`, then distance.
+    """
+
+    reach: int
+    keys: NDArray[np.int64]
+    distances: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def count_pairs(split: Split, reach: int) -> Pairs:
+    """Counts all pairs of a user's training clicks at most `reach` apart."""
+    width = split.log.item_count + 1
+    positions = split.train_positions
+    ends = np.repeat(split.stops, split.stops - split.starts)
+    items = split.log.items.astype(np.int64)
+    found, often = [], []
+    for distance in range(1, reach + 1):
+        first = positions[positions + distance < ends]
+        pair = items[first] * width + items[first + distance]
+        keys, counts = np.unique(pair * (reach + 1) + distance, return_counts=True)
+        found.append(keys)
+        often.append(counts)
+    everything = np.concatenate(found)
+    order = np.argsort(everything, kind="stable")  # runs that are sorted already: it merges them
+    keys = everything[order]
+    counts = np.concatenate(often)[order].astype(np.int64)
+    return Pairs(reach, keys // (reach + 1), keys % (reach + 1), counts)
+
+
+def fit_neighbours(
+    split: Split, counting: Counting | None = None, pairs: Pairs | None = None
+) -> Neighbours:
+    """Counts the neighbours of every item in the training clicks.
+
+    `pairs` are those of the split, of at least the reach of `counting`; where many countings are
+    tried they need to be counted once.
+    """
     counting = counting or Counting()
     width, count = split.log.item_count + 1, counting.count
-    pairs, weights = _pair_weights(split, width, counting)
-    left, right = pairs // width, pairs % width
+    keys, weights = _pair_weights(pairs or count_pairs(split, counting.reach), width, counting)
+    left, right = keys // width, keys % width
     popularity = np.maximum(split.train_counts(), 1).astype(np.float64) ** counting.power
     weights *= weights / (weights + counting.shrinkage) / (popularity[left] * popularity[right])
     order = np.lexsort((-weights, left))
@@ -75,21 +114,19 @@ def fit_neighbours(split: Split, counting: Counting | None = None) -> Neighbours
 
 
 def _pair_weights(
-    split: Split, width: int, counting: Counting
+    pairs: Pairs, width: int, counting: Counting
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Each ordered pair of items as one number, left * width + right, and its summed weight."""
-    positions = split.train_positions
-    ends = np.repeat(split.stops, split.stops - split.starts)
-    items = split.log.items.astype(np.int64)
-    pairs, weights = [], []
-    for distance in range(1, counting.reach + 1):
-        first = positions[positions + distance < ends]
-        left, right = items[first], items[first + distance]
-        kept = slice(None) if counting.repeats else left != right
-        keys, counts = np.unique((left * width + right)[kept], return_counts=True)
-        pairs.append(keys)
-        weights.append(counts / distance**counting.fade)
-    keys, total = _merged(pairs, weights)
+    kept = pairs.distances <= counting.reach
+    if not counting.repeats:
+        kept &= pairs.keys // width != pairs.keys % width
+    keys = pairs.keys[kept]
+    weights = pairs.counts[kept] / pairs.distances[kept] ** counting.fade
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    if not len(first):
+        return keys, weights
+    total = np.add.reduceat(weights, first)
+    keys = keys[first]
     if not counting.backward:
         return keys, total
     turned = keys % width * width + keys // width

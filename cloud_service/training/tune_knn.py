@@ -8,9 +8,9 @@ import numpy as np
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.baselines.item_knn import ItemKNN
-from cloud_service.training.neighbours import Counting, Neighbours, fit_neighbours
+from cloud_service.training.neighbours import Counting, Neighbours, count_pairs, fit_neighbours
 
-USERS = 10_000
+USERS = 5_000
 """Validation clicks that a search looks at, at most: more take longer and choose the same."""
 ROUNDS = 2
 
@@ -64,13 +64,14 @@ def tune_item_knn(split: Split, length: int) -> Tuned:
     """The best item-kNN of the grid, one setting searched after the other, twice over.
 
     Neighbours are counted on training clicks, settings chosen by NDCG@10 over all items on
-    validation clicks, those of 10,000 random users where there are more; `length` clicks count.
+    validation clicks, those of 5,000 random users where there are more; `length` clicks count.
     """
     judged = _some_users(split)
+    pairs = count_pairs(split, max(GRID["reach"]))
 
     def tried(settings: KNNSettings, best: Tuned | None) -> Tuned:
         near = best.near if best and best.settings.counting == settings.counting else None
-        near = near or fit_neighbours(split, settings.counting)
+        near = near or fit_neighbours(split, settings.counting, pairs)
         model = item_knn(split, length, settings, near)
         return Tuned(settings, near, model, validation_ndcg(model, judged))
 
