@@ -10,7 +10,7 @@ from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.training.neighbours import Counting, Neighbours, count_pairs, fit_neighbours
 
-USERS = 5_000
+USERS = 10_000
 """Validation clicks that a search looks at, at most: more take longer and choose the same."""
 ROUNDS = 2
 
@@ -64,7 +64,7 @@ def tune_item_knn(split: Split, length: int) -> Tuned:
     """The best item-kNN of the grid, one setting searched after the other, twice over.
 
     Neighbours are counted on training clicks, settings chosen by NDCG@10 over all items on
-    validation clicks, those of 5,000 random users where there are more; `length` clicks count.
+    validation clicks, those of 10,000 random users where there are more; `length` clicks count.
     """
     judged = _some_users(split)
     pairs = count_pairs(split, max(GRID["reach"]))
