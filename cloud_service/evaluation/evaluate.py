@@ -197,6 +197,8 @@ def _ranks_in_chunks(
         if not bool(torch.isfinite(scores.sum())):
             raise ValueError("scores hold NaN or infinity: the training diverged")
         if left_out is not None:
+            if table is None:
+                scores = scores.clone()  # it may be a view of what the model keeps
             row, column = (torch.from_numpy(each) for each in left_out.places(at, at + rows))
             scores[row.to(scores.device), column.to(scores.device)] = -torch.inf
         target = scores.gather(1, columns[at : at + rows, None])
