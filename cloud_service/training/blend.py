@@ -46,6 +46,7 @@ def fit_gcn(model: CoCorrRec, split: Split) -> None:
     more the best items count than the next."""
     gcn = model.gcn
     assert isinstance(gcn, ProjectedGCN)
+    gcn.blend.fill_(1 / len(gcn.blend))  # the unweighted mean chooses what the fit looks at
     gcn.blend.copy_(fit_blend(model, split))
     some = split.train_users
     if len(some) > TRIED:
