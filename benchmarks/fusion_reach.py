@@ -26,6 +26,7 @@ from benchmarks.machine import keep
 from benchmarks.runs import model_of, projected_runs, split_of
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import Clicked, ranks_over_all
+from cloud_service.evaluation.metrics import ranks
 from cloud_service.evaluation.significance import per_user
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.gcn import last_click
@@ -162,9 +163,8 @@ def _of_teachers(wanted: Tensor, targets: Any, left_out: Clicked | None) -> floa
     if left_out is not None:
         row, column = left_out.places(0, len(wanted))
         wanted[row, column] = -torch.inf
-    target = wanted.gather(1, torch.from_numpy(targets)[:, None] - 1)
-    rank = (wanted >= target).sum(1).double()
-    return float(torch.where(rank <= 10, 1 / torch.log2(1 + rank), 0.0).mean())
+    found = ranks(wanted.numpy(), targets - 1)
+    return float(per_user(found, "ndcg@10").mean())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ AGES: Final = (1, 2, 5)
 FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROUND_TRIPS_MS: Final = (10, 20, 50, 100)
 GCN_MS: Final = 2.0
-"""The cloud's own time, generously: docs/performance.md has the measured one."""
+"""The cloud's own time, generously: docs/results.md has the measured one."""
 TOLERANCE_MS: Final = 4.21
 METRIC: Final = "ndcg@10"
 

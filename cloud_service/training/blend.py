@@ -103,8 +103,9 @@ def _examples(model: CoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
         ).to(device, torch.int64)
         targets = torch.from_numpy(split.log.items[positions[rows]] - 1).to(device, torch.int64)
         hidden = model.scn.segments(model.scn.hidden(clicks)).flatten(0, 1)
-        scores = gcn.scores(gcn.local_state(hidden), gcn.clicks(hidden))
-        best = gcn.wanted(scores, gcn.clicks(hidden)).topk(count, dim=1).indices
+        numbers = gcn.clicks(hidden)
+        scores = gcn.scores(gcn.local_state(hidden), numbers)
+        best = gcn.wanted(scores, numbers).topk(count, dim=1).indices
         found = best == targets[:, None]
         told = found.any(1)
         picked = torch.stack([each.gather(1, best) for each in scores], dim=1)

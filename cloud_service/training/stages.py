@@ -33,10 +33,7 @@ def stages(recipe: TrainingRecipe) -> tuple[TrainingRecipe, ...]:
 
 def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
     """The SCN trained alone: the same to the last bit as a recipe of network `scn`."""
-    model = recipe.model
-    kept = ModelSettings(
-        length=model.length, dim=model.dim, heads=model.heads, segment=model.segment
-    )
+    kept = _window(recipe.model, recipe.model.dim)
     return recipe.model_copy(update={"network": "scn", "model": kept, **_plain(*_NOT_ITS_OWN)})
 
 
