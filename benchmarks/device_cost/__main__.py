@@ -4,13 +4,13 @@ CoCorrRec's Table 4 and Figure 4 on the device's own runtime: one thread, no spi
 once, every point in a fresh process without PyTorch. Histories are all clicks, never a window.
 
     python -m benchmarks.device_cost                       some minutes, on an idle machine
+    python -m benchmarks.device_cost --segments            the SCN's segment size (Figure 6)
     python -m benchmarks.device_cost --short               a glance that keeps nothing
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,13 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from benchmarks.device_cost import models
 from benchmarks.device_cost.figure import draw
+from benchmarks.machine import keep
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "device_cost.json"
 FIGURE = ROOT / "docs" / "figures" / "device_cost.png"
 LENGTHS = (10, 15, 20, 25, 50, 100, 200, 500, 1000)
 BASE = models.NAMES[0]
@@ -46,21 +44,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, points in results.items():
         point = list(points.values())[-1]
         print(f"{name:24}{point['parameters']:12,}{point['item_table']:12,}")
-    if not options.short:
-        keep(results, RESULTS)
+    if options.segments:
+        keep("segment_size", flat(results), {})
+    elif not options.short:
+        keep("device_cost", flat(results), ratios(results))
         draw(results, FIGURE)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--lengths", type=int, nargs="+", metavar="CLICKS")
-    parser.add_argument("--models", nargs="+", choices=models.NAMES, default=models.NAMES)
+    parser.add_argument("--models", nargs="+", choices=models.NAMES)
+    parser.add_argument(
+        "--segments",
+        action="store_true",
+        help="the SCN in segments of 1 to 20 clicks, at a history of 20 (Figure 6)",
+    )
     parser.add_argument("--rounds", type=int, help="fresh processes for each point (3)")
     parser.add_argument("--seconds", type=float, help="measuring time of each process (2)")
     parser.add_argument("--short", action="store_true", help="two lengths, briefly; keeps nothing")
     options = parser.parse_args(arguments)
     short = options.short
-    options.lengths = sorted(options.lengths or ((10, 50) if short else LENGTHS))
+    usual = (20,) if options.segments else (10, 50) if short else LENGTHS
+    options.lengths = sorted(options.lengths or usual)
+    options.models = models.SEGMENTS if options.segments else options.models or models.NAMES
     options.rounds = options.rounds or (1 if short else 3)
     options.seconds = options.seconds or (0.2 if short else 2.0)
     return options
@@ -128,25 +135,16 @@ def _print(title: str, results: Points, shown: Callable[[Mapping[str, Any]], str
         print(f"{name:24}" + "".join(f"{shown(points[clicks]):>10}" for clicks in lengths))
 
 
-def keep(results: Points, path: Path) -> None:
-    """Writes the results in the shape of the other benchmarks."""
-    machine = {
-        "machine": platform.machine(),
-        "threads": 1,
-        "python": platform.python_version(),
-        "onnxruntime": ort.__version__,
-    }
-    flat = {
+def flat(results: Points) -> dict[str, dict[str, Any]]:
+    """Points by a name of their own, as they are kept."""
+    return {
         f"{name}, {clicks} clicks": point
         for name, points in results.items()
         for clicks, point in points.items()
     }
-    kept = {"name": "device_cost", "machine": machine, "results": flat, "ratios": _ratios(results)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
-def _ratios(results: Points) -> dict[str, dict[str, float]]:
+def ratios(results: Points) -> dict[str, dict[str, float]]:
     """What each further click adds (the paper's Table 4), and time against the carried SCN."""
     found = {}
     for name, points in results.items():

@@ -36,6 +36,7 @@ from shared.model import ModelSettings
 ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
 """As many items as give the SCN the paper's 1.95 million parameters."""
 CARRIED = " (carried)"
+SEGMENTED = ", segments of "
 _SEGMENT = ModelSettings().segment
 
 _MAKERS: dict[str, Callable[[int], Recommender]] = {
@@ -58,15 +59,24 @@ NAMES = (
     f"mamba4rec{CARRIED}",
     "mamba4rec",
 )
+"""What is measured where nothing else is said."""
+SEGMENTS = tuple(f"scn{SEGMENTED}{size}" for size in (1, 2, 5, 10, 20))
+"""The SCN with other segments, over all clicks of the history (CoCorrRec, Figure 6)."""
 
 
 def plan(name: str, clicks: int) -> Plan:
     """What a device runs for the last of so many clicks."""
-    network = name.removesuffix(CARRIED)
+    network = network_of(name)
     if network == "scn":
+        segment = int(name.partition(SEGMENTED)[2] or _SEGMENT)
         # What a carried state costs does not depend on how often it was carried.
-        return _scn_plan(_SEGMENT + 1 if network != name else clicks)
+        return _scn_plan(segment + 1 if name.endswith(CARRIED) else clicks, segment)
     return _carried_plan(network) if network != name else _ranker_plan(network, clicks)
+
+
+def network_of(name: str) -> str:
+    """The network of a name, without how it is run."""
+    return name.removesuffix(CARRIED).partition(SEGMENTED)[0]
 
 
 def flops(each: Plan) -> Flops:
@@ -80,7 +90,7 @@ def flops(each: Plan) -> Flops:
 
 def parameters(name: str, clicks: int) -> Parameters:
     """What the model of a plan has learned."""
-    return count_parameters(_MAKERS[name.removesuffix(CARRIED)](clicks))
+    return count_parameters(_MAKERS[network_of(name)](clicks))
 
 
 def write_common(folder: Path) -> None:
@@ -113,43 +123,41 @@ def _carried_plan(network: str) -> Plan:
     )
 
 
-def _scn_plan(clicks: int) -> Plan:
+def _scn_plan(clicks: int, segment: int) -> Plan:
     """Every full segment before the last gives H and carries, the last gives H and ranks."""
-    earlier = (clicks - 1) // _SEGMENT
+    earlier = (clicks - 1) // segment
     calls: list[Call] = []
     state: dict[str, str] = {}
-    arrays = _candidates() | _scn_inputs()
+    arrays = _candidates() | _scn_inputs(segment)
     for number in range(earlier):
-        arrays[f"clicks_{number}"] = _history(_SEGMENT)
+        arrays[f"clicks_{number}"] = _history(segment)
         calls += [
             Call("hidden", {"clicks": f"clicks_{number}"}, {"hidden": "hidden"}),
             Call("carry", state, {"weight": "next_weight", "bias_carried": "next_bias"}),
         ]
         state = {"inner_weight": "weight", "inner_bias": "bias_carried"}
-    arrays["clicks"] = np.resize(_history(clicks - earlier * _SEGMENT), _SEGMENT)
-    arrays["clicks"][clicks - earlier * _SEGMENT :] = 0
-    arrays["position"] = np.array(clicks - earlier * _SEGMENT - 1)
+    arrays["clicks"] = np.resize(_history(clicks - earlier * segment), segment)
+    arrays["clicks"][clicks - earlier * segment :] = 0
+    arrays["position"] = np.array(clicks - earlier * segment - 1)
     calls += [Call("hidden", after={"hidden": "hidden"}), Call("rank", state)]
-    return Plan(tuple(calls), _scn_graphs(), arrays, "clicks")
+    return Plan(tuple(calls), _scn_graphs(segment), arrays, "clicks")
 
 
 @cache
-def scn() -> SCN:
+def scn(segment: int = _SEGMENT) -> SCN:
     """The SCN whose graphs the plans hold."""
-    model = _MAKERS["scn"](_SEGMENT)
-    assert isinstance(model, SCN)
-    return model
+    return SCN(ITEMS, ModelSettings(dim=DIM, heads=HEADS, length=segment, segment=segment))
 
 
 @cache
-def _scn_graphs() -> dict[str, bytes]:
-    return export_device_graphs(scn())
+def _scn_graphs(segment: int) -> dict[str, bytes]:
+    return export_device_graphs(scn(segment))
 
 
-def _scn_inputs() -> Arrays:
+def _scn_inputs(segment: int) -> Arrays:
     """H, no correction, and the state a user begins with, twice: the second is overwritten."""
-    s = scn().settings
-    begun = [part[0].detach().numpy() for part in scn().block.initial_state(1)]
+    s = scn(segment).settings
+    begun = [part[0].detach().numpy() for part in scn(segment).block.initial_state(1)]
     return {
         "hidden": np.zeros((s.segment, s.dim), np.float32),
         "attn": np.zeros((s.heads, s.segment), np.float32),
