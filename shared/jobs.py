@@ -66,6 +66,11 @@ class TrainingRecipe(BaseModel):
     layers: Annotated[
         int, Field(ge=1, le=16, description="layers of a baseline's encoder or MLP")
     ] = 2
+    item_init: Literal["random", "spectral"] = Field(
+        "spectral",
+        description="what item embeddings begin from: noise, or the items clicked near each other "
+        "(networks that read clicks and score by their item embedding)",
+    )
     loss: Literal["softmax", "sampled_softmax", "sampled_bce"] = Field(
         "softmax",
         description="softmax over all items (paper), over sampled negatives, or binary "
@@ -75,7 +80,16 @@ class TrainingRecipe(BaseModel):
         int, Field(ge=1, le=10_000, description="sampled negatives a positive")
     ] = 4
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    ema: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="how much of their moving average the weights keep at a step; the average "
+            "is validated and kept, 0 for none",
+        ),
+    ] = 0.999
     dropout: Annotated[float, Field(ge=0, lt=1, description="on H, or within a baseline")] = 0.2
     drop_corrections: Annotated[
         float, Field(ge=0, le=1, description="share of sequences trained without a correction")

@@ -28,7 +28,7 @@ _ROUNDS: Final = 30
 
 def assemble(split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]) -> CoCorrRec:
     """SCN and projected GCN from the models of `stages(recipe)`, in that order."""
-    whole = build(split, recipe)
+    whole = build(split, recipe, fit=False)
     assert isinstance(whole, CoCorrRec)
     gcn = whole.gcn
     assert isinstance(gcn, ProjectedGCN)

@@ -15,8 +15,9 @@ from cloud_service.models.baselines.neumf import NeuMF
 from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.recommender import Recommender
+from cloud_service.models.recommender import Recommender, Tied
 from cloud_service.models.scn import SCN
+from cloud_service.training.spectral import spectral_embedding
 from cloud_service.training.stages import stages
 from cloud_service.training.tune_knn import tune_item_knn
 from shared.jobs import TrainingRecipe
@@ -27,6 +28,15 @@ def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommen
 
     Without `fit` nothing is counted or searched: what is built is for weights to be loaded into.
     """
+    model = _built(split, recipe, fit=fit)
+    reader = model.scn if isinstance(model, CoCorrRec) else model
+    if fit and recipe.item_init == "spectral" and isinstance(reader, SCN | Tied):
+        table = reader.item_embedding
+        table.data += spectral_embedding(split, table.shape[1])
+    return model
+
+
+def _built(split: Split, recipe: TrainingRecipe, *, fit: bool) -> Recommender:
     items, users, settings = split.log.item_count, split.log.user_count, recipe.model
     small = _Small(length=settings.length, dim=settings.dim, dropout=recipe.dropout)
     match recipe.network:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from shared.errors import DataError
 from shared.jobs import TrainingRecipe
@@ -53,14 +54,21 @@ class Checkpoints:
                 "use another work folder, or remove this one to start over"
             )
 
-    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, run: Run) -> None:
-        """Writes the checkpoint of `run.epoch`, and the best weights if it is the best."""
+    def save(
+        self,
+        model: nn.Module,
+        averaged: AveragedModel,
+        optimiser: torch.optim.Optimizer,
+        run: Run,
+    ) -> None:
+        """Writes the checkpoint of `run.epoch`, and the averaged weights if they are the best."""
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        tensors |= {f"averaged.{name}": value for name, value in averaged.state_dict().items()}
         for index, state in optimiser.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
         if run.best_epoch == run.epoch:
-            self.save_best(model)
+            self.save_best(averaged.module)
         meta = {"run": json.dumps(asdict(run))}
         self._write(self.folder / f"epoch-{run.epoch:05d}.safetensors", tensors, meta)
         for old in self._files()[:-_KEPT]:
@@ -70,8 +78,10 @@ class Checkpoints:
         """Writes the weights to keep."""
         self._write(self.folder / BEST, dict(model.state_dict()), {})
 
-    def resume(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
-        """Loads the newest whole checkpoint into model and optimiser; a fresh Run if none is."""
+    def resume(
+        self, model: nn.Module, averaged: AveragedModel, optimiser: torch.optim.Optimizer
+    ) -> Run:
+        """Loads the newest whole checkpoint into what is trained; a fresh Run if there is none."""
         for path in reversed(self._files()):
             try:
                 with safe_open(path, "pt") as file:
@@ -80,7 +90,9 @@ class Checkpoints:
                 run = Run(**json.loads(meta["run"]))
             except (SafetensorError, OSError, ValueError, KeyError, TypeError):
                 continue  # cut off while it was written: the one before is whole
-            _load(model, optimiser, tensors)
+            model.load_state_dict(_part(tensors, "model."))
+            averaged.load_state_dict(_part(tensors, "averaged."))
+            _load(optimiser, _part(tensors, "optimiser."))
             return run
         return Run()
 
@@ -114,16 +126,14 @@ class Checkpoints:
             raise DataError(f"the checkpoint {path} cannot be written: {error}") from error
 
 
-def _load(
-    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
-) -> None:
-    model.load_state_dict(
-        {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-    )
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _load(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
     state = optimiser.state_dict()
     state["state"] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, part = name.split(".", 2)
-            state["state"].setdefault(int(index), {})[part] = tensor
+        index, part = name.split(".", 1)
+        state["state"].setdefault(int(index), {})[part] = tensor
     optimiser.load_state_dict(state)

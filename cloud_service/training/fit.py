@@ -124,7 +124,7 @@ def _assembled(
 ) -> CoCorrRec:
     """Put together once: a run that goes on must publish the same version."""
     if (own.folder / BEST).exists():
-        model = build(split, recipe).to(device)
+        model = build(split, recipe, fit=False).to(device)
         own.load_best(model)
     else:
         model = assemble(split, recipe, models)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import validation_ndcg
@@ -25,6 +26,7 @@ CLIP = 5.0
 _REPORT_S = 0.5
 
 Report = Callable[[Progress], None]
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class TrainingDiverged(RecommendationError):
@@ -40,6 +42,9 @@ class Trainer:
     A model whose scores are no dot products trains by sampled softmax where the recipe asks for
     the softmax over all items (`loss` says which it is): a pass of an MLP for every item and
     click is out of reach. A model without parameters is fitted when it is built: no epochs.
+
+    What is validated and kept is the exponential moving average of the weights, `averaged`: it
+    spares a schedule of the learning rate, and the best epoch is less a matter of luck.
     """
 
     def __init__(
@@ -60,13 +65,14 @@ class Trainer:
         fitted = (work / BEST).exists()
         self.model = build(split, recipe, fit=not fitted).to(self.device)
         parameters = list(self.model.parameters())
+        self.averaged = AveragedModel(self.model, multi_avg_fn=_moving_average(recipe.ema))
         self.optimiser = torch.optim.AdamW(
             parameters or [torch.zeros(0)],  # it refuses an empty list
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
-        self.run = self.checkpoints.resume(self.model, self.optimiser)
+        self.run = self.checkpoints.resume(self.model, self.averaged, self.optimiser)
         whole = self.model.factorised or recipe.loss != "softmax"
         self.loss = recipe.loss if whole else "sampled_softmax"
         self._negatives = TrainingNegatives(split) if self.loss != "softmax" else None
@@ -97,13 +103,15 @@ class Trainer:
         """Ranks the validation clicks, and writes the checkpoint of the epoch that just ended."""
         run = self.run
         try:
-            metric = validation_ndcg(self.model, self.split)
+            averaged = self.averaged.module
+            assert isinstance(averaged, Recommender)
+            metric = validation_ndcg(averaged, self.split)
         except ValueError as error:
             raise TrainingDiverged(_diverged(run.epoch)) from error
         run.metrics.append(metric)
         if metric > run.best:
             run.best, run.best_epoch = metric, run.epoch
-        self.checkpoints.save(self.model, self.optimiser, run)
+        self.checkpoints.save(self.model, self.averaged, self.optimiser, run)
         self._say(0, 0, loss, force=True)
 
     def _epoch(self, epoch: int) -> float:
@@ -166,6 +174,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimiser.step()
+        self.averaged.update_parameters(self.model)
         return float(loss.detach())
 
     def _say(self, step: int, steps: int, loss: float | None, *, force: bool = False) -> None:
@@ -186,6 +195,16 @@ class Trainer:
                 best=run.best if run.metrics else None,
             )
         )
+
+
+def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """Less of the past at first: (1 + n) / (10 + n) of it after n steps, at most `decay`."""
+
+    def update(averaged: _Tensors, current: _Tensors, steps: Tensor | int) -> None:
+        count = int(steps)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
+
+    return update
 
 
 def _diverged(epoch: int) -> str:

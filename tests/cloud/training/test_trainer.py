@@ -57,6 +57,31 @@ def test_without_corrections_the_gcn_is_never_touched(small_split, tmp_path):
     assert torch.equal(before, trainer.model.gcn.attn.fc3.weight)
 
 
+def test_what_is_kept_is_the_moving_average_of_the_weights(small_split, tmp_path):
+    recipe = SMALL.model_copy(update={"network": "scn", "epochs": 2})
+    for ema in (0.0, 0.9):
+        trainer = Trainer(small_split, recipe.model_copy(update={"ema": ema}), tmp_path / str(ema))
+        mean: dict[str, torch.Tensor] = {}
+        update, count = trainer.averaged.update_parameters, 0
+
+        def follow(model, mean=mean, ema=ema, update=update):
+            nonlocal count
+            kept = min(ema, (1 + count) / (10 + count)) if count else 0.0
+            for name, value in model.state_dict().items():
+                mean[name] = kept * mean.get(name, value) + (1 - kept) * value
+            count += 1
+            update(model)
+
+        trainer.averaged.update_parameters = follow
+        trainer.fit()
+        last = load_file(tmp_path / str(ema) / "epoch-00002.safetensors")
+        for name, value in mean.items():
+            torch.testing.assert_close(last[f"averaged.module.{name}"], value, msg=name)
+        apart = last["averaged.module.item_embedding"] - last["model.item_embedding"]
+        assert bool(apart.any()) == bool(ema)
+        assert trainer.run.metrics[-1] == validation_ndcg(trainer.averaged.module, small_split)
+
+
 def test_training_stops_when_validation_no_longer_improves(small_split, tmp_path):
     recipe = SMALL.model_copy(update={"epochs": 50, "patience": 1, "learning_rate": 0.1})
     trainer = Trainer(small_split, recipe, tmp_path)
