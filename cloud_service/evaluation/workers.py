@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -100,19 +101,24 @@ class Workers:
                 yield self._read(lines[line])
 
     def _start(self) -> Iterator[Event]:
-        while self._queue:
+        while (task := self._next()) is not None:
             worker = next((each for each in self._workers if each.task is None), None)
             if worker is None:
                 if len(self._workers) >= self._count:
                     return
                 worker = self._spawn()
-            task = self._queue.popleft()
+            self._queue.remove(task)
             worker.task = task
             try:
                 worker.line.send(task)
             except OSError:  # it died while it waited: its end is read next
                 continue
             yield Started(task)
+
+    def _next(self) -> Task | None:
+        """The first that would not wait for what another worker trains."""
+        busy: set[Path] = set().union(*(each.task.trains() for each in self._workers if each.task))
+        return next((task for task in self._queue if busy.isdisjoint(task.trains())), None)
 
     def _spawn(self) -> _Worker:
         taken = {worker.number for worker in self._workers}
