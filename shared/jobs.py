@@ -66,10 +66,11 @@ class TrainingRecipe(BaseModel):
     layers: Annotated[
         int, Field(ge=1, le=16, description="layers of a baseline's encoder or MLP")
     ] = 2
-    item_init: Literal["random", "spectral"] = Field(
-        "spectral",
-        description="what item embeddings begin from: noise, or the items clicked near each other "
-        "(networks that read clicks and score by their item embedding)",
+    item_init: Literal["auto", "random", "spectral"] = Field(
+        "auto",
+        description="what item embeddings begin from: noise, or items clicked near each other lie "
+        "near each other (networks that read clicks and score by their item embedding); auto is "
+        "spectral where items have few clicks",
     )
     loss: Literal["softmax", "sampled_softmax", "sampled_bce"] = Field(
         "softmax",

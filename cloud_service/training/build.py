@@ -1,6 +1,6 @@
 """From a recipe to the network it names, untrained, or fitted where there is nothing to train."""
 
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from cloud_service.data.clicks import Split
 from cloud_service.models.baselines.bert4rec import BERT4Rec
@@ -22,6 +22,10 @@ from cloud_service.training.stages import stages
 from cloud_service.training.tune_knn import tune_item_knn
 from shared.jobs import TrainingRecipe
 
+FEW_CLICKS: Final = 50
+"""Training clicks an item below which item embeddings begin from the spectral embedding: with more
+of them, noise is the better start (docs/decisions.md)."""
+
 
 def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommender:
     """The network of a recipe for the catalogue of a split.
@@ -30,10 +34,16 @@ def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommen
     """
     model = _built(split, recipe, fit=fit)
     reader = model.scn if isinstance(model, CoCorrRec) else model
-    if fit and recipe.item_init == "spectral" and isinstance(reader, SCN | Tied):
+    if fit and _begins_spectral(split, recipe) and isinstance(reader, SCN | Tied):
         table = reader.item_embedding
         table.data += spectral_embedding(split, table.shape[1])
     return model
+
+
+def _begins_spectral(split: Split, recipe: TrainingRecipe) -> bool:
+    if recipe.item_init == "auto":
+        return len(split.train_positions) < FEW_CLICKS * split.log.item_count
+    return recipe.item_init == "spectral"
 
 
 def _built(split: Split, recipe: TrainingRecipe, *, fit: bool) -> Recommender:

@@ -65,11 +65,19 @@ def test_networks_that_read_clicks_begin_with_it_unless_told_otherwise(small_spl
         assert torch.equal(table_of(small_split, recipe, fit=False), noise)
 
 
+def test_items_with_many_clicks_begin_from_noise(small_split, monkeypatch):
+    few = len(small_split.train_positions) / small_split.log.item_count
+    for limit, begun in ((few + 1, True), (few - 1, False)):
+        monkeypatch.setattr("cloud_service.training.build.FEW_CLICKS", limit)
+        noise = table_of(small_split, RECIPE.model_copy(update={"item_init": "random"}))
+        assert torch.equal(table_of(small_split, RECIPE), noise) != begun
+
+
 def test_a_stage_begins_as_its_recipe_says():
     recipe = RECIPE.model_copy(
         update={"model": ModelSettings(gcn="projected"), "item_init": "random"}
     )
-    assert [each.item_init for each in stages(recipe)] == ["random", "spectral", "random"]
+    assert [each.item_init for each in stages(recipe)] == ["random", "auto", "random"]
 
 
 def table_of(parts, recipe, **fit):
