@@ -92,10 +92,13 @@ class Board:
         return ", ".join(f"{count} of {len(runs)} {status}" for status, count in bad.items())
 
     def curves(self, dataset: str, row: str) -> Iterator[Trained]:
-        """How validation went in each run of a row, epoch by epoch."""
+        """How validation went in each run of a row that was trained, epoch by epoch.
+
+        A model put together of several has no epochs of its own.
+        """
         for run in self.chosen(dataset, row):
             trained = read_trained(self.folder / run["folder"])
-            if trained is not None and trained.epochs:
+            if trained is not None and 0 < len(trained.metrics) == len(trained.seconds):
                 yield trained
 
     def users(self, dataset: str, row: str, protocol: str) -> Float64 | None:

@@ -1,6 +1,7 @@
 """Tables and plots of a real evaluation hold what its CSV says."""
 
 import csv
+import json
 import shutil
 import sys
 
@@ -77,6 +78,16 @@ def test_plots_are_png_and_svg_and_hold_the_figures(folder):
     assert "epochs" in written[3].read_text()
     before = [path.read_bytes() for path in written]
     assert [path.read_bytes() for path in write_plots(board)] == before
+
+
+def test_a_model_put_together_of_several_has_no_curve(folder):
+    board = Board.read(folder)
+    curves = len(list(board.curves("small", "corrected")))
+    run = folder / board.chosen("small", "corrected")[0]["folder"] / "trained.json"
+    trained = json.loads(run.read_text())
+    run.write_text(json.dumps(trained | {"metrics": [trained["best"]], "seconds": []}))
+    assert len(list(board.curves("small", "corrected"))) == curves - 1
+    assert write_plots(board)
 
 
 def test_what_is_missing_is_said_and_the_rest_is_shown(folder):
