@@ -29,6 +29,9 @@ LEFT_OUT = -1e4
 """The wanted score of an item that is not to be ranked."""
 _SIGNATURE = 8
 _STEPS = 24
+_SOLVED = 1e-12
+"""Of the right side's squared length, 1."""
+_TINY = 1e-30
 
 
 class ProjectedGCN(Correcting):
@@ -142,14 +145,17 @@ def solve(
 
     A fixed number of steps, so that the same arithmetic runs in an ONNX graph.
     """
+    size = right.square().sum(1, keepdim=True).sqrt().clamp_min(_TINY)
     found = torch.zeros_like(right)
-    rest, way = right, right
-    length = (rest * rest).sum(1, keepdim=True)
+    rest = right / size
+    way, length = rest, (rest * rest).sum(1, keepdim=True)
     for _ in range(_STEPS):
         moved = (matrix @ way.unsqueeze(-1)).squeeze(-1)
-        step = length / ((way * moved).sum(1, keepdim=True) + 1e-30)
+        step = length / (way * moved).sum(1, keepdim=True).clamp_min(_TINY)
+        # Further steps would walk along what rounding left, and divide by nothing.
+        step = torch.where(length > _SOLVED, step, torch.zeros_like(step))
         found = found + step * way
         rest = rest - step * moved
         before, length = length, (rest * rest).sum(1, keepdim=True)
-        way = rest + length / (before + 1e-30) * way
-    return found
+        way = rest + length / before.clamp_min(_TINY) * way
+    return found * size

@@ -164,3 +164,19 @@ def test_tables_of_any_number_of_neighbours_are_loaded(small_split):
     )
     states = torch.tensor([[3, 5, 0]])
     assert torch.equal(teacher.score_all(states), full.score_all(states))
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-4, 1.0, 1e10])
+def test_a_fit_that_is_solved_early_stays_finite_whatever_its_size(size):
+    """Steps past the solution divided by what rounding had left, now and then by nothing."""
+    torch.manual_seed(0)
+    values = torch.tensor([3e-4, 1e-3, 2e-3]).repeat(1000, 22)[:, :64]  # solved in three steps
+    turn = torch.linalg.qr(torch.randn(64, 64)).Q
+    matrix = turn @ torch.diag_embed(values) @ turn.T
+    right = torch.randn(1000, 64) * size
+    right[0] = 0.0
+    found = solve(matrix, right)
+    assert found.isfinite().all()
+    assert not found[0].any()
+    wanted = torch.linalg.solve(matrix, right)
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-3
