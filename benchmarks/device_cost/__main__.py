@@ -44,9 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, points in results.items():
         point = list(points.values())[-1]
         print(f"{name:24}{point['parameters']:12,}{point['item_table']:12,}")
+    if options.short:
+        return
     if options.segments:
         keep("segment_size", flat(results), {})
-    elif not options.short:
+    else:
         keep("device_cost", flat(results), ratios(results))
         draw(results, FIGURE)
 
@@ -54,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--lengths", type=int, nargs="+", metavar="CLICKS")
-    parser.add_argument("--models", nargs="+", choices=models.NAMES)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--models", nargs="+", choices=models.NAMES)
+    which.add_argument(
         "--segments",
         action="store_true",
         help="the SCN in segments of 1 to 20 clicks, at a history of 20 (Figure 6)",

@@ -39,8 +39,7 @@ CARRIED = " (carried)"
 SEGMENTED = ", segments of "
 _SEGMENT = ModelSettings().segment
 
-_MAKERS: dict[str, Callable[[int], Recommender]] = {
-    "scn": lambda length: SCN(ITEMS, ModelSettings(dim=DIM, heads=HEADS)),
+_BASELINES: dict[str, Callable[[int], Recommender]] = {
     "gru4rec": lambda length: GRU4Rec(ITEMS, layers=1, **_shape(length)),
     "sasrec": lambda length: SASRec(ITEMS, heads=HEADS, layers=2, **_shape(length)),
     "bert4rec": lambda length: BERT4Rec(ITEMS, heads=HEADS, layers=2, **_shape(length)),
@@ -68,7 +67,7 @@ def plan(name: str, clicks: int) -> Plan:
     """What a device runs for the last of so many clicks."""
     network = network_of(name)
     if network == "scn":
-        segment = int(name.partition(SEGMENTED)[2] or _SEGMENT)
+        segment = _segment_of(name)
         # What a carried state costs does not depend on how often it was carried.
         return _scn_plan(segment + 1 if name.endswith(CARRIED) else clicks, segment)
     return _carried_plan(network) if network != name else _ranker_plan(network, clicks)
@@ -77,6 +76,10 @@ def plan(name: str, clicks: int) -> Plan:
 def network_of(name: str) -> str:
     """The network of a name, without how it is run."""
     return name.removesuffix(CARRIED).partition(SEGMENTED)[0]
+
+
+def _segment_of(name: str) -> int:
+    return int(name.partition(SEGMENTED)[2] or _SEGMENT)
 
 
 def flops(each: Plan) -> Flops:
@@ -90,7 +93,9 @@ def flops(each: Plan) -> Flops:
 
 def parameters(name: str, clicks: int) -> Parameters:
     """What the model of a plan has learned."""
-    return count_parameters(_MAKERS[network_of(name)](clicks))
+    network = network_of(name)
+    scored = scn(_segment_of(name)) if network == "scn" else _BASELINES[network](clicks)
+    return count_parameters(scored)
 
 
 def write_common(folder: Path) -> None:
@@ -103,14 +108,14 @@ def write_common(folder: Path) -> None:
 
 
 def _ranker_plan(network: str, clicks: int) -> Plan:
-    graph = export_ranker(_MAKERS[network](clicks), clicks)
+    graph = export_ranker(_BASELINES[network](clicks), clicks)
     arrays = _candidates() | {"clicks": _history(clicks)}
     return Plan((Call("ranker"),), {"ranker": graph}, arrays, "clicks")
 
 
 @cache
 def _carried_plan(network: str) -> Plan:
-    model = _MAKERS[network](1)
+    model = _BASELINES[network](1)
     assert isinstance(model, Stepwise)
     state = (part[0].numpy() for part in model.initial_state(1))
     carried = dict(zip(model.carried, state, strict=True))
