@@ -7,6 +7,8 @@ from starlette.types import ASGIApp
 
 from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
+from cloud_service.api.correction_protocol import correction_protocol
+from cloud_service.api.correction_queue import CorrectionQueue
 from cloud_service.api.metrics import Metrics
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.corrections import Corrections
@@ -22,12 +24,13 @@ SHUTDOWN_SECONDS = 3
 def build_services(settings: CloudSettings) -> Services:
     """Everything the API calls. Opens no database and no model yet."""
     store = Store(settings.store)
-    models = Models(store)
+    models, corrections = Models(store), Corrections(store)
     return Services(
         models=models,
         candidates=Candidates(models),
         jobs=Jobs(store, settings.jobs_url),
-        corrections=Corrections(store),
+        corrections=corrections,
+        queue=CorrectionQueue(corrections, longest_s=settings.max_queue_ms / 1e3),
         metrics=Metrics(),
         log_folder=settings.log_folder,
         admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
@@ -35,9 +38,8 @@ def build_services(settings: CloudSettings) -> Services:
     )
 
 
-def build_app(settings: CloudSettings) -> ASGIApp:
+def build_app(settings: CloudSettings, services: Services) -> ASGIApp:
     """The ASGI application of these settings."""
-    services = build_services(settings)
     return create_app(
         services,
         max_json_bytes=settings.max_json_bytes,
@@ -46,7 +48,7 @@ def build_app(settings: CloudSettings) -> ASGIApp:
     )
 
 
-def server(app: ASGIApp, settings: CloudSettings) -> uvicorn.Server:
+def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn.Server:
     """uvicorn as this cloud runs it: one process, uvloop, httptools, no access log.
 
     uvloop sets TCP_NODELAY on every connection; the asyncio loop would not always.
@@ -57,7 +59,7 @@ def server(app: ASGIApp, settings: CloudSettings) -> uvicorn.Server:
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http="httptools",
+            http=correction_protocol(services),
             ws="none",
             access_log=False,
             log_level=settings.log_level,

@@ -65,6 +65,10 @@ class CloudSettings(BaseSettings):
     max_connections: Annotated[
         int, Field(ge=1, description="open at once; one more is answered 503")
     ] = 5000
+    max_queue_ms: Annotated[
+        float,
+        Field(gt=0, le=60_000, description="a correction that would wait longer is answered 503"),
+    ] = 10.0
     serve_replays: bool = Field(
         False, description="hand out clicks of held-out users, for simulated devices"
     )

@@ -71,6 +71,11 @@ class WrongMediaType(WireError):
     title = "H travels as application/octet-stream"
 
 
+class BadDeadline(WireError):
+    code = "bad-deadline"
+    title = "The deadline is no number of milliseconds"
+
+
 class NotAcceptable(WireError):
     code = "not-acceptable"
     status = 406

@@ -59,7 +59,7 @@ def create_app(
     described = app.openapi
     app.openapi = lambda: _openapi(described)  # type: ignore[method-assign]
     bounded = BodyLimit(app, max_bytes=max_json_bytes, seconds=body_timeout)
-    endpoint = CorrectionEndpoint(services.corrections, services.metrics)
+    endpoint = CorrectionEndpoint(services.corrections, services.queue, services.metrics)
     return Front(endpoint, bounded, services.metrics)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
+from cloud_service.api.correction_queue import CorrectionQueue
 from cloud_service.api.metrics import Metrics
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.corrections import Corrections
@@ -22,6 +23,7 @@ class Services:
     candidates: Candidates
     jobs: Jobs
     corrections: Corrections
+    queue: CorrectionQueue
     metrics: Metrics
     log_folder: Path
     """Click logs that jobs may name."""

@@ -5,13 +5,18 @@ It stands before the router and its middleware: nothing is parsed but what is us
 
 import asyncio
 import logging
+import math
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
 
+from cloud_service.api.correction_queue import CorrectionQueue, Waiting
 from cloud_service.api.problems import Internal, MethodNotAllowed, RequestTimeout
 from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import (
+    BadDeadline,
     BodyTooLarge,
     LengthRequired,
     NotAcceptable,
@@ -21,7 +26,7 @@ from shared.errors import (
 )
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
 from shared.problems import Problem
-from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
+from shared.wire import DEADLINE_HEADER, FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,7 +40,8 @@ BODY_LIMIT = 1 << 20
 BODY_SECONDS = 5.0
 """How long an H may be on its way, once its head is here."""
 _FULL, _ROW = FULL_TYPE.encode(), ROW_TYPE.encode()
-_HIDDEN = HIDDEN_TYPE.encode()
+_HIDDEN, _DEADLINE = HIDDEN_TYPE.encode(), DEADLINE_HEADER.encode()
+_MILLISECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class Observer(Protocol):
@@ -47,8 +53,10 @@ class Observer(Protocol):
 class CorrectionEndpoint:
     """Answers corrections. Raises nothing: every fault becomes a problem document."""
 
-    def __init__(self, corrections: Corrections, observer: Observer) -> None:
-        self._corrections, self._observer = corrections, observer
+    def __init__(
+        self, corrections: Corrections, queue: CorrectionQueue, observer: Observer
+    ) -> None:
+        self._corrections, self._queue, self._observer = corrections, queue, observer
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -61,23 +69,19 @@ class CorrectionEndpoint:
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("POST H to this address")
-            row, length = _read_head(scope["headers"])
+            wish = read_head(scope["headers"])
             version = scope["path"][len(PREFIX) : -len(SUFFIX)]
             corrector = self._corrections.get(version)
             if corrector is None:  # reads files: not on the event loop
                 corrector = await asyncio.to_thread(self._corrections.open, version)
-            body = await _read_body(receive, length, corrector.hidden_bytes)
+            body = await _read_body(receive, wish.length, corrector.hidden_bytes)
             if body is None:
                 return
-            started = time.perf_counter()
-            answer = corrector.row(body) if row else corrector.full(body)
-            computed = time.perf_counter()
-            timing = b"queue;dur=%.3f, gcn;dur=%.3f" % (
-                (started - begun) * 1e3,
-                (computed - started) * 1e3,
-            )
-            await _answer(send, corrector, answer, _ROW if row else _FULL, timing)
-            self._observer.correction("row" if row else "full", time.perf_counter() - begun)
+            found = _Awaited()
+            self._queue.put(Waiting(found, version, wish.row, body, begun, begun + wish.deadline_s))
+            await found.done
+            await _send(send, HTTPStatus.OK, found.body, found.headers(wish.row))
+            self._observer.correction("row" if wish.row else "full", time.perf_counter() - begun)
         except RecommendationError as error:
             self._observer.correction(error.code, time.perf_counter() - begun)
             await _refuse(send, error)
@@ -87,9 +91,51 @@ class CorrectionEndpoint:
             await _refuse(send, Internal("the cloud's log says more"))
 
 
-def _read_head(headers: list[tuple[bytes, bytes]]) -> tuple[bool, int]:
-    """Whether the compact form is wanted, and the body's length. Raises a WireError."""
-    row, length = False, -1
+class Wish(NamedTuple):
+    """What the head of a request says."""
+
+    row: bool
+    """Whether the compact form is wanted."""
+    length: int
+    """Of the body, in bytes."""
+    deadline_s: float
+    """Seconds after which nobody wants the answer; infinite where none is named."""
+
+
+class _Awaited:
+    """An answer of the queue, for a coroutine that waits for it."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.get_running_loop().create_future()
+        self.body = b""
+        self._version = self._timing = b""
+
+    def answer(self, corrector: Corrector, body: bytes, queue_s: float, compute_s: float) -> None:
+        self.body, self._version = body, corrector.version_header
+        self._timing = timing(queue_s, compute_s)
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def refuse(self, error: RecommendationError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def headers(self, row: bool) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"content-type", _ROW if row else _FULL),
+            (b"model-version", self._version),
+            (b"server-timing", self._timing),
+        ]
+
+
+def timing(queue_s: float, compute_s: float) -> bytes:
+    """Server-Timing, of the same width for all but the slowest: a device need not parse it anew."""
+    return b"queue;dur=%08.3f, gcn;dur=%08.3f" % (queue_s * 1e3, compute_s * 1e3)
+
+
+def read_head(headers: list[tuple[bytes, bytes]]) -> Wish:
+    """What the head asks for; names are in lower case. Raises a WireError."""
+    row, length, deadline = False, -1, math.inf
     for name, value in headers:
         if name == b"accept":
             row = value == _ROW or (value != _FULL and _wants_row(value))
@@ -97,9 +143,13 @@ def _read_head(headers: list[tuple[bytes, bytes]]) -> tuple[bool, int]:
             length = int(value)  # the server has parsed it before
         elif name == b"content-type" and value != _HIDDEN:
             raise WrongMediaType(f"H travels as {HIDDEN_TYPE}")
+        elif name == _DEADLINE:
+            if not _MILLISECONDS.fullmatch(value):
+                raise BadDeadline(f"{DEADLINE_HEADER} is a number of milliseconds")
+            deadline = float(value) / 1e3
     if length < 0:
         raise LengthRequired("send Content-Length: the size of H is known before it is sent")
-    return row, length
+    return Wish(row, length, deadline)
 
 
 def _wants_row(accept: bytes) -> bool:
@@ -148,34 +198,27 @@ async def _read_body(receive: Receive, length: int, wanted: int) -> bytes | None
     return b"".join(parts)
 
 
-async def _answer(
-    send: Send, corrector: Corrector, body: bytes, kind: bytes, timing: bytes
-) -> None:
-    await _send(
-        send,
-        200,
-        body,
-        [
-            (b"content-type", kind),
-            (b"model-version", corrector.version_header),
-            (b"server-timing", timing),
-        ],
-    )
-
-
 async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _refuse(send: Send, error: RecommendationError) -> None:
+def problem_of(error: RecommendationError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers, without the length, and body of the answer for `error`."""
     document = Problem.of(error).model_dump_json().encode()
     headers = [(b"content-type", PROBLEM_TYPE.encode())]
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"1"))
     if isinstance(error, RequestTimeout):
         headers.append((b"connection", b"close"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", b"POST"))
+    return headers, document
+
+
+async def _refuse(send: Send, error: RecommendationError) -> None:
+    headers, document = problem_of(error)
     await _send(send, error.status, document, headers)
 
 
@@ -204,6 +247,14 @@ OPENAPI_PATH: dict[str, Any] = {
                 "schema": {"type": "string", "enum": [FULL_TYPE, ROW_TYPE]},
                 "example": ROW_TYPE,
             },
+            {
+                "name": "Correction-Deadline",
+                "in": "header",
+                "required": False,
+                "description": "milliseconds after which the answer is of no use any more",
+                "schema": {"type": "number", "minimum": 0, "maximum": 999_999_999},
+                "example": 250,
+            },
         ],
         "requestBody": {
             "required": True,
@@ -231,7 +282,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 },
                 "content": {FULL_TYPE: {"schema": _BINARY}, ROW_TYPE: {"schema": _BINARY}},
             },
-            "400": {"description": "wrong-length", "content": _PROBLEM},
+            "400": {"description": "wrong-length or bad-deadline", "content": _PROBLEM},
             "404": {"description": "unknown-model", "content": _PROBLEM},
             "405": {"description": "method-not-allowed", "content": _PROBLEM},
             "406": {"description": "not-acceptable", "content": _PROBLEM},
@@ -244,6 +295,8 @@ OPENAPI_PATH: dict[str, Any] = {
                 "description": "not-finite, empty-hidden or unusable-hidden",
                 "content": _PROBLEM,
             },
+            "503": {"description": "overloaded", "content": _PROBLEM},
+            "504": {"description": "deadline-passed", "content": _PROBLEM},
         },
     }
 }

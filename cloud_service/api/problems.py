@@ -41,6 +41,18 @@ class RequestTimeout(RecommendationError):
     title = "The request's body did not arrive in time"
 
 
+class Overloaded(RecommendationError):
+    code = "overloaded"
+    status = 503
+    title = "The cloud cannot compute this correction now"
+
+
+class Expired(RecommendationError):
+    code = "deadline-passed"
+    status = 504
+    title = "The correction would have come too late"
+
+
 class RangeInvalid(RecommendationError):
     code = "range-invalid"
     status = 416

@@ -36,10 +36,11 @@ def serve(
     settings = load_settings(
         host=host, port=port, store=store, data_folder=data_folder, serve_replays=serve_replays
     )
-    from cloud_service.bootstrap import build_app, log_to_stderr, server
+    from cloud_service.bootstrap import build_app, build_services, log_to_stderr, server
 
     log_to_stderr(settings)
-    server(build_app(settings), settings).run()
+    services = build_services(settings)
+    server(build_app(settings, services), settings, services).run()
 
 
 def worker(

@@ -1,44 +1,107 @@
 """Corrections: H in, bytes for the wire out, for every model version that is in use."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
 
 from cloud_service.runtime import open_session
 from cloud_service.storage.store import Store
 from shared import bundle as files
-from shared.errors import NotFinite, RecommendationError, UnusableHidden
+from shared.errors import RecommendationError, UnusableHidden, WireError
 from shared.manifest import Manifest
-from shared.wire import FullCorrection, RowCorrection, Wire
+from shared.wire import FLOAT, all_finite, check_hidden, check_length
+
+Floats = NDArray[np.float32]
 
 
 class Corrector:
     """The GCN of one model version, in ONNX Runtime."""
 
     def __init__(self, folder: Path, version: str, manifest: Manifest) -> None:
+        s = manifest.model
         self.version = version
-        self.wire = Wire(manifest.model)
-        self.hidden_bytes = manifest.model.hidden_bytes
-        self._gcn = open_session(str(folder / files.GCN_GRAPH))
-        self._gcn_row = open_session(str(folder / files.GCN_ROW_GRAPH))
         self.version_header = version.encode("ascii")
+        self.hidden_bytes = s.hidden_bytes
+        whole = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
+        last = (s.heads, s.segment), (s.heads, s.head_dim)
+        shape = (s.segment, s.dim)
+        self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
+        self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
 
-    def full(self, body: bytes) -> bytes:
-        """The full correction of the H in `body`. Raises a WireError."""
-        hidden = self.wire.decode_hidden(body)
-        attn, bias = self._gcn.run(None, {"hidden": hidden[None]})
-        try:
-            return self.wire.encode_full(FullCorrection(attn[0], bias[0]))
-        except NotFinite as error:
-            raise UnusableHidden("the GCN's answer to this H is not finite") from error
+    def correct(
+        self, bodies: Sequence[bytes | memoryview], *, row: bool
+    ) -> list[bytes | WireError]:
+        """The correction of the H in each body, in the compact or the full form, as sent.
 
-    def row(self, body: bytes) -> bytes:
-        """The compact correction of the H in `body`. Raises a WireError."""
-        hidden = self.wire.decode_hidden(body)
-        attn, bias = self._gcn_row.run(None, {"hidden": hidden[None]})
-        try:
-            return self.wire.encode_row(RowCorrection(attn[0], bias[0]))
-        except NotFinite as error:
-            raise UnusableHidden("the GCN's answer to this H is not finite") from error
+        What is wrong with one H is its answer alone.
+        """
+        graph = self._row if row else self._full
+        if len(bodies) == 1:
+            try:
+                return [graph.one(self._decoded(bodies[0]))]
+            except WireError as error:
+                return [error]
+        found: list[bytes | WireError] = [UnusableHidden(_NOT_FINITE)] * len(bodies)
+        sound = []
+        for place, body in enumerate(bodies):
+            try:
+                sound.append((place, self._decoded(body)))
+            except WireError as error:
+                found[place] = error
+        if sound:
+            answers = graph.many(np.stack([hidden for _, hidden in sound]))
+            for (place, _), answer in zip(sound, answers, strict=True):
+                if answer is not None:
+                    found[place] = answer
+        return found
+
+    def _decoded(self, body: bytes | memoryview) -> Floats:
+        check_length(len(body), self.hidden_bytes, "H")
+        hidden: Floats = np.frombuffer(body, FLOAT)
+        check_hidden(hidden)
+        return hidden
+
+
+_NOT_FINITE = "the GCN's answer to this H is not finite"
+
+
+class _Graph:
+    """A GCN's graph. Of one H, with input and outputs bound once: `attn` and then `bias` lie in
+    one buffer, which is the answer."""
+
+    def __init__(
+        self, path: str, hidden: tuple[int, ...], outputs: tuple[tuple[int, ...], ...]
+    ) -> None:
+        self._session, self._shape = open_session(path), hidden
+        self._input = np.zeros((1, *hidden), np.float32)
+        self._flat = self._input.reshape(-1)
+        sizes = [int(np.prod(shape)) for shape in outputs]
+        self._output = np.zeros(sum(sizes), np.float32)
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input("hidden", ort.OrtValue.ortvalue_from_numpy(self._input))
+        parts = np.split(self._output, np.cumsum(sizes)[:-1])
+        for name, part, shape in zip(("attn", "bias"), parts, outputs, strict=True):
+            bound = ort.OrtValue.ortvalue_from_numpy(part.reshape(1, *shape))
+            self._binding.bind_ortvalue_output(name, bound)
+
+    def one(self, hidden: Floats) -> bytes:
+        """The correction of H (K * D,). Raises UnusableHidden."""
+        self._flat[...] = hidden
+        self._session.run_with_iobinding(self._binding)
+        if not all_finite(self._output):
+            raise UnusableHidden(_NOT_FINITE)
+        return self._output.astype(FLOAT, copy=False).tobytes()
+
+    def many(self, hidden: Floats) -> list[bytes | None]:
+        """The corrections of H (B, K * D); None for one that is not finite."""
+        parts = self._session.run(None, {"hidden": hidden.reshape(-1, *self._shape)})
+        rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
+        rows = rows.astype(FLOAT, copy=False)
+        return [row.tobytes() if all_finite(row) else None for row in rows]
 
 
 class Corrections:

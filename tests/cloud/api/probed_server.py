@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from cloud_service.bootstrap import build_app, server
+from cloud_service.bootstrap import build_app, build_services, server
 from cloud_service.settings import load_settings
 
 
@@ -22,7 +22,8 @@ def nodelay_of(peer: tuple[str, int]) -> int:
 
 def main() -> None:
     settings = load_settings(port=0)
-    app = build_app(settings)
+    services = build_services(settings)
+    app = build_app(settings, services)
 
     async def probed(scope, receive, send):
         if scope["type"] != "http" or scope["path"] != "/nodelay":
@@ -32,7 +33,7 @@ def main() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    server(probed, settings).run()
+    server(probed, settings, services).run()
 
 
 if __name__ == "__main__":

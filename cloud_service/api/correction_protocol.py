@@ -1,0 +1,270 @@
+"""uvicorn's HTTP/1.1, with a short way for the requests that devices send all day.
+
+A device's request is the same bytes but for H. A head that was read once is known by its bytes:
+H then goes straight to the queue, and the answer straight to the socket, without a task, a scope
+or a parser. Whatever is not known, whole and well goes the usual way, to the same queue.
+"""
+
+import asyncio
+import re
+import time
+from typing import Any, Final, NamedTuple
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from cloud_service.api.context import Services
+from cloud_service.api.correction_queue import Waiting
+from cloud_service.api.corrections import (
+    PREFIX,
+    SUFFIX,
+    Wish,
+    problem_of,
+    read_head,
+    timing,
+)
+from cloud_service.services.corrections import Corrector
+from shared.errors import RecommendationError
+from shared.manifest import VERSION_PATTERN
+from shared.wire import FULL_TYPE, ROW_TYPE
+
+HEAD_LIMIT: Final = 1024
+"""A longer head goes the usual way."""
+HEADS: Final = 4096
+"""Heads remembered; then all are forgotten."""
+HOLD_SECONDS: Final = 0.5
+"""How long the rest of an H may take before the usual way, which has its own limit, takes over."""
+_OPENING = b"POST " + PREFIX.encode()
+_END = b"\r\n\r\n"
+_URL = re.compile((re.escape(PREFIX) + f"({VERSION_PATTERN.strip('^$')})" + SUFFIX).encode())
+
+
+class _Plan(NamedTuple):
+    """What a head asks for, and the answer's head but for what changes."""
+
+    version: str
+    wish: Wish
+    opening: bytes
+
+
+class _Heads:
+    """Heads by their bytes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._known: dict[bytes, _Plan] = {}
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._common = b""
+
+    def plan(self, head: bytes) -> _Plan | None:
+        """The plan for a head whose model is open; None: it goes the usual way."""
+        found = self._known.get(head) or self._learned(head)
+        if found is None or self._services.corrections.get(found.version) is None:
+            return None
+        return found
+
+    def common(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The headers of every answer; uvicorn makes them anew every second."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._common = b"".join(b"%s: %s\r\n" % header for header in headers)
+        return self._common
+
+    def _learned(self, head: bytes) -> _Plan | None:
+        reader = _HeadReader()
+        parser = httptools.HttpRequestParser(reader)
+        try:
+            parser.feed_data(head)
+            wish = read_head(reader.headers)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, RecommendationError):
+            return None
+        url = _URL.fullmatch(reader.url)
+        plain = reader.ended_once and not {name for name, _ in reader.headers} & _SPECIAL
+        if url is None or not plain or not parser.should_keep_alive():
+            return None
+        version = url.group(1).decode()
+        corrector = self._services.corrections.get(version)
+        if corrector is None or wish.length != corrector.hidden_bytes:
+            return None
+        kind = ROW_TYPE if wish.row else FULL_TYPE
+        opening = b"content-type: %s\r\nmodel-version: %s\r\nserver-timing: " % (
+            kind.encode(),
+            corrector.version_header,
+        )
+        if len(self._known) >= HEADS:
+            self._known.clear()
+        plan = self._known[head] = _Plan(version, wish, STATUS_LINE[200] + opening)
+        return plan
+
+
+_SPECIAL = {b"expect", b"transfer-encoding", b"upgrade", b"connection"}
+
+
+class _HeadReader:
+    """What llhttp calls back with."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.ended_once = False
+        """The head ended, and no body followed: the parser sees its end where we do."""
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.ended_once = True
+
+    def on_body(self, part: bytes) -> None:
+        self.ended_once = False
+
+
+class CorrectionProtocol(HttpToolsProtocol):
+    """One connection. At most one H of it is in the queue, which keeps devices even."""
+
+    services: Services
+    heads: _Heads
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._usual = False  # a message that goes the usual way has begun and not ended
+        self._plan: _Plan | None = None
+        self._arrived = 0.0
+        self._held = b""  # bytes that came too early to be looked at
+        self._waiting = False  # an H is in the queue
+        self._paused = self._ending = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes: a whole known request the short way, anything else as uvicorn does."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self._waiting:
+            self._held, self._paused = data, True
+            self.transport.pause_reading()
+        elif self._usual or self._is_busy() or not self._take(data):
+            self._go_the_usual_way(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the connection; an answer that is still computed is dropped."""
+        self._stop_timer()
+        self._held = b""
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """llhttp: a request of the usual kind begins."""
+        self._usual = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """llhttp: it has ended."""
+        self._usual = False
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Closes once what is in the queue has been answered."""
+        if self._waiting:
+            self._ending = True
+        else:
+            super().shutdown()
+
+    def answer(self, corrector: Corrector, body: bytes, queue_s: float, compute_s: float) -> None:
+        """From the queue: the correction."""
+        assert self._plan is not None
+        self._write(self._plan.opening, timing(queue_s, compute_s), b"\r\n", body)
+        outcome = "row" if self._plan.wish.row else "full"
+        self.services.metrics.correction(outcome, time.perf_counter() - self._arrived)
+
+    def refuse(self, error: RecommendationError) -> None:
+        """From the queue: why there is no correction."""
+        headers, document = problem_of(error)
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self._write(STATUS_LINE[error.status], lines, b"", document)
+        self.services.metrics.correction(error.code, time.perf_counter() - self._arrived)
+
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _take(self, data: bytes) -> bool:
+        """Whether `data` begins a request that goes the short way."""
+        if not data.startswith(_OPENING):
+            return False
+        end = data.find(_END, 0, HEAD_LIMIT) + len(_END)
+        full = self.limit_concurrency and len(self.connections) >= self.limit_concurrency
+        if end < len(_END) or full:
+            return False
+        plan = self.heads.plan(data[:end])
+        if plan is None:
+            return False
+        size = end + plan.wish.length
+        if self._timer is None:
+            self._arrived = time.perf_counter()
+            self._unset_keepalive_if_required()
+        if len(data) < size:
+            self._held = data
+            if self._timer is None:
+                self._timer = self.loop.call_later(HOLD_SECONDS, self._give_up)
+            return True
+        self._stop_timer()
+        self._plan, self._waiting, self._held = plan, True, data[size:]
+        body = memoryview(data)[end:size]
+        arrived = self._arrived
+        self.services.queue.put(
+            Waiting(
+                self, plan.version, plan.wish.row, body, arrived, arrived + plan.wish.deadline_s
+            )
+        )
+        return True
+
+    def _give_up(self) -> None:
+        data, self._held, self._timer = self._held, b"", None
+        self._go_the_usual_way(data)
+
+    def _go_the_usual_way(self, data: bytes) -> None:
+        self._stop_timer()
+        super().data_received(data)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _write(self, opening: bytes, middle: bytes, end: bytes, body: bytes) -> None:
+        self._waiting = False
+        transport = self.transport
+        if transport.is_closing():
+            return
+        common = self.heads.common(self.server_state.default_headers)
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        transport.write(b"".join((opening, middle, end, common, length, body)))
+        self.server_state.total_requests += 1
+        if self._ending:
+            transport.close()
+            return
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+        if self._held:
+            self.loop.call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        if self._held and not self._waiting:
+            self.data_received(b"")
+
+
+def correction_protocol(services: Services) -> type[CorrectionProtocol]:
+    """The protocol of a server with these services."""
+
+    class Bound(CorrectionProtocol):
+        pass
+
+    Bound.services, Bound.heads = services, _Heads(services)
+    return Bound
