@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,20 @@ from numpy.typing import NDArray
 from device_client.breaker import Breaker
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.connection import Answer, Connect, Connection
+from device_client.connection import ERROR_BODY_LIMIT, Answer, ClosedIdle, Connect, Connection
 from shared.errors import WireError, WrongModel
 from shared.outcomes import Outcome
 from shared.wire import FULL_TYPE, ROW_TYPE, RowCorrection, Wire, check_hidden, row_at
 
 Form = Literal["full", "row"]
-_ERROR_BODY_LIMIT = 64 * 1024
 
 
 @dataclass(slots=True)
 class Received:
     """What became of one request. With a correction, `outcome` is `applied`.
 
-    Times are `time.perf_counter_ns`, 0 where it did not come that far; `queue_ms` and
-    `compute_ms` are the cloud's own, from Server-Timing.
+    Times are `time.perf_counter_ns`, 0 where it did not come that far. `received_ns` is when the
+    device took the answer: one that came while nobody waited has lain there since.
     """
 
     ticket: int
@@ -38,15 +37,28 @@ class Received:
     uploaded_ns: int = 0
     first_byte_ns: int = 0
     received_ns: int = 0
-    queue_ms: float = 0.0
-    compute_ms: float = 0.0
+    server_timing: str = ""
+    """The cloud's own account of its time; see `cloud_times`."""
+
+
+class _Flight(NamedTuple):
+    """A request that was sent and not yet answered."""
+
+    ticket: int
+    place: int
+    give_up: float
+    """When it is given up, in `time.monotonic`."""
 
 
 class CorrectionLink:
-    """Asks for corrections in a thread of its own. Make it with `CorrectionLink.to`.
+    """A device's line to the cloud. Make it with `CorrectionLink.to`.
 
     `ask` never blocks and replaces an H that has not been sent yet. Faults become outcomes;
     after three in a row the cloud is left alone for a while (`Breaker`).
+
+    Where all goes well nothing but the caller is involved: `ask` sends, `wait` reads. A thread
+    has the line while it has to be opened, while a new H waits for the answer to an older one, and
+    over simulated networks. For one caller at a time.
     """
 
     def __init__(
@@ -56,16 +68,18 @@ class CorrectionLink:
         self._form: Form = form
         self._timeout = timeout_s
         s = wire.settings
-        self._body_limit = max(
-            s.correction_bytes if form == "full" else s.row_bytes, _ERROR_BODY_LIMIT
-        )
         self._body: NDArray[np.float32] = np.frombuffer(connection.body, "<f4").reshape(
             s.segment, s.dim
         )
         self._pending = np.empty_like(self._body)
         self._place = 0
-        self._asked = self._taken = 0
-        self._busy = False
+        self._asked = 0
+        self._queued = False
+        """Whether the newest H lies in `_pending` and waits for the thread to send it."""
+        self._flight: _Flight | None = None
+        self._handed = False
+        """Whether the thread has the line; the caller hands it over, the thread gives it back."""
+        self._busy_with = 0
         self._latest: Received | None = None
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
@@ -74,7 +88,7 @@ class CorrectionLink:
         self.outcomes: Counter[Outcome] = Counter()
         """What became of the requests, whether or not a rerank waited for them."""
         self.watch: Callable[[Received], None] | None = None
-        """Called in the link's thread with every answer, late ones too: for measuring."""
+        """Called with every answer, late ones too, by whoever read it: for measuring."""
 
     @classmethod
     def to(
@@ -91,32 +105,43 @@ class CorrectionLink:
         `form` is the correction's form on the wire: `row` (416 B) or `full` (4,160 B), with the
         same scores. `connect` opens sockets in place of plain TCP or TLS.
         """
-        wire = Wire(bundle.manifest.model)
+        wire, s = Wire(bundle.manifest.model), bundle.manifest.model
         accept = FULL_TYPE if form == "full" else ROW_TYPE
-        size = bundle.manifest.model.hidden_bytes
-        connection = Connection(url, bundle.version, size, accept, connect)
         timeout = (budget or Budget()).request_timeout_s
+        limit = max(s.correction_bytes if form == "full" else s.row_bytes, ERROR_BODY_LIMIT)
+        connection = Connection(
+            url,
+            bundle.version,
+            s.hidden_bytes,
+            accept,
+            connect,
+            body_limit=limit,
+            deadline_ms=max(1, int(timeout * 1e3)),
+        )
         return cls(connection, wire, bundle.version, form, timeout)
 
     def ask(self, hidden: NDArray[np.float32], place: int) -> int:
         """Asks for the correction of H (K, D) whose last click is at `place`; gives a ticket."""
+        if self._flight is not None and not self._handed:
+            self._land(0.0)  # the answer to an older H may have come meanwhile
         with self._changed:
-            self._asked += 1
+            self._asked = ticket = self._asked + 1
             if self.breaker.open:
-                self._latest = Received(self._asked, Outcome.OFFLINE)
-                self.outcomes[Outcome.OFFLINE] += 1
-                self._taken = self._asked
-                return self._asked
+                self._record(Received(ticket, Outcome.OFFLINE))
+                return ticket
+            if not self._handed and self._flight is None and self._connection.ready():
+                self._body[...] = hidden
+                if self._send(ticket, place):
+                    return ticket
             self._pending[...] = hidden
-            self._place = place
-            self._start()
-            self._changed.notify_all()
-            return self._asked
+            self._place, self._queued = place, True
+            self._hand_over()
+        return ticket
 
     def open(self) -> None:
         """Connects ahead of the first request, in the background; a failure says nothing yet."""
         with self._changed:
-            self._start()
+            self._hand_over()
 
     def wait(self, ticket: int, deadline_ns: int) -> Received:
         """What became of `ticket`, waiting until `deadline_ns` at most.
@@ -124,15 +149,21 @@ class CorrectionLink:
         `late` if it is still on its way then, `stale` if the line was still busy with earlier
         clicks, so that these have not even been asked about.
         """
-        with self._changed:
-            while True:
+        while True:
+            left = (deadline_ns - time.perf_counter_ns()) / 1e9
+            if self._flight is not None and not self._handed:
+                self._land(max(left, 0.0))
+            with self._changed:
                 if self._latest is not None and self._latest.ticket == ticket:
                     return self._latest
-                left = deadline_ns - time.perf_counter_ns()
+                left = (deadline_ns - time.perf_counter_ns()) / 1e9
                 if left <= 0 or self._closed:
-                    waiting = self._busy and self._taken < ticket
+                    waiting = 0 < self._busy_with < ticket
                     return Received(ticket, Outcome.STALE if waiting else Outcome.LATE)
-                self._changed.wait(left / 1e9)
+                if self._handed:
+                    self._changed.wait(left)
+                elif self._flight is None:  # a newer H went in its place
+                    return Received(ticket, Outcome.LATE)
 
     def close(self) -> None:
         """Ends the thread and the connection."""
@@ -141,51 +172,135 @@ class CorrectionLink:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(self._timeout)
+        self._connection.close()
 
-    def _start(self) -> None:
+    def _send(self, ticket: int, place: int) -> bool:
+        """Whether the H in `_body` is on its way, or never will be."""
+        try:
+            check_hidden(self._body)
+            sent = self._connection.send()
+        except WireError:  # of our own H: the cloud has no part in it
+            self._record(Received(ticket, Outcome.BAD_PAYLOAD))
+            return True
+        except OSError:  # closed since it was last used: the thread opens another
+            return False
+        if sent:
+            self._flight = _Flight(ticket, place, time.monotonic() + self._timeout)
+        return sent
+
+    def _land(self, timeout_s: float) -> None:
+        """Reads the answer to `_flight` if it comes within `timeout_s`."""
+        flight = self._flight
+        assert flight is not None
+        left = flight.give_up - time.monotonic()
+        try:
+            answer = self._connection.receive(min(timeout_s, max(left, 0.0)))
+            if answer is None and timeout_s < left:
+                return
+            if answer is None:
+                self._connection.close()
+                raise TimeoutError
+        except ClosedIdle:
+            self._ask_again(flight)
+            return
+        except Exception as error:
+            received = self._fault(flight.ticket, error)
+        else:
+            received = self._read(flight.ticket, flight.place, answer)
+        with self._changed:
+            self._flight = None
+            self._record(received)
+
+    def _ask_again(self, flight: _Flight) -> None:
+        """The connection was closed before the cloud saw the request: the thread sends it anew."""
+        with self._changed:
+            self._flight = None
+            if not self._queued:  # a newer H goes in its place
+                self._pending[...] = self._body
+                self._place, self._queued = flight.place, True
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Gives the line to the thread. With the lock."""
+        self._handed = True
         if self._thread is None and not self._closed:
             self._thread = threading.Thread(target=self._run, daemon=True, name="corrections")
             self._thread.start()
+        self._changed.notify_all()
 
     def _run(self) -> None:
-        with suppress(Exception):  # the first request meets the same fault, and counts it
-            self._connection.open(self._timeout)
+        """The thread: opens, finishes what is on its way, sends what is queued, gives back."""
         while True:
             with self._changed:
-                while self._taken == self._asked and not self._closed:
+                while not self._handed and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     break
-                self._body[...] = self._pending
-                ticket, place = self._asked, self._place
-                self._taken, self._busy = ticket, True
-            received = self._request(ticket, place)
-            if self.watch is not None:
-                self.watch(received)
-            with self._changed:
-                self._busy = False
-                if ticket >= (self._latest.ticket if self._latest else 0):
-                    self._latest = received
-                self.outcomes[received.outcome] += 1
+                flight = self._flight
+                self._busy_with = flight.ticket if flight else 0
+            if flight is not None:
+                self._finish(flight)
+            with suppress(Exception):  # a request meets the same fault, and counts it
+                self._connection.open(self._timeout)
+            while (queued := self._next()) is not None:
+                received = self._request(*queued)
+                with self._changed:
+                    self._record(received)
+
+    def _finish(self, flight: _Flight) -> None:
+        """Reads the answer to what the caller has sent."""
+        try:
+            answer = self._connection.finish(max(flight.give_up - time.monotonic(), 1e-3))
+        except ClosedIdle:
+            self._ask_again(flight)
+            return
+        except Exception as error:
+            received = self._fault(flight.ticket, error)
+        else:
+            received = self._read(flight.ticket, flight.place, answer)
+        with self._changed:
+            self._flight = None
+            self._record(received)
+
+    def _next(self) -> tuple[int, int] | None:
+        """The queued H, moved to where it is sent from; without one the line is given back."""
+        with self._changed:
+            if not self._queued or self._closed:
+                self._handed = False
+                self._busy_with = 0
                 self._changed.notify_all()
-        self._connection.close()
+                return None
+            self._body[...] = self._pending
+            self._queued, self._busy_with = False, self._asked
+            return self._asked, self._place
+
+    def _record(self, received: Received) -> None:
+        """Counts an outcome, and keeps it if there is no newer one. With the lock."""
+        if self.watch is not None:
+            self.watch(received)
+        if self._latest is None or received.ticket >= self._latest.ticket:
+            self._latest = received
+        self.outcomes[received.outcome] += 1
+        if self._handed:
+            self._changed.notify_all()
 
     def _request(self, ticket: int, place: int) -> Received:
         try:
             check_hidden(self._body)
-            answer = self._connection.exchange(self._timeout, self._body_limit)
-            received = self._read(ticket, place, answer)
-        except WireError:  # of our own H: the cloud has no part in it
+            answer = self._connection.exchange(self._timeout)
+        except Exception as error:
+            return self._fault(ticket, error)
+        return self._read(ticket, place, answer)
+
+    def _fault(self, ticket: int, error: Exception) -> Received:
+        if isinstance(error, WireError):  # of our own H: the cloud has no part in it
             return Received(ticket, Outcome.BAD_PAYLOAD)
-        except TimeoutError:
+        if isinstance(error, TimeoutError):
             return self._failed(ticket, Outcome.TIMEOUT)
-        except OSError:
+        if isinstance(error, OSError):
             return self._failed(ticket, Outcome.OFFLINE)
-        except Exception:  # BadAnswer, or what nobody thought of: this thread must go on
-            return self._failed(ticket, Outcome.BAD_PAYLOAD)
-        received.sent_ns, received.uploaded_ns = answer.sent_ns, answer.uploaded_ns
-        received.first_byte_ns, received.received_ns = answer.first_byte_ns, answer.received_ns
-        return received
+        # BadAnswer, or what nobody thought of: a rerank must go on.
+        return self._failed(ticket, Outcome.BAD_PAYLOAD)
 
     def _read(self, ticket: int, place: int, answer: Answer) -> Received:
         if answer.status in (404, 409, 410):
@@ -199,13 +314,15 @@ class CorrectionLink:
         except WireError:
             return self._failed(ticket, Outcome.BAD_PAYLOAD)
         self.breaker.succeeded()
-        timing = _server_timing(answer.server_timing)
         return Received(
             ticket,
             Outcome.APPLIED,
             correction,
-            queue_ms=timing.get("queue", 0.0),
-            compute_ms=timing.get("gcn", 0.0),
+            answer.sent_ns,
+            answer.uploaded_ns,
+            answer.first_byte_ns,
+            answer.received_ns,
+            answer.server_timing,
         )
 
     def _decode(self, answer: Answer, place: int) -> RowCorrection:
@@ -229,7 +346,7 @@ def _seconds(value: str) -> float | None:
     return float(value) if value.isascii() and value.isdigit() and len(value) < 6 else None
 
 
-def _server_timing(value: str) -> dict[str, float]:
+def cloud_times(value: str) -> dict[str, float]:
     """`queue;dur=0.02, gcn;dur=0.11` to milliseconds by name; what does not parse is left out."""
     found = {}
     for part in value.split(","):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.link import CorrectionLink, Received
+from device_client.link import CorrectionLink, Received, cloud_times
 from device_client.scn import DeviceSCN, Graphs
 from shared.errors import UnknownItem
 from shared.outcomes import Outcome
@@ -23,10 +23,7 @@ Candidates = Sequence[int | str] | NDArray[np.int64]
 
 @dataclass(slots=True)
 class Timeline:
-    """When it happened, in `time.perf_counter_ns`; 0 for what did not happen.
-
-    `queue_ms` and `compute_ms` are the cloud's own account of its time (Server-Timing).
-    """
+    """When it happened, in `time.perf_counter_ns`; 0 for what did not happen."""
 
     clicked_ns: int = 0
     hidden_ns: int = 0
@@ -39,8 +36,17 @@ class Timeline:
     applied_ns: int = 0
     """When waiting ended and scoring began, with the correction or without."""
     ranked_ns: int = 0
-    queue_ms: float = 0.0
-    compute_ms: float = 0.0
+    server_timing: str = ""
+
+    @property
+    def queue_ms(self) -> float:
+        """How long the request waited in the cloud, by the cloud's own account."""
+        return cloud_times(self.server_timing).get("queue", 0.0)
+
+    @property
+    def compute_ms(self) -> float:
+        """How long it was computed there."""
+        return cloud_times(self.server_timing).get("gcn", 0.0)
 
 
 @dataclass(slots=True)
@@ -249,4 +255,4 @@ def _is_no_list_of_numbers(array: NDArray[np.generic]) -> bool:
 def _note(timeline: Timeline, received: Received) -> None:
     timeline.sent_ns, timeline.uploaded_ns = received.sent_ns, received.uploaded_ns
     timeline.first_byte_ns, timeline.received_ns = received.first_byte_ns, received.received_ns
-    timeline.queue_ms, timeline.compute_ms = received.queue_ms, received.compute_ms
+    timeline.server_timing = received.server_timing

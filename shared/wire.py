@@ -63,6 +63,7 @@ class Wire:
         self._hidden_shape = (k, settings.dim)
         self._full_shapes = (h, k, k), (h, k, f)
         self._row_shapes = (h, k), (h, f)
+        self._full_cut, self._row_cut = h * k * k, h * k
 
     def encode_hidden(self, hidden: Array) -> bytes:
         """H of (1..K, dim), padded with zero rows at the end, as bytes.
@@ -97,11 +98,17 @@ class Wire:
 
     def decode_full(self, body: bytes | bytearray | memoryview) -> FullCorrection:
         """Views on `body`. Raises WrongLength or NotFinite."""
-        return FullCorrection(*self._decode(body, self.settings.correction_bytes, "full"))
+        floats = self._floats(body, self.settings.correction_bytes, "full")
+        attn, bias = self._full_shapes
+        cut = self._full_cut
+        return FullCorrection(floats[:cut].reshape(attn), floats[cut:].reshape(bias))
 
     def decode_row(self, body: bytes | bytearray | memoryview) -> RowCorrection:
         """Views on `body`. Raises WrongLength or NotFinite."""
-        return RowCorrection(*self._decode(body, self.settings.row_bytes, "row"))
+        floats = self._floats(body, self.settings.row_bytes, "row")
+        attn, bias = self._row_shapes
+        cut = self._row_cut
+        return RowCorrection(floats[:cut].reshape(attn), floats[cut:].reshape(bias))
 
     def _encode(self, arrays: tuple[Array, Array], shapes: tuple[tuple[int, ...], ...]) -> bytes:
         for array, shape in zip(arrays, shapes, strict=True):
@@ -110,15 +117,12 @@ class Wire:
             _check_finite(array)
         return b"".join(np.ascontiguousarray(array, FLOAT).tobytes() for array in arrays)
 
-    def _decode(
-        self, body: bytes | bytearray | memoryview, size: int, form: str
-    ) -> tuple[Array, Array]:
+    @staticmethod
+    def _floats(body: bytes | bytearray | memoryview, size: int, form: str) -> Array:
         check_length(len(body), size, f"a correction in the {form} form")
         floats = np.frombuffer(body, FLOAT)
         _check_finite(floats)
-        first, second = self._full_shapes if form == "full" else self._row_shapes
-        cut = int(np.prod(first))
-        return floats[:cut].reshape(first), floats[cut:].reshape(second)
+        return floats
 
 
 def row_at(correction: FullCorrection, place: int) -> RowCorrection:

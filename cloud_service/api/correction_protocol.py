@@ -6,6 +6,7 @@ or a parser. Whatever is not known, whole and well goes the usual way, to the sa
 """
 
 import asyncio
+import os
 import re
 import time
 from typing import Any, Final, NamedTuple
@@ -133,6 +134,7 @@ class CorrectionProtocol(HttpToolsProtocol):
         self._usual = False  # a message that goes the usual way has begun and not ended
         self._plan: _Plan | None = None
         self._arrived = 0.0
+        self._fd = -1
         self._held = b""  # bytes that came too early to be looked at
         self._waiting = False  # an H is in the queue
         self._paused = self._ending = False
@@ -147,6 +149,11 @@ class CorrectionProtocol(HttpToolsProtocol):
             self.transport.pause_reading()
         elif self._usual or self._is_busy() or not self._take(data):
             self._go_the_usual_way(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection begins."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._fd = transport.get_extra_info("socket").fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the connection; an answer that is still computed is dropped."""
@@ -239,7 +246,7 @@ class CorrectionProtocol(HttpToolsProtocol):
             return
         common = self.heads.common(self.server_state.default_headers)
         length = b"content-length: %d\r\n\r\n" % len(body)
-        transport.write(b"".join((opening, middle, end, common, length, body)))
+        self._send(b"".join((opening, middle, end, common, length, body)))
         self.server_state.total_requests += 1
         if self._ending:
             transport.close()
@@ -249,6 +256,20 @@ class CorrectionProtocol(HttpToolsProtocol):
         )
         if self._held:
             self.loop.call_soon(self._look_again)
+
+    def _send(self, data: bytes) -> None:
+        """Writes at once: uvloop's own write waits for the end of the turn of the loop."""
+        if not self.transport.get_write_buffer_size():
+            try:
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:  # reset: the transport will learn of it by itself
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.transport.write(data)
 
     def _look_again(self) -> None:
         if self.transport.is_closing():

@@ -18,7 +18,7 @@ import numpy as np
 
 from device_client.budget import Budget
 from device_client.connection import Connect, SocketLike, tcp_connect
-from device_client.link import CorrectionLink, Form, Received
+from device_client.link import CorrectionLink, Form, Received, cloud_times
 from device_client.scn import Graphs
 from device_client.session import Ranking, Session
 from device_client.simulate.measure import Measurement, Ranks, Recorder
@@ -216,12 +216,13 @@ def _with_legs(
     """
     if received.correction is None:
         return measured
+    times = cloud_times(received.server_timing)
     return replace(
         measured,
         upload_s=(received.uploaded_ns - received.sent_ns) / 1e9,
         cloud_s=max(arrived - received.uploaded_ns / 1e9, 0.0),
         download_s=received.received_ns / 1e9 - arrived,
         total_s=(received.received_ns - hidden_ns) / 1e9,
-        queue_s=received.queue_ms / 1e3,
-        compute_s=received.compute_ms / 1e3,
+        queue_s=times.get("queue", 0.0) / 1e3,
+        compute_s=times.get("gcn", 0.0) / 1e3,
     )

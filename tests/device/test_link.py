@@ -1,6 +1,7 @@
 """The link leaves a failing cloud alone for a while, and comes back by itself."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from device_client.breaker import Breaker
 from device_client.bundle import Bundle
 from device_client.connection import BadAnswer, Connection, tcp_connect
-from device_client.link import CorrectionLink, _server_timing
+from device_client.link import CorrectionLink, cloud_times
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome
@@ -166,21 +167,22 @@ def test_an_answer_that_is_cut_off_is_no_answer(fake_cloud):
     cloud = fake_cloud(lambda r: answer(bytes(416), version="v")[:-20])
     connection = Connection(cloud.url, "0" * 16, 4, "*/*")
     with pytest.raises(TimeoutError):
-        connection.exchange(0.2, 1000)
+        connection.exchange(0.2)
 
 
 def test_a_chunked_answer_is_read_like_any_other(fake_cloud):
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     cloud = fake_cloud(lambda r: head + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n")
     connection = Connection(cloud.url, "0" * 16, 4, "*/*")
-    assert connection.exchange(2, 1000).body == b"abcde"
+    assert connection.exchange(2).body == b"abcde"
+    connection.close()
     with pytest.raises(BadAnswer):
-        connection.exchange(2, 4)
+        Connection(cloud.url, "0" * 16, 4, "*/*", body_limit=4).exchange(2)
 
 
-def test_server_timing_that_makes_no_sense_is_left_out():
-    assert _server_timing("queue;dur=0.5, gcn;dur=x, total") == {"queue": 0.5}
-    assert _server_timing("") == {}
+def testcloud_times_that_makes_no_sense_is_left_out():
+    assert cloud_times("queue;dur=0.5, gcn;dur=x, total") == {"queue": 0.5}
+    assert cloud_times("") == {}
 
 
 def test_an_address_in_another_script_is_asked_for_as_dns_spells_it():
@@ -188,3 +190,89 @@ def test_an_address_in_another_script_is_asked_for_as_dns_spells_it():
     head = bytes(connection._request).split(b"\r\n")
     assert head[0].startswith(b"POST /shop/v1/models/")
     assert head[1] == b"Host: xn--bcher-kva.example"
+
+
+def test_an_answer_that_came_while_nobody_waited_is_there_at_the_rerank(
+    graphs, fake_cloud, eventually
+):
+    cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
+    link = CorrectionLink.to(cloud.url, graphs.bundle)
+    with Session(graphs, link) as session:
+        session.click(1)
+        session.settle(2)
+        session.click(2)  # straight from the caller: the line is open and idle
+        eventually(lambda: len(cloud.requests) == 2)
+        time.sleep(0.02)  # long past the tolerance of 4.21 ms
+        assert session.rerank(CANDIDATES).outcome is Outcome.APPLIED
+
+
+def test_an_answer_nobody_waited_for_makes_room_for_the_next_h(graphs, fake_cloud, eventually):
+    cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
+    link = CorrectionLink.to(cloud.url, graphs.bundle)
+    with Session(graphs, link) as session:
+        for number, item in enumerate(range(1, 8), start=1):
+            session.click(item)
+            eventually(lambda number=number: len(cloud.requests) == number)
+            time.sleep(0.01)
+        assert session.settle(2).outcome is Outcome.APPLIED
+    assert link.outcomes == {Outcome.APPLIED: 7}
+    assert cloud.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "outcome"),
+    [
+        ({"version": "f" * 16}, Outcome.WRONG_MODEL),
+        ({"status": "503 No", "headers": {"retry-after": "0"}}, Outcome.REFUSED),
+        ({"headers": {"content-type": "application/octet-strean"}}, Outcome.BAD_PAYLOAD),
+        ({"headers": {"content-length": "415"}}, Outcome.BAD_PAYLOAD),
+        ({"headers": {"server-timing": "queue;dur=7.125, gcn;dur=1.5"}}, Outcome.APPLIED),
+        ({"headers": {"server-timing": "queue;dur=9.020, gcn;dur=8.110"}}, Outcome.APPLIED),
+        ({"headers": {"x-more": "of something"}}, Outcome.APPLIED),
+    ],
+)
+def test_an_answer_that_is_like_the_last_but_for_one_header_is_read_as_it_is(
+    graphs, fake_cloud, second, outcome
+):
+    version = graphs.bundle.version
+    cloud = fake_cloud(
+        lambda r: answer(
+            bytes(416), **({"version": version} | (second if len(cloud.requests) == 3 else {}))
+        )
+    )
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
+        for item in (1, 2):
+            session.click(item)
+            assert session.settle(2).outcome is Outcome.APPLIED
+        session.click(3)
+        received = session.settle(2)
+        assert received.outcome is outcome
+        wanted = second.get("headers", {}).get("server-timing")
+        if wanted:
+            assert received.server_timing == wanted
+
+
+def test_an_answer_in_pieces_is_put_together(graphs, fake_cloud):
+    version = graphs.bundle.version
+    body = np.arange(104, dtype="<f4").tobytes()
+    whole = answer(body, version=version)
+    pieces = []
+
+    def reply(request):
+        if len(cloud.requests) == 1:
+            return whole
+        sock = cloud._open[0]
+        for at in range(0, len(whole) - 100, 100):
+            sock.sendall(whole[at : at + 100])
+            pieces.append(at)
+            time.sleep(0.002)
+        return whole[len(pieces) * 100 :]
+
+    cloud = fake_cloud(reply)
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
+        for item in (1, 2):
+            session.click(item)
+            received = session.settle(2)
+            assert received.outcome is Outcome.APPLIED
+            np.testing.assert_array_equal(received.correction.attn.ravel(), np.arange(40))
+    assert len(pieces) > 3

@@ -1,0 +1,240 @@
+"""The short way of a correction, on real sockets: same answers as the usual way, whatever comes."""
+
+import signal
+import socket
+import struct
+import threading
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from shared.model import ModelSettings
+from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
+from tests.processes import listening, running
+
+WIRE = Wire(ModelSettings())
+
+
+def hidden(seed=0, clicks=4):
+    found = np.zeros((10, 64), np.float32)
+    found[:clicks] = np.random.default_rng(seed).normal(size=(clicks, 64))
+    return WIRE.encode_hidden(found)
+
+
+def request(version, body, *lines, accept=FULL_TYPE, length=2560):
+    head = [
+        f"POST {correction_path(version)} HTTP/1.1",
+        "Host: x",
+        f"Accept: {accept}",
+        f"Content-Type: {HIDDEN_TYPE}",
+        f"Content-Length: {length}",
+        *lines,
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+class Line:
+    """A connection, and the answers that come on it, one at a time."""
+
+    def __init__(self, url):
+        parts = urlsplit(url)
+        self.sock = socket.create_connection((parts.hostname, parts.port), 10)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._rest = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def ask(self, data):
+        self.sock.sendall(data)
+        return self.answer()
+
+    def answer(self):
+        """Status, headers and body of the next answer."""
+        while b"\r\n\r\n" not in self._rest:
+            self._more()
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        size = int(headers["content-length"])
+        while len(self._rest) < size:
+            self._more()
+        body, self._rest = self._rest[:size], self._rest[size:]
+        return int(first.split()[1]), headers, body
+
+    def _more(self):
+        part = self.sock.recv(65536)
+        if not part:
+            raise ConnectionResetError
+        self._rest += part
+
+
+@pytest.fixture(scope="module")
+def version(small_store):
+    return small_store.production()
+
+
+@pytest.fixture
+def line(served_store):
+    with Line(served_store) as found:
+        yield found
+
+
+def test_the_second_request_with_a_head_is_answered_as_the_first_was(line, version):
+    for accept in (FULL_TYPE, ROW_TYPE):
+        for seed in range(3):
+            data = request(version, hidden(seed), accept=accept)
+            usual = request(version, hidden(seed), "Connection: keep-alive", accept=accept)
+            short, plain = line.ask(data), line.ask(usual)
+            assert short[0] == plain[0] == 200
+            assert short[2] == plain[2]
+            timing, date = short[1].pop("server-timing"), short[1].pop("date")
+            assert timing.startswith("queue;dur=0000")
+            assert date.endswith("GMT")
+            del plain[1]["server-timing"], plain[1]["date"]
+            assert short[1] == plain[1]
+
+
+def test_an_h_in_pieces_is_one_h(line, version):
+    data = request(version, hidden())
+    whole = line.ask(data)
+    for at in range(0, len(data), 700):
+        line.sock.sendall(data[at : at + 700])
+        time.sleep(0.01)
+    assert line.answer()[2] == whole[2]
+
+
+def test_requests_sent_ahead_are_answered_in_their_order(line, version):
+    bodies = [hidden(seed) for seed in range(12)]
+    alone = [line.ask(request(version, body))[2] for body in bodies]
+    line.sock.sendall(b"".join(request(version, body) for body in bodies))
+    together = [line.answer()[2] for _ in bodies]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(
+            np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4"), atol=1e-6
+        )
+
+
+def test_both_ways_may_take_turns_on_one_connection(line, version):
+    data = request(version, hidden())
+    health = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    wrong = request(version, b"abc", length=3)
+    line.sock.sendall(data + health + data + wrong + data)
+    assert [line.answer()[0] for _ in range(5)] == [200, 200, 200, 400, 200]
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(float("nan"), "not-finite"), (float("inf"), "not-finite"), (0.0, "empty-hidden")],
+)
+def test_an_h_that_cannot_be_corrected_gets_its_problem_the_short_way(line, version, value, code):
+    line.ask(request(version, hidden()))
+    status, headers, body = line.ask(request(version, struct.pack("<f", value) * 640))
+    assert status == 422
+    assert headers["content-type"] == "application/problem+json"
+    assert code.encode() in body
+    assert line.ask(request(version, hidden()))[0] == 200
+
+
+def test_work_that_nobody_wants_any_more_is_not_done(line, version):
+    status, _, body = line.ask(request(version, hidden(), "Correction-Deadline: 0"))
+    assert (status, b"deadline-passed" in body) == (504, True)
+    assert line.ask(request(version, hidden(), "Correction-Deadline: 2000.5"))[0] == 200
+
+
+@pytest.mark.parametrize("odd", ["", "-1", "soon", "1e3", "nan", "9" * 40])
+def test_a_deadline_that_is_none_is_refused(line, version, odd):
+    status, _, body = line.ask(request(version, hidden(), f"Correction-Deadline: {odd}"))
+    assert (status, b"bad-deadline" in body) == (400, True)
+
+
+def test_many_devices_at_once_each_get_their_own_correction(served_store, version):
+    bodies = [hidden(seed, clicks=1 + seed % 10) for seed in range(24)]
+    with Line(served_store) as first:
+        wanted = [first.ask(request(version, body))[2] for body in bodies]
+    found = {}
+
+    def device(number):
+        with Line(served_store) as mine:
+            for turn in range(20):
+                place = (number + turn) % len(bodies)
+                found[number, turn] = place, mine.ask(request(version, bodies[place]))[2]
+
+    threads = [threading.Thread(target=device, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 24 * 20
+    for place, body in found.values():
+        np.testing.assert_allclose(
+            np.frombuffer(body, "<f4"), np.frombuffer(wanted[place], "<f4"), atol=1e-5
+        )
+
+
+def test_what_would_wait_too_long_is_shed_at_once_and_the_rest_served(small_store, tmp_path):
+    version, log = small_store.production(), tmp_path / "log"
+    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_MAX_QUEUE_MS": "0.001"}
+    with running(["cloud-service", "serve", "--port", "0"], log, **settings) as process:
+        lines = [Line(listening(process, log)) for _ in range(60)]
+        data = request(version, hidden())
+        assert lines[0].ask(data)[0] == 200
+        process.send_signal(signal.SIGSTOP)  # all of them arrive in one turn of the loop
+        for line in lines:
+            line.sock.sendall(data)
+        process.send_signal(signal.SIGCONT)
+        answers = [line.answer() for line in lines]
+        for line in lines:
+            line.sock.close()
+    statuses = [status for status, _, _ in answers]
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 8
+    for status, headers, body in answers:
+        if status == 503:
+            assert headers["retry-after"] == "1"
+            assert b"overloaded" in body
+
+
+def test_sigterm_answers_what_is_in_the_queue(small_store, tmp_path):
+    version, log = small_store.production(), tmp_path / "log"
+    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_MAX_QUEUE_MS": "5000"}
+    with running(["cloud-service", "serve", "--port", "0"], log, **settings) as process:
+        lines = [Line(listening(process, log)) for _ in range(40)]
+        data = request(version, hidden())
+        assert lines[0].ask(data)[0] == 200
+        process.send_signal(signal.SIGSTOP)
+        for line in lines:
+            line.sock.sendall(data)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        ended = []
+        for line in lines:
+            try:
+                ended.append(line.answer()[0])
+            except ConnectionError:
+                ended.append(0)
+            line.sock.close()
+        assert process.wait(10) in (0, -signal.SIGTERM)
+    assert "Traceback" not in log.read_text()
+    assert ended.count(200) >= 8
+    assert set(ended) <= {0, 200}
+
+
+def test_an_idle_connection_is_closed_after_the_keep_alive_time(small_store, tmp_path):
+    version, log = small_store.production(), tmp_path / "log"
+    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_KEEP_ALIVE": "1"}
+    with (
+        running(["cloud-service", "serve", "--port", "0"], log, **settings) as process,
+        Line(listening(process, log)) as line,
+    ):
+        for _ in range(4):
+            assert line.ask(request(version, hidden()))[0] == 200
+            time.sleep(0.5)
+        begun = time.monotonic()
+        assert line.sock.recv(1) == b""
+        assert time.monotonic() - begun < 5
