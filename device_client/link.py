@@ -150,9 +150,10 @@ class CorrectionLink:
         clicks, so that these have not even been asked about.
         """
         while True:
-            left = (deadline_ns - time.perf_counter_ns()) / 1e9
             if self._flight is not None and not self._handed:
-                self._land(max(left, 0.0))
+                self._land(max((deadline_ns - time.perf_counter_ns()) / 1e9, 0.0))
+                if self._latest is not None and self._latest.ticket == ticket:
+                    return self._latest
             with self._changed:
                 if self._latest is not None and self._latest.ticket == ticket:
                     return self._latest
@@ -207,9 +208,8 @@ class CorrectionLink:
             received = self._fault(flight.ticket, error)
         else:
             received = self._read(flight.ticket, flight.place, answer)
-        with self._changed:
-            self._flight = None
-            self._record(received)
+        self._flight = None
+        self._record(received)
 
     def _ask_again(self, flight: _Flight) -> None:
         """The connection was closed before the cloud saw the request: the thread sends it anew."""
@@ -275,7 +275,8 @@ class CorrectionLink:
             return self._asked, self._place
 
     def _record(self, received: Received) -> None:
-        """Counts an outcome, and keeps it if there is no newer one. With the lock."""
+        """Counts an outcome, and keeps it if there is no newer one. By whoever has the line; with
+        the lock where that is the thread."""
         if self.watch is not None:
             self.watch(received)
         if self._latest is None or received.ticket >= self._latest.ticket:

@@ -1,7 +1,7 @@
 """What is waiting for a correction: computed together, without a timer, and never for long.
 
-Whatever arrived while the last batch was computed is the next one. Nothing waits for company, so a
-single device is answered as soon as it would be alone.
+Whatever arrived while the last batch was computed is the next one. Nothing waits for company: in a
+quiet moment an H is answered on the spot, as if its device were alone.
 """
 
 import asyncio
@@ -12,13 +12,15 @@ from typing import Final, Protocol
 
 from cloud_service.api.problems import Expired, Overloaded
 from cloud_service.services.corrections import Corrections, Corrector
-from shared.errors import RecommendationError
+from shared.errors import RecommendationError, WireError
 
 BATCH: Final = 32
 """Corrections computed at once, at most: the first of them waits for the last."""
 ALWAYS: Final = 8
 """As many may wait whatever they cost."""
 _SMOOTHING: Final = 0.1
+_QUIET: Final = 1.5
+"""Times the cost of a correction without one, after which there is no crowd."""
 
 
 class Asker(Protocol):
@@ -49,19 +51,24 @@ class CorrectionQueue:
     def __init__(self, corrections: Corrections, *, longest_s: float) -> None:
         self._corrections, self._longest = corrections, longest_s
         self._waiting: deque[Waiting] = deque()
-        self._cost = 0.0
+        self._cost = self._last = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, each: Waiting) -> None:
-        """Answers or refuses `each.asker` later in this turn of the loop, or refuses it now."""
+        """Answers or refuses `each.asker`, now or as soon as it can."""
         count = len(self._waiting)
         if count >= ALWAYS and count * self._cost > self._longest:
             each.asker.refuse(Overloaded("more corrections are asked for than can be computed"))
             return
+        quiet = each.arrived - self._last > _QUIET * self._cost
+        self._last = each.arrived
         if not count:
+            if quiet and each.deadline > each.arrived:
+                self._answer([each], each.arrived)
+                return
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._work)
@@ -72,8 +79,6 @@ class CorrectionQueue:
         batch = self._take(begun)
         if batch:
             self._answer(batch, begun)
-            spent = (time.perf_counter() - begun) / len(batch)
-            self._cost += _SMOOTHING * (spent - self._cost) if self._cost else spent
         if self._waiting:
             assert self._loop is not None
             self._loop.call_soon(self._work)
@@ -99,8 +104,17 @@ class CorrectionQueue:
             for each in batch:
                 each.asker.refuse(Overloaded("the model was closed a moment ago: ask again"))
             return
-        found = corrector.correct([each.body for each in batch], row=batch[0].row)
+        found: list[bytes | WireError]
+        if len(batch) == 1:
+            try:
+                found = [corrector.one(batch[0].body, row=batch[0].row)]
+            except WireError as error:
+                found = [error]
+        else:
+            found = corrector.correct([each.body for each in batch], row=batch[0].row)
         spent = time.perf_counter() - begun
+        each_cost = spent / len(batch)
+        self._cost += _SMOOTHING * (each_cost - self._cost) if self._cost else each_cost
         for each, answer in zip(batch, found, strict=True):
             if isinstance(answer, RecommendationError):
                 each.asker.refuse(answer)

@@ -32,19 +32,18 @@ class Corrector:
         self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
 
+    def one(self, body: bytes | memoryview, *, row: bool) -> bytes:
+        """The correction of the H in `body`, compact or full. Raises a WireError."""
+        return (self._row if row else self._full).one(self._decoded(body))
+
     def correct(
         self, bodies: Sequence[bytes | memoryview], *, row: bool
     ) -> list[bytes | WireError]:
-        """The correction of the H in each body, in the compact or the full form, as sent.
+        """`one` for each body, computed together.
 
         What is wrong with one H is its answer alone.
         """
         graph = self._row if row else self._full
-        if len(bodies) == 1:
-            try:
-                return [graph.one(self._decoded(bodies[0]))]
-            except WireError as error:
-                return [error]
         found: list[bytes | WireError] = [UnusableHidden(_NOT_FINITE)] * len(bodies)
         sound = []
         for place, body in enumerate(bodies):

@@ -1,0 +1,1 @@
+"""One correction at a time over loopback, against a raw socket."""

@@ -1,0 +1,162 @@
+"""From H in hand to a correction ready to apply: one device, one correction at a time, loopback.
+
+The yardstick is a raw socket that exchanges the same bytes with a minimal server running the same
+GCN. All ways take turns, so that none has a quiet minute to itself. After each correction comes a
+pause, as after a click: without one, neither process ever sleeps, which no device does.
+
+    python -m benchmarks.one_device                  two minutes, on an idle machine
+    python -m benchmarks.one_device --short          a glance that keeps nothing
+"""
+
+import argparse
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import numpy as np
+
+from benchmarks import served
+from benchmarks.machine import keep
+from benchmarks.one_device import clients
+from cloud_service.storage.store import Store
+from device_client.bundle import Bundle
+from device_client.link import Form
+from shared import bundle as files
+
+GOALS: Final = {"median": 1.25, "p99": 1.5}
+PAUSES_MS: Final = (0.0, 1.0)
+YARDSTICK, OURS, USUAL = "raw socket", "this project", "httpx, JSON, FastAPI, torch"
+_WARM = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures both forms with and without a pause; prints tables, keeps results and ratios."""
+    options = _options(arguments)
+    results: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        store, version = served.published(Path(folder))
+        for form in get_args(Form):
+            with ExitStack() as stack:
+                ways = _ways(store, version, form, stack)
+                for pause in options.pauses:
+                    name = f"{form}, {pause:g} ms between"
+                    found = _measure(ways, pause / 1e3, options.rounds, options.count)
+                    results[name] = {way: _summary(each) for way, each in found.items()}
+                    ratios |= _ratios(name, found)
+                    _print(name, results[name])
+    for name, ratio in ratios.items():
+        print(f"{name}: {ratio['value']:.2f} (goal {ratio['goal']:g})")
+    if not options.short:
+        keep("one_device", results, ratios)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, help="turns of every way (10)")
+    parser.add_argument("--count", type=int, help="corrections in a turn (100)")
+    parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")
+    parser.add_argument(
+        "--pauses", type=float, nargs="+", default=list(PAUSES_MS), metavar="MS",
+        help="between one correction and the next H",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (2 if options.short else 10)
+    options.count = options.count or (50 if options.short else 100)
+    return options
+
+
+def _ways(store: Store, version: str, form: Form, stack: ExitStack) -> dict[str, clients.Ask]:
+    folder = store.version_folder(version)
+    bundle = Bundle.open(folder)
+    model = bundle.manifest.model
+    graph = folder / (files.GCN_GRAPH if form == "full" else files.GCN_ROW_GRAPH)
+    size = model.correction_bytes if form == "full" else model.row_bytes
+    port = stack.enter_context(
+        served.module("benchmarks.one_device.raw_server", str(graph), str(model.hidden_bytes))
+    )
+    url = stack.enter_context(served.cloud(store, _free_port()))
+    ways = {
+        YARDSTICK: clients.raw(int(port), size, stack),
+        OURS: clients.ours(url, bundle, form, stack),
+    }
+    ways |= {
+        f"{name}, our cloud": ask
+        for name, ask in clients.libraries(url, bundle, form, stack).items()
+    }
+    if form == "full":
+        other = _free_port()
+        weights = str(folder / files.WEIGHTS)
+        usual = "benchmarks.one_device.usual_server"
+        stack.enter_context(served.module(usual, weights, str(other), speaks=False))
+        served.wait_for(f"http://127.0.0.1:{other}/openapi.json")
+        ways[USUAL] = clients.usual(f"http://127.0.0.1:{other}", stack)
+    return ways
+
+
+def _measure(
+    ways: dict[str, clients.Ask], pause_s: float, rounds: int, count: int
+) -> dict[str, list[list[float]]]:
+    """Microseconds of each correction, by way and turn."""
+    random = np.random.default_rng(0)
+    found: dict[str, list[list[float]]] = {name: [] for name in ways}
+    for ask in ways.values():
+        for _ in range(_WARM):
+            ask(random.normal(size=(10, 64)).astype(np.float32))
+    for _ in range(rounds):
+        for name, ask in ways.items():
+            turn = []
+            for hidden in random.normal(size=(count, 10, 64)).astype(np.float32):
+                if pause_s:
+                    time.sleep(pause_s)
+                begun = time.perf_counter_ns()
+                ask(hidden)
+                turn.append((time.perf_counter_ns() - begun) / 1e3)
+            found[name].append(turn)
+    return found
+
+
+def _summary(turns: list[list[float]]) -> dict[str, Any]:
+    every = [value for turn in turns for value in turn]
+    low, median, high = statistics.quantiles(every, n=4)
+    p99 = float(np.quantile(every, 0.99))
+    return {"median": median, "quartiles": [low, high], "p99": p99, "corrections": len(every)}
+
+
+def _ratios(name: str, found: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """Ours to the yardstick, turn by turn, so that a slow minute counts for both."""
+    ratios = {}
+    for what, quantile in (("median", 0.5), ("p99", 0.99)):
+        pairs = zip(found[OURS], found[YARDSTICK], strict=True)
+        each = [np.quantile(ours, quantile) / np.quantile(raw, quantile) for ours, raw in pairs]
+        ratios[f"{name}: {what} / raw socket"] = {
+            "value": float(statistics.median(each)),
+            "goal": GOALS[what],
+        }
+    return ratios
+
+
+def _print(name: str, rows: dict[str, Any]) -> None:
+    print(f"\n{name:40}{'median µs':>10}{'quartiles':>16}{'p99':>8}{'to raw':>8}")
+    base = rows[YARDSTICK]["median"]
+    for way, row in rows.items():
+        low, high = row["quartiles"]
+        print(
+            f"{way:40}{row['median']:10.0f}{f'{low:.0f} to {high:.0f}':>16}{row['p99']:8.0f}"
+            f"{row['median'] / base:8.2f}"
+        )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A cloud to measure: an untrained model in a store of its own, and server processes."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import torch
+
+from cloud_service.data.clicks import split
+from cloud_service.data.synthetic import synthetic_log
+from cloud_service.export.publish import publish
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.storage.store import Store
+from shared.model import ModelSettings
+
+START_SECONDS = 60.0
+SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def published(folder: Path, users: int = 300, items: int = 2000) -> tuple[Store, str]:
+    """A store with one version: CoCorrRec in the paper's shape, with random weights, which cost
+    what trained ones do."""
+    parts = split(synthetic_log(users=users, items=items, clicks_per_user=15, seed=3), seed=1)
+    torch.manual_seed(7)
+    model = CoCorrRec(parts.log.item_count, ModelSettings(), init_std=0.5).eval()
+    store = Store(folder)
+    created = datetime(2026, 1, 1, tzinfo=UTC)
+    store.promote(version := publish(store, model, parts, {}, created=created))
+    return store, version
+
+
+@contextmanager
+def module(name: str, *arguments: str, speaks: bool = True) -> Iterator[str]:
+    """A server of these benchmarks, `python -m NAME ARGUMENTS`: the line it prints first."""
+    command = [sys.executable, "-m", name, *arguments]
+    with _process(command, stdout=subprocess.PIPE if speaks else subprocess.DEVNULL) as process:
+        if not speaks:
+            yield ""
+            return
+        assert process.stdout is not None
+        yield process.stdout.readline().decode().strip()
+
+
+@contextmanager
+def cloud(store: Store, port: int, **settings: str) -> Iterator[str]:
+    """`cloud-service serve` on a store: its address, once it answers."""
+    command = [sys.executable, "-m", "cloud_service.cli", "serve", "--port", str(port)]
+    with _process(command, {"CLOUD_STORE": str(store.folder)} | settings):
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/health")
+        yield url
+
+
+def wait_for(url: str) -> None:
+    """Returns when `url` answers 200. Raises RuntimeError after a minute."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise RuntimeError(f"{url} did not answer within {START_SECONDS:g} s")
+
+
+@contextmanager
+def _process(
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    stdout: int = subprocess.DEVNULL,
+) -> Iterator[subprocess.Popen[bytes]]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
+    process = subprocess.Popen(
+        command, stdout=stdout, stderr=subprocess.DEVNULL, env=clean | SPARE | (environment or {})
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
