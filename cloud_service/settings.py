@@ -68,7 +68,7 @@ class CloudSettings(BaseSettings):
     max_queue_ms: Annotated[
         float,
         Field(gt=0, le=60_000, description="a correction that would wait longer is answered 503"),
-    ] = 10.0
+    ] = 3.0
     serve_replays: bool = Field(
         False, description="hand out clicks of held-out users, for simulated devices"
     )

@@ -17,7 +17,7 @@ COLOURS = {
     "bert4rec": "#c81e1e",
     "mamba4rec": "#8f4bb0",
 }
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 8.5,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -35,7 +35,7 @@ Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 def draw(results: Results, path: Path) -> None:
     """Writes the figure as PNG."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.4), layout="constrained")
         one, two, three = figure.subplots(1, 3)
         _panel(one, results, "MFLOPs", lambda point: point["flops"] / 1e6)

@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ from shared.errors import (
     WrongMediaType,
 )
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
-from shared.problems import Problem
+from shared.problems import TYPE_PREFIX, Problem
 from shared.wire import DEADLINE_HEADER, FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
 
 Message = MutableMapping[str, Any]
@@ -206,7 +207,7 @@ async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes,
 
 def problem_of(error: RecommendationError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers, without the length, and body of the answer for `error`."""
-    document = Problem.of(error).model_dump_json().encode()
+    document = _document(error.code, error.title, error.status, error.detail)
     headers = [(b"content-type", PROBLEM_TYPE.encode())]
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"1"))
@@ -215,6 +216,13 @@ def problem_of(error: RecommendationError) -> tuple[list[tuple[bytes, bytes]], b
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", b"POST"))
     return headers, document
+
+
+@lru_cache(maxsize=256)
+def _document(code: str, title: str, status: int, detail: str) -> bytes:
+    """Kept: a cloud that has too much to do says so thousands of times a second."""
+    found = Problem(type=TYPE_PREFIX + code, title=title, status=status, detail=detail)
+    return found.model_dump_json().encode()
 
 
 async def _refuse(send: Send, error: RecommendationError) -> None:

@@ -1,5 +1,6 @@
 """`cloud-service serve` and `cloud-service worker`: the two processes of a cloud."""
 
+import gc
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,7 +41,12 @@ def serve(
 
     log_to_stderr(settings)
     services = build_services(settings)
-    server(build_app(settings, services), settings, services).run()
+    serving = server(build_app(settings, services), settings, services)
+    # What is there by now stays: looking through it for garbage would hold corrections up for a
+    # hundred milliseconds every time.
+    gc.collect()
+    gc.freeze()
+    serving.run()
 
 
 def worker(
