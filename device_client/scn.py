@@ -21,12 +21,13 @@ def _open(path: str) -> ort.InferenceSession:
 
 
 class Graphs:
-    """The three graphs of a bundle, opened once and shared by every session in the process."""
+    """The four graphs of a bundle, opened once and shared by every session in the process."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.table = ort.OrtValue.ortvalue_from_numpy(bundle.item_table)
         self.hidden = _open(bundle.graph(files.HIDDEN_GRAPH))
+        self.prepare = _open(bundle.graph(files.PREPARE_GRAPH))
         self.rank = _open(bundle.graph(files.RANK_GRAPH))
         self.carry = _open(bundle.graph(files.CARRY_GRAPH))
 
@@ -53,16 +54,21 @@ class DeviceSCN:
         state = {"inner_weight": self._weight, "inner_bias": self._inner_bias}
         self._to_hidden = self._bind(graphs.hidden, {"clicks": self.clicks})
         self._output(self._to_hidden, "hidden", self.hidden)
+        self._to_prepared = self._bind(
+            graphs.prepare,
+            {"hidden": self.hidden, "position": self._position, **state},
+            table=False,
+        )
+        self._prepared: dict[str, Floats] = {
+            output.name: np.zeros(output.shape, np.float32)
+            for output in graphs.prepare.get_outputs()
+        }
+        for name, array in self._prepared.items():
+            self._output(self._to_prepared, name, array)
+        self._is_prepared = False
         self._to_scores = self._bind(
             graphs.rank,
-            {
-                "hidden": self.hidden,
-                "position": self._position,
-                "attn": self._attn,
-                "bias": self._bias,
-                "gate": self._gate,
-                **state,
-            },
+            {"attn": self._attn, "bias": self._bias, "gate": self._gate, **self._prepared},
         )
         self._to_carry = self._bind(graphs.carry, {"hidden": self.hidden, **state}, table=False)
         self._output(self._to_carry, "next_weight", self._next_weight)
@@ -71,12 +77,21 @@ class DeviceSCN:
     def compute_hidden(self) -> None:
         """`clicks` to `hidden`."""
         self._graphs.hidden.run_with_iobinding(self._to_hidden)
+        self._is_prepared = False
+
+    def prepare(self, position: int) -> None:
+        """All of `scores` that waits for neither correction nor candidates, for a last click at
+        `position` (from 0) of the segment."""
+        self._position[...] = position
+        self._graphs.prepare.run_with_iobinding(self._to_prepared)
+        self._is_prepared = True
 
     def scores(
         self, position: int, candidates: NDArray[np.int64], correction: RowCorrection | None
     ) -> Floats:
         """A score per candidate (N,), for a last click at `position` (from 0) of the segment."""
-        self._position[...] = position
+        if not self._is_prepared or self._position != position:
+            self.prepare(position)
         if correction is None:
             self._gate[...] = 0.0
         else:
@@ -95,11 +110,13 @@ class DeviceSCN:
         """Moves the carried state over the full segment in `hidden`."""
         self._graphs.carry.run_with_iobinding(self._to_carry)
         self._weight[...], self._inner_bias[...] = self._next_weight, self._next_bias
+        self._is_prepared = False
 
     def reset(self) -> None:
         """Back to the state of a user without history."""
         self._weight[...] = self._graphs.bundle.inner_weight
         self._inner_bias[...] = self._graphs.bundle.inner_bias
+        self._is_prepared = False
 
     def _bind(
         self,

@@ -123,6 +123,7 @@ class Session:
         self._clicked_ns, self._hidden_ns = clicked, time.perf_counter_ns()
         if self.link is not None:
             self._ticket = self.link.ask(self._scn.hidden, self._count - 1)
+        self._scn.prepare(self._count - 1)  # while the correction is on its way
 
     @property
     def ticket(self) -> int:

@@ -23,6 +23,7 @@ MANIFEST_LIMIT = 1 << 20
 
 # The files of a version, by what they are for.
 HIDDEN_GRAPH = "hidden.onnx"
+PREPARE_GRAPH = "prepare.onnx"
 RANK_GRAPH = "rank.onnx"
 CARRY_GRAPH = "carry.onnx"
 ITEM_TABLE = "items.npy"
@@ -58,6 +59,10 @@ def parse_manifest(raw: bytes) -> Manifest:
             if newest > FORMAT:
                 raise BundleTooNew(
                     f"the bundle has format {newest}, this program reads up to {FORMAT}: update it"
+                )
+            if newest < FORMAT:
+                raise BundleInvalid(
+                    f"the bundle has format {newest}, this program reads {FORMAT}: train it again"
                 )
         return Manifest.model_validate_json(raw)
     except (ValidationError, ValueError, RecursionError) as error:

@@ -31,6 +31,7 @@ from cloud_service.models.baselines.mamba4rec import Mamba4Rec
 from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.recommender import Recommender, Stepwise
 from cloud_service.models.scn import SCN
+from cloud_service.runtime import open_session
 from shared.model import ModelSettings
 
 ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
@@ -144,7 +145,13 @@ def _scn_plan(clicks: int, segment: int) -> Plan:
     arrays["clicks"] = np.resize(_history(clicks - earlier * segment), segment)
     arrays["clicks"][clicks - earlier * segment :] = 0
     arrays["position"] = np.array(clicks - earlier * segment - 1)
-    calls += [Call("hidden", after={"hidden": "hidden"}), Call("rank", state)]
+    prepared = _prepared(segment)
+    arrays |= prepared
+    calls += [
+        Call("hidden", after={"hidden": "hidden"}),
+        Call("prepare", state, {name: name for name in prepared}),
+        Call("rank"),
+    ]
     return Plan(tuple(calls), _scn_graphs(segment), arrays, "clicks")
 
 
@@ -157,6 +164,15 @@ def scn(segment: int = _SEGMENT) -> SCN:
 @cache
 def _scn_graphs(segment: int) -> dict[str, bytes]:
     return export_device_graphs(scn(segment))
+
+
+@cache
+def _prepared(segment: int) -> Arrays:
+    """What `prepare` leaves for `rank`."""
+    return {
+        each.name: np.zeros(each.shape, np.float32)
+        for each in open_session(_scn_graphs(segment)["prepare"]).get_outputs()
+    }
 
 
 def _scn_inputs(segment: int) -> Arrays:

@@ -1,18 +1,21 @@
-"""The ONNX graphs of a model: three for the device, two for the cloud.
+"""The ONNX graphs of a model: four for the device, two for the cloud.
 
 The device's graphs take the item table as an input, so that the one table on disk is mapped into
 memory once and shared by them. They know no batch: a device serves one user.
 
 hidden   item_table (V+1, D), clicks (K,) -> hidden (K, D)
-rank     item_table, hidden, position (), attn (h, K), bias (h, f), gate (),
-         inner_weight (h, f, f), inner_bias (h, 1, f), candidates (N,)
+prepare  hidden, position (), inner_weight (h, f, f), inner_bias (h, 1, f)
+         -> query (h, f), step (h, K, f), own_attn (h, K), own_bias (2, h, f)
+rank     item_table, what was prepared, attn (h, K), bias (h, f), gate (), candidates (N,)
          -> scores (N,), block_output (D,)
 carry    hidden, inner_weight, inner_bias -> next_weight, next_bias
 gcn      hidden (B, K, D) -> attn (B, h, K, K), bias (B, h, K, f)
 gcn_row  hidden (B, K, D) -> attn (B, h, K), bias (B, h, f)
 
 `position` is the place of the last click in the segment (from 0), `gate` is 1 with a correction
-and 0 without, which gives the uncorrected scores to the last bit.
+and 0 without, which gives the uncorrected scores to the last bit. What `prepare` computes, a device
+computes while the correction is on its way; for a projected GCN, which only shifts the user state,
+it is `user` (D,), and `rank` gives scores alone.
 """
 
 import io
@@ -47,64 +50,74 @@ class HiddenGraph(nn.Module):
         return out
 
 
-class RankGraph(nn.Module):
-    """H, correction row, carried state and candidates to scores.
+class PrepareGraph(nn.Module):
+    """H and the carried state to all of a ranking that waits for neither correction nor candidates.
 
     Only the last click's row of `attn` and `b` reaches a score, so only that row is computed.
     """
 
     def __init__(self, scn: SCN) -> None:
         super().__init__()
-        self.block, self.output_norm, self.target = scn.block, scn.output_norm, scn.target
-        self.shifted = scn.settings.fusion == "shift"
+        self.scn = scn
+        self.outputs = ["user"] if _follows(scn) else ["query", "step", "own_attn", "own_bias"]
+
+    def forward(
+        self, hidden: Tensor, position: Tensor, inner_weight: Tensor, inner_bias: Tensor
+    ) -> tuple[Tensor, ...]:
+        block = self.scn.block
+        state = State(inner_weight, inner_bias)
+        terms = block.terms(hidden, state)
+        query = terms.query[:, position]  # (h, f)
+        seen = block.tril[position]  # (K,)
+        scale = block.token_scale()[position]
+        step = scale * terms.lr.unsqueeze(-1) * terms.gradient  # (h, K, f)
+        past = seen.unsqueeze(-1) * step
+        attn = (terms.key @ query.unsqueeze(-1)).squeeze(-1) * seen  # (h, K)
+        bias = state.bias.squeeze(1) - past.sum(1)  # (h, f)
+        start = (query.unsqueeze(1) @ state.weight).squeeze(1)
+        if len(self.outputs) == 1:
+            return (self.scn.user_state(block.leave(query, start + bias, attn, past)),)
+        return query, past if block.mask_correction else step, attn, torch.stack((bias, start))
+
+
+class RankGraph(nn.Module):
+    """What was prepared, a correction and candidates to scores."""
+
+    def __init__(self, scn: SCN) -> None:
+        super().__init__()
+        self.scn = scn
 
     def forward(
         self,
         item_table: Tensor,
-        hidden: Tensor,
-        position: Tensor,
+        prepared: dict[str, Tensor],
         attn: Tensor,
         bias: Tensor,
         gate: Tensor,
-        inner_weight: Tensor,
-        inner_bias: Tensor,
         candidates: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        output = self._block_output(
-            hidden, position, attn, bias, gate, State(inner_weight, inner_bias)
-        )
+    ) -> tuple[Tensor, ...]:
+        scn, shift = self.scn, gate * bias.flatten()
         items = item_table[candidates]
-        items = items if self.target is None else self.target(items)
-        user = self.output_norm(output)
-        if self.shifted:
-            user = user + gate * bias.flatten()
-        return items @ user, output
+        items = items if scn.target is None else scn.target(items)
+        if _follows(scn):
+            return (_product(items, prepared["user"] + shift),)
+        own_bias, start = prepared["own_bias"]
+        own = prepared["own_attn"], own_bias
+        one, other = scn.block.fuse(*own, Correction(attn, bias), gate)
+        output = scn.block.leave(prepared["query"], start + other, one, prepared["step"])
+        user = scn.user_state(output)
+        user = user + shift if scn.settings.fusion == "shift" else user
+        return _product(items, user), output
 
-    def _block_output(
-        self,
-        hidden: Tensor,
-        position: Tensor,
-        attn_correction: Tensor,
-        bias_correction: Tensor,
-        gate: Tensor,
-        state: State,
-    ) -> Tensor:
-        block = self.block
-        terms = block.terms(hidden, state)
-        query = terms.query[:, position]  # (h, f)
-        step = terms.lr.unsqueeze(-1) * terms.gradient  # (h, K, f)
-        seen = block.tril[position]  # (K,)
-        scale = block.token_scale()[position]
-        attn = (terms.key @ query.unsqueeze(-1)).squeeze(-1) * seen  # (h, K)
-        bias = state.bias.squeeze(1) - scale * (seen.unsqueeze(-1) * step).sum(1)  # (h, f)
-        attn, bias = block.fuse(attn, bias, Correction(attn_correction, bias_correction), gate)
-        if block.mask_correction:
-            attn = attn * seen
-        moved = (attn.unsqueeze(-1) * step).sum(1)
-        inner = (query.unsqueeze(1) @ state.weight).squeeze(1) - scale * moved + bias
-        merged = query + block.inner_norm(inner.unsqueeze(1)).squeeze(1)
-        out: Tensor = block.output @ block.post_norm(merged.flatten())
-        return out
+
+def _product(matrix: Tensor, vector: Tensor) -> Tensor:
+    """ONNX Runtime multiplies by a vector six times as slowly as by a matrix of one column."""
+    return (matrix @ vector.unsqueeze(1)).squeeze(1)
+
+
+def _follows(scn: SCN) -> bool:
+    """Whether a correction only shifts the user state: then the block has done before it comes."""
+    return scn.settings.gcn == "projected"
 
 
 class CarryGraph(nn.Module):
@@ -143,7 +156,7 @@ class GCNRowGraph(GCNGraph):
 
 
 def export_device_graphs(scn: SCN) -> dict[str, bytes]:
-    """The device's graphs: `hidden`, `rank` and `carry`, as ONNX bytes."""
+    """The device's graphs: `hidden`, `prepare`, `rank` and `carry`, as ONNX bytes."""
     s = scn.settings
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
     table = torch.zeros(scn.items + 1, d)
@@ -152,6 +165,15 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     rows = {0: torch.export.Dim("items", min=2)}
     some = {0: torch.export.Dim("candidates", min=1)}
     scn = scn.eval().cpu()
+    prepare = PrepareGraph(scn)
+    before = {
+        "hidden": hidden,
+        "position": torch.tensor(k - 1),
+        "inner_weight": weight,
+        "inner_bias": inner_bias,
+    }
+    with torch.no_grad():
+        prepared = dict(zip(prepare.outputs, prepare(**before), strict=True))
     return {
         "hidden": export_module(
             HiddenGraph(scn),
@@ -159,21 +181,23 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
             ["hidden"],
             {"item_table": rows},
         ),
+        "prepare": export_module(prepare, before, prepare.outputs, {}),
         "rank": export_module(
             RankGraph(scn),
             {
                 "item_table": table,
-                "hidden": hidden,
-                "position": torch.tensor(k - 1),
+                "prepared": prepared,
                 "attn": torch.zeros(h, k),
                 "bias": torch.zeros(h, f),
                 "gate": torch.tensor(0.0),
-                "inner_weight": weight,
-                "inner_bias": inner_bias,
                 "candidates": torch.zeros(7, dtype=torch.int64),
             },
-            ["scores", "block_output"],
-            {"item_table": rows, "candidates": some},
+            ["scores"] if _follows(scn) else ["scores", "block_output"],
+            {
+                "item_table": rows,
+                "candidates": some,
+                "prepared": dict.fromkeys(prepared),
+            },
         ),
         "carry": export_module(
             CarryGraph(scn),

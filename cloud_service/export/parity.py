@@ -205,17 +205,22 @@ class OnnxEngine:
             (hidden,) = self._call("hidden", item_table=self._table, clicks=segment)
             attn, bias = self._correction(hidden, result if corrected else None)
             for place in range(k):
+                prepared = self._call(
+                    "prepare",
+                    hidden=hidden,
+                    position=np.array(place),
+                    inner_weight=state[0],
+                    inner_bias=state[1],
+                )
+                names = [output.name for output in self._graphs["prepare"].get_outputs()]
                 found, output = self._call(
                     "rank",
                     item_table=self._table,
-                    hidden=hidden,
-                    position=np.array(place),
                     attn=np.ascontiguousarray(attn[:, place]),
                     bias=np.ascontiguousarray(bias[:, place]),
                     gate=np.array(corrected, np.float32),
-                    inner_weight=state[0],
-                    inner_bias=state[1],
                     candidates=candidates,
+                    **dict(zip(names, prepared, strict=True)),
                 )
                 outputs.append(output)
                 if index * k + place == last:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shared.model import Fusion
 
@@ -78,7 +79,7 @@ class HeadNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads, width))
 
     def forward(self, x: Float[Tensor, "*batch heads k f"]) -> Float[Tensor, "*batch heads k f"]:
-        normal, _ = self._normalise(x)
+        normal = functional.layer_norm(x, x.shape[-1:], eps=EPS)
         return normal * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
 
     def loss_gradient(
@@ -218,6 +219,20 @@ class TTTBlock(nn.Module):
         inner = terms.query @ state.weight - scale * moved + bias
         merged = (terms.query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
         return self.post_norm(merged) @ self.output.T
+
+    def leave(
+        self,
+        query: Float[Tensor, "heads f"],
+        start: Float[Tensor, "heads f"],
+        attn: Float[Tensor, "heads k"],
+        step: Float[Tensor, "heads k f"],
+    ) -> Float[Tensor, " dim"]:
+        """O of one click: `rows` from its `attn`, the steps (scaled), and all else in `start`."""
+        inner = start - (attn.unsqueeze(1) @ step).squeeze(1)
+        merged = query + self.inner_norm(inner.unsqueeze(1)).squeeze(1)
+        # As a column: ONNX Runtime is several times slower with a vector.
+        out: Tensor = self.output @ self.post_norm(merged.flatten()).unsqueeze(1)
+        return out.squeeze(1)
 
     def _correct(
         self, attn: Tensor, bias: Tensor, correction: Correction, gate: Tensor | None

@@ -16,7 +16,15 @@ from shared.errors import (
     BundleTruncated,
 )
 
-FILES = ("hidden.onnx", "rank.onnx", "carry.onnx", "items.npy", "item_ids.npy", "inner_state.npy")
+FILES = (
+    "hidden.onnx",
+    "prepare.onnx",
+    "rank.onnx",
+    "carry.onnx",
+    "items.npy",
+    "item_ids.npy",
+    "inner_state.npy",
+)
 
 
 @pytest.fixture

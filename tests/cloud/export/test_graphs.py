@@ -4,6 +4,7 @@ import dataclasses
 from datetime import UTC, datetime
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from cloud_service.export.graphs import export_device_graphs
 from cloud_service.export.publish import publish, version_files
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.gcn import TransformerGCN
+from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session
 from cloud_service.storage.store import Store
 from device_client.bundle import Bundle
@@ -110,7 +112,7 @@ def test_the_item_table_is_stored_once_and_no_graph_holds_it(small_model, small_
 
 def test_graphs_take_any_number_of_candidates(small_model):
     graphs = export_device_graphs(small_model.scn)
-    session = open_session(graphs["rank"])
+    session, prepare = open_session(graphs["rank"]), open_session(graphs["prepare"])
     s = small_model.settings
     table = small_model.scn.item_embedding.detach().numpy()
     for count in (1, 2, 1000):
@@ -118,18 +120,24 @@ def test_graphs_take_any_number_of_candidates(small_model):
             None,
             {
                 "item_table": table,
-                "hidden": np.zeros((s.segment, s.dim), np.float32),
-                "position": np.array(0),
                 "attn": np.zeros((s.heads, s.segment), np.float32),
                 "bias": np.zeros((s.heads, s.head_dim), np.float32),
                 "gate": np.array(0, np.float32),
-                "inner_weight": np.zeros((s.heads, s.head_dim, s.head_dim), np.float32),
-                "inner_bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
                 "candidates": np.ones(count, np.int64),
-            },
+            }
+            | {each.name: np.zeros(each.shape, np.float32) for each in prepare.get_outputs()},
         )
         assert scores.shape == (count,)
         assert output.shape == (s.dim,)
+
+
+def test_a_correction_that_only_shifts_leaves_a_rank_without_the_block(small_split):
+    settings = ModelSettings(gcn="projected", gcn_dim=32)
+    scn = SCN(small_split.log.item_count, settings)
+    graphs = export_device_graphs(scn)
+    prepared = open_session(graphs["prepare"]).get_outputs()
+    assert [(each.name, each.shape) for each in prepared] == [("user", [settings.dim])]
+    assert len(onnx.load_from_string(graphs["rank"]).graph.node) < 10
 
 
 def test_a_replay_holds_the_held_out_users_and_nobody_else(small_split, small_store):
