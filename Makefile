@@ -56,6 +56,9 @@ check: lint types test
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.training_speed --rounds 3 --steps 3 --short
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.device_cost --short
+	$(BIN)/python -m benchmarks.rerank --short
+	$(BIN)/python -m benchmarks.one_device --short
+	$(BIN)/python -m benchmarks.many_devices --short
 
 clean:
 	rm -rf $(VENV) store bundles report build *.egg-info

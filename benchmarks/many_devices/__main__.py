@@ -2,7 +2,8 @@
 
 Devices ask at random moments in open loop, from a process of its own on the other core; a latency
 counts from the moment drawn. For each server the highest rate it holds is searched, then measured
-again; this project's is loaded up to four times that, to see that it sheds and stands.
+again, and how many it answers at all when flooded; this project's is loaded up to four times what
+it holds, to see that it sheds and stands.
 
     python -m benchmarks.many_devices                        this project and plain FastAPI
     python -m benchmarks.many_devices --peers FOLDER         and the peers in that environment
@@ -37,6 +38,8 @@ GOALS: Final = {"plain": 3.0, "others": 1.0, "arithmetic": 0.5}
 FIGURE: Final = Path(__file__).parents[2] / "docs" / "figures" / "many_devices.png"
 MULTIPLES: Final = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 LARGEST_BATCH: Final = 32
+FLOOD: Final = 10_000.0
+"""Asked for a second to see how many a server answers at all, however late."""
 _FIRST_RATE: Final = 100.0
 _STEP: Final = 2**0.5
 _MISSES: Final = 3
@@ -86,11 +89,12 @@ class Bench:
         )
         with np.load(out) as found:
             latencies, statuses = found["latencies"], found["statuses"]
+            elapsed = max(float(found["elapsed"]), self._seconds)
         good = latencies[statuses == 200]
         median, p99 = np.quantile(good, (0.5, 0.99)) * 1e3 if len(good) else (np.inf, np.inf)
         shed = float((statuses == 503).mean())
         failed = float(((statuses != 200) & (statuses != 503)).mean())
-        return Outcome(rate, len(good) / self._seconds, shed, failed, float(median), float(p99))
+        return Outcome(rate, len(good) / elapsed, shed, failed, float(median), float(p99))
 
     def knee(self, server: Server) -> float:
         """The highest rate that the server holds; 0 where it holds none.
@@ -135,8 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 bench.load(server, _FIRST_RATE)  # to warm up
                 knee = bench.knee(server)
                 again = [bench.load(server, knee) for _ in range(options.rounds)] if knee else []
-                rows = [vars(each) for each in again]
-                results[server.name] = {"knee": knee, "at the knee": rows}
+                flood = bench.load(server, FLOOD)
+                _say(f"{server.name}, flooded", flood)
+                results[server.name] = {
+                    "knee": knee,
+                    "at the knee": [vars(each) for each in again],
+                    "flooded": vars(flood),
+                }
                 if server.name == OURS:
                     sweep = [bench.load(server, knee * part) for part in MULTIPLES]
                     for each in sweep:
@@ -214,7 +223,7 @@ def _say(name: str, found: Outcome) -> None:
 
 
 def _print(results: dict[str, Any], ratios: dict[str, Any]) -> None:
-    print(f"{'':24}{'held, /s':>10}{'median ms':>11}{'p99 ms, quartiles':>26}")
+    print(f"{'':24}{'held, /s':>10}{'median ms':>11}{'p99 ms, quartiles':>26}{'flooded, /s':>13}")
     for name, row in results.items():
         if not isinstance(row, dict) or "knee" not in row:
             continue
@@ -222,7 +231,10 @@ def _print(results: dict[str, Any], ratios: dict[str, Any]) -> None:
         medians = [each["median_ms"] for each in row["at the knee"]] or [float("nan")]
         low, middle, high = statistics.quantiles(p99, n=4) if len(p99) > 1 else p99 * 3
         spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
-        print(f"{name:24}{row['knee']:10,.0f}{statistics.median(medians):11.2f}{spread:>26}")
+        print(
+            f"{name:24}{row['knee']:10,.0f}{statistics.median(medians):11.2f}{spread:>26}"
+            f"{row['flooded']['served']:13,.0f}"
+        )
     for name, ratio in ratios.items():
         print(f"{name}: {ratio['value']:.2f} (goal {ratio['goal']:g})")
 

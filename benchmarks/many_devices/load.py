@@ -103,9 +103,11 @@ def main() -> None:
     moments = np.cumsum(random.exponential(1 / float(rate), count)).tolist()
     gc.disable()  # its pauses would be charged to the server
     load = Load(int(port), Path(path).read_bytes(), int(devices))
+    begun = time.perf_counter()
     load.run(moments)
+    elapsed = time.perf_counter() - begun
     load.close()
-    np.savez(out, latencies=load.latencies, statuses=load.statuses)
+    np.savez(out, latencies=load.latencies, statuses=load.statuses, elapsed=elapsed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,155 @@
+"""What a device does between a click and a ranking, on ONNX Runtime with one thread.
+
+click     the click's H, before which nothing can be asked for
+prepare   all of the ranking that waits for neither correction nor candidates: while H travels
+rank      a correction and 10, 100 or 1,000 candidates to scores
+
+The yardstick is the bare matrix products that these are made of, in numpy, into arrays made before.
+
+    python -m benchmarks.rerank                      half a minute, on an idle machine
+    python -m benchmarks.rerank --short              a glance that keeps nothing
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from benchmarks.machine import keep
+from cloud_service.data.clicks import split
+from cloud_service.data.synthetic import synthetic_log
+from cloud_service.export.publish import publish
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.scn import SCN
+from cloud_service.storage.store import Store
+from cloud_service.training.build import build
+from device_client.bundle import Bundle
+from device_client.scn import DeviceSCN, Graphs
+from shared.jobs import TrainingRecipe
+from shared.model import GCNForm, ModelSettings
+from shared.wire import RowCorrection
+
+GOAL: Final = 3.0
+CANDIDATES: Final = (10, 100, 1000)
+FORMS: Final[tuple[GCNForm, ...]] = ("causal", "projected")
+Step = Callable[[], Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures all steps in turn; prints and keeps medians, quartiles and ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--items", type=int, default=2000, help="in the catalogue")
+    parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")
+    options = parser.parse_args(arguments)
+    rounds = 3 if options.short else options.rounds
+    results: dict[str, Any] = {}
+    ratios: dict[str, Any] = {}
+    for form in FORMS:
+        with tempfile.TemporaryDirectory() as folder:
+            steps = _steps(form, options.items, Path(folder))
+            found = _measure(steps, rounds)
+        for name, times in found.items():
+            low, median, high = statistics.quantiles(times, n=4)
+            results[f"{form}: {name}"] = {"median": median, "quartiles": [low, high]}
+            print(f"{form:10} {name:34} {median:8.1f} µs ({low:.1f} to {high:.1f})")
+        for count in CANDIDATES:
+            pairs = zip(
+                found["prepare"], found[f"rank {count}"], found[f"bare products, {count}"],
+                strict=True,
+            )  # fmt: skip
+            ratio = statistics.median((one + two) / bare for one, two, bare in pairs)
+            name = f"{form}: prepare and rank {count} / bare products"
+            ratios[name] = {"value": ratio, "goal": GOAL}
+            print(f"{name}: {ratio:.2f} (goal {GOAL:g})")
+    if not options.short:
+        keep("rerank", results, ratios)
+
+
+def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
+    recipe = TrainingRecipe(model=ModelSettings(gcn=form), teachers="item-knn")
+    log = synthetic_log(users=300, items=items, clicks_per_user=15, seed=3)
+    parts = split(log, seed=1)
+    torch.manual_seed(7)
+    model = build(parts, recipe)
+    assert isinstance(model, CoCorrRec)
+    store = Store(folder)
+    version = publish(store, model.eval(), parts, {}, created=datetime(2026, 1, 1, tzinfo=UTC))
+    bundle = Bundle.open(store.version_folder(version))
+    device = DeviceSCN(Graphs(bundle))
+    s, random = recipe.model, np.random.default_rng(0)
+    device.clicks[:] = random.integers(1, bundle.manifest.items + 1, s.segment)
+    last = s.segment - 1
+    device.compute_hidden()
+    correction = RowCorrection(
+        random.normal(size=(s.heads, s.segment)).astype(np.float32),
+        random.normal(size=(s.heads, s.head_dim)).astype(np.float32),
+    )
+    lists = {n: random.integers(1, bundle.manifest.items + 1, n) for n in CANDIDATES}
+    device.prepare(last)
+    steps: dict[str, Step] = {
+        "click": device.compute_hidden,
+        "prepare": lambda: device.prepare(last),
+    }
+    for count, listed in lists.items():
+        steps[f"rank {count}"] = lambda listed=listed: device.scores(last, listed, correction)
+        steps[f"bare products, {count}"] = _bare(model.scn, device, listed)
+    return steps
+
+
+def _bare(scn: SCN, device: DeviceSCN, candidates: np.ndarray[Any, Any]) -> Step:
+    """The matrix products between H and the scores, each as one call."""
+    s, table = scn.settings, np.ascontiguousarray(scn.item_embedding.detach().numpy())
+    k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
+    random = np.random.default_rng(0)
+
+    def some(*shape: int) -> Any:
+        return random.normal(size=shape).astype(np.float32)
+
+    products = [
+        (device.hidden, some(d, 3 * d)),  # query, key, value
+        (device.hidden, some(d, h)),  # learning rates
+        (some(h, k, f), some(h, f, f)),  # keys through the inner model
+        (some(h, k, f), some(h, f, 1)),  # attn
+        (some(h, 1, f), some(h, f, f)),  # the query through the inner model
+        (some(h, 1, k), some(h, k, f)),  # attn times steps
+        (some(d, d), some(d, 1)),  # output
+    ]
+    outputs = [np.matmul(one, other) for one, other in products]
+    rows, user, scores = some(len(candidates), d), some(d, 1), some(len(candidates), 1)
+
+    def run() -> None:
+        for (one, other), out in zip(products, outputs, strict=True):
+            np.matmul(one, other, out=out)
+        np.take(table, candidates, axis=0, out=rows, mode="clip")
+        np.matmul(rows, user, out=scores)
+
+    return run
+
+
+def _measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Microseconds: the median of each round."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        for _ in range(50):
+            step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times = []
+            for _ in range(200):
+                begun = time.perf_counter_ns()
+                step()
+                times.append((time.perf_counter_ns() - begun) / 1e3)
+            found[name].append(statistics.median(times))
+    return found
+
+
+if __name__ == "__main__":
+    main()
