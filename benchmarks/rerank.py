@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,7 +100,7 @@ def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
         "prepare": lambda: device.prepare(last),
     }
     for count, listed in lists.items():
-        steps[f"rank {count}"] = lambda listed=listed: device.scores(last, listed, correction)
+        steps[f"rank {count}"] = partial(device.scores, last, listed, correction)
         steps[f"bare products, {count}"] = _bare(model.scn, device, listed)
     return steps
 

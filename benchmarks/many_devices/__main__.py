@@ -207,9 +207,13 @@ def _ratios(results: dict[str, Any], arithmetic: dict[str, float]) -> dict[str, 
         }
     }
     for name, row in results.items():
-        if name not in (OURS, "GCN alone", "sweep") and row["knee"]:
-            goal = GOALS["plain"] if name == PLAIN else GOALS["others"]
-            ratios[f"to {name}"] = {"value": ours / row["knee"], "goal": goal}
+        if name in (OURS, "GCN alone", "sweep"):
+            continue
+        goal = GOALS["plain"] if name == PLAIN else GOALS["others"]
+        if row["knee"]:
+            ratios[f"held, to {name}"] = {"value": ours / row["knee"], "goal": goal}
+        flooded = results[OURS]["flooded"]["served"] / row["flooded"]["served"]
+        ratios[f"flooded, to {name}"] = {"value": flooded, "goal": goal}
     return ratios
 
 

@@ -56,23 +56,36 @@ class PrepareGraph(nn.Module):
     Only the last click's row of `attn` and `b` reaches a score, so only that row is computed.
     """
 
+    wide: Tensor
+    narrow: Tensor
+
     def __init__(self, scn: SCN) -> None:
         super().__init__()
-        self.scn = scn
+        self.scn, block = scn, scn.block
         self.outputs = ["user"] if _follows(scn) else ["query", "step", "own_attn", "own_bias"]
+        # Keys, values and rates in one product, the query in another; RoPE's turned pairs are
+        # rows of the same product, not features that are taken apart and put together.
+        rates = block.inner_lr.weight.detach().squeeze(1)
+        key, query = block.key.detach(), block.query.detach()
+        self.register_buffer("wide", torch.cat((key, _turned(key), block.value.detach(), rates)).T)
+        self.register_buffer("narrow", torch.cat((query, _turned(query))).T)
 
     def forward(
         self, hidden: Tensor, position: Tensor, inner_weight: Tensor, inner_bias: Tensor
     ) -> tuple[Tensor, ...]:
-        block = self.scn.block
+        block, h = self.scn.block, self.scn.settings.heads
         state = State(inner_weight, inner_bias)
-        terms = block.terms(hidden, state)
-        query = terms.query[:, position]  # (h, f)
+        product = hidden @ self.wide
+        parts = product[:, : 3 * hidden.shape[1]].unflatten(1, (3, h, -1)).permute(1, 2, 0, 3)
+        key = parts[0] * block.cos + parts[1] * block.sin  # (h, K, f)
+        lr = block.inner_lr.rate(product[:, 3 * hidden.shape[1] :])  # (h, K)
+        gradient = block.inner_norm.loss_gradient(key @ state.weight + state.bias, parts[2] - key)
+        turned = (hidden[position].unsqueeze(0) @ self.narrow).unflatten(1, (2, h, -1))[0]
+        query = turned[0] * block.cos[position] + turned[1] * block.sin[position]  # (h, f)
         seen = block.tril[position]  # (K,)
-        scale = block.token_scale()[position]
-        step = scale * terms.lr.unsqueeze(-1) * terms.gradient  # (h, K, f)
+        step = block.token_scale()[position] * lr.unsqueeze(-1) * gradient  # (h, K, f)
         past = seen.unsqueeze(-1) * step
-        attn = (terms.key @ query.unsqueeze(-1)).squeeze(-1) * seen  # (h, K)
+        attn = (key @ query.unsqueeze(-1)).squeeze(-1) * seen  # (h, K)
         bias = state.bias.squeeze(1) - past.sum(1)  # (h, f)
         start = (query.unsqueeze(1) @ state.weight).squeeze(1)
         if len(self.outputs) == 1:
@@ -108,6 +121,11 @@ class RankGraph(nn.Module):
         user = scn.user_state(output)
         user = user + shift if scn.settings.fusion == "shift" else user
         return _product(items, user), output
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """The rows that give `rotate_pairs` of what `weight` gives."""
+    return torch.stack((-weight[1::2], weight[0::2]), dim=1).flatten(0, 1)
 
 
 def _product(matrix: Tensor, vector: Tensor) -> Tensor:

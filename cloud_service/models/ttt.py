@@ -111,8 +111,11 @@ class InnerLearningRate(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads, 1))
 
     def forward(self, hidden: Float[Tensor, "*batch k dim"]) -> Float[Tensor, "*batch heads k"]:
-        gate = hidden @ self.weight.squeeze(1).T + self.bias.squeeze(1)
-        return torch.sigmoid(gate).transpose(-1, -2) * self.largest
+        return self.rate(hidden @ self.weight.squeeze(1).T)
+
+    def rate(self, gate: Float[Tensor, "*batch k heads"]) -> Float[Tensor, "*batch heads k"]:
+        """The rates from H times the weights."""
+        return torch.sigmoid(gate + self.bias.squeeze(1)).transpose(-1, -2) * self.largest
 
     def padding(self) -> Float[Tensor, "heads 1"]:
         """The rate of a padding click, whose H is 0."""

@@ -227,7 +227,7 @@ def test_sigterm_answers_what_is_in_the_queue(small_store, tmp_path):
 
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(small_store, tmp_path):
     version, log = small_store.production(), tmp_path / "log"
-    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_KEEP_ALIVE": "1"}
+    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_KEEP_ALIVE": "2"}
     with (
         running(["cloud-service", "serve", "--port", "0"], log, **settings) as process,
         Line(listening(process, log)) as line,
