@@ -19,12 +19,21 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from shared.wire import DEADLINE_HEADER, HIDDEN_TYPE, VERSION_HEADER, correction_path
+from shared.wire import (
+    CHECK_HEADER,
+    DEADLINE_HEADER,
+    HIDDEN_TYPE,
+    VERSION_HEADER,
+    check_of,
+    correction_path,
+)
 
 HEAD_LIMIT = 16 * 1024
 """Bytes of answer head after which a server is not one of ours."""
 ERROR_BODY_LIMIT = 64 * 1024
 TIMING_MARK = b"\r\nserver-timing: "
+CHECK_MARK = b"\r\n" + CHECK_HEADER.encode() + b": "
+CHECK_DIGITS = 8
 SELECT_LIMIT = 1024
 """`select` takes no descriptor from here on."""
 
@@ -61,6 +70,8 @@ class Answer:
     version: str
     server_timing: str
     retry_after: str
+    check: str = ""
+    """Correction-Check; empty where there was none."""
     sent_ns: int = 0
     uploaded_ns: int = 0
     first_byte_ns: int = 0
@@ -274,6 +285,8 @@ class Connection:
         if found is None:
             return None
         answer, keep_alive = found
+        if answer.check and answer.check != check_of(self.body, answer.body):
+            raise BadAnswer("the answer is for another H, or not as it was sent")
         answer.sent_ns, answer.uploaded_ns = self.sent_ns, self.uploaded_ns
         self._kept = True
         if not keep_alive:
@@ -345,14 +358,19 @@ class _LastAnswer:
         mark = raw.lower().find(TIMING_MARK, 0, self._body)
         self._from = mark + len(TIMING_MARK) if mark >= 0 else self._body
         self._to = raw.find(b"\r\n", self._from) if mark >= 0 else self._body
-        self._before, self._after = raw[: self._from], raw[self._to : self._body]
+        self._between = raw[self._to : self._to + len(CHECK_MARK)]
+        self._check = self._to + len(CHECK_MARK)
+        self._checked = self._between.lower() == CHECK_MARK and self._check < self._body
+        rest = self._check + CHECK_DIGITS if self._checked else self._to
+        self._rest, self._before, self._after = rest, raw[: self._from], raw[rest : self._body]
 
     def is_like(self, buffer: bytearray, count: int) -> bool:
         """Whether the answer in `buffer` has the same head but for its times."""
         return (
             count == self._size
-            and buffer.startswith(self._after, self._to)
+            and buffer.startswith(self._after, self._rest)
             and buffer.startswith(self._before)
+            and (not self._checked or buffer.startswith(self._between, self._to))
         )
 
     def answer(self, buffer: bytearray, count: int, first_ns: int) -> Answer:
@@ -360,8 +378,9 @@ class _LastAnswer:
         like = self._like
         timing = buffer[self._from : self._to].decode("latin-1")
         body = bytes(memoryview(buffer)[self._body : count])
+        check = buffer[self._check : self._rest].decode("latin-1") if self._checked else ""
         return Answer(
-            like.status, body, like.content_type, like.version, timing, like.retry_after,
+            like.status, body, like.content_type, like.version, timing, like.retry_after, check,
             first_byte_ns=first_ns, received_ns=time.perf_counter_ns(),
         )  # fmt: skip
 
@@ -403,6 +422,7 @@ class _Callbacks:
             self._text(VERSION_HEADER.encode()),
             self._text(b"server-timing"),
             self._text(b"retry-after"),
+            self._text(CHECK_HEADER.encode()),
             first_byte_ns=first_ns,
             received_ns=time.perf_counter_ns(),
         )

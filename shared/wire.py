@@ -3,6 +3,7 @@
 Everything a payload can get wrong is found here, on both sides, before anything is computed.
 """
 
+import zlib
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -47,6 +48,15 @@ class RowCorrection(NamedTuple):
 
 DEADLINE_HEADER: Final = "correction-deadline"
 """Milliseconds after which the device has no use for the answer; it counts from the head."""
+
+
+CHECK_HEADER: Final = "correction-check"
+"""Says which H an answer is for, and that its bytes are the ones sent; see `check_of`."""
+
+
+def check_of(hidden: bytes | bytearray | memoryview, correction: bytes) -> str:
+    """CRC-32 of H and then of the correction, as 8 hex digits: one microsecond each."""
+    return f"{zlib.crc32(correction, zlib.crc32(hidden)):08x}"
 
 
 def correction_path(version: str) -> str:

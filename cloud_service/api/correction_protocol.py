@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cloud_service.api.context import Services
-from cloud_service.api.correction_queue import Waiting
+from cloud_service.api.correction_queue import Computed, Waiting
 from cloud_service.api.corrections import (
     PREFIX,
     SUFFIX,
@@ -24,10 +24,9 @@ from cloud_service.api.corrections import (
     read_head,
     timing,
 )
-from cloud_service.services.corrections import Corrector
 from shared.errors import RecommendationError
 from shared.manifest import VERSION_PATTERN
-from shared.wire import FULL_TYPE, ROW_TYPE
+from shared.wire import CHECK_HEADER, FULL_TYPE, ROW_TYPE
 
 HEAD_LIMIT: Final = 1024
 """A longer head goes the usual way."""
@@ -35,6 +34,7 @@ HEADS: Final = 4096
 """Heads remembered; then all are forgotten."""
 HOLD_SECONDS: Final = 0.5
 """How long the rest of an H may take before the usual way, which has its own limit, takes over."""
+_CHECK = CHECK_HEADER.encode()
 _OPENING = b"POST " + PREFIX.encode()
 _END = b"\r\n\r\n"
 _URL = re.compile((re.escape(PREFIX) + f"({VERSION_PATTERN.strip('^$')})" + SUFFIX).encode())
@@ -178,10 +178,11 @@ class CorrectionProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def answer(self, corrector: Corrector, body: bytes, queue_s: float, compute_s: float) -> None:
+    def answer(self, computed: Computed) -> None:
         """From the queue: the correction."""
         assert self._plan is not None
-        self._write(self._plan.opening, timing(queue_s, compute_s), b"\r\n", body)
+        check = b"\r\n%s: %s\r\n" % (_CHECK, computed.check.encode())
+        self._write(self._plan.opening, timing(computed), check, computed.body)
         outcome = "row" if self._plan.wish.row else "full"
         self.services.metrics.correction(outcome, time.perf_counter() - self._arrived)
 

@@ -8,11 +8,12 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cloud_service.api.problems import Expired, Overloaded
 from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import RecommendationError, WireError
+from shared.wire import check_of
 
 BATCH: Final = 32
 """Corrections computed at once, at most: the first of them waits for the last."""
@@ -26,11 +27,21 @@ _QUIET: Final = 1.5
 class Asker(Protocol):
     """Whoever is told how it ended; one of the two is called, once."""
 
-    def answer(self, corrector: Corrector, body: bytes, queue_s: float, compute_s: float) -> None:
+    def answer(self, computed: "Computed") -> None:
         """Takes the correction."""
 
     def refuse(self, error: RecommendationError) -> None:
         """Takes what went wrong."""
+
+
+class Computed(NamedTuple):
+    """A correction as it is sent."""
+
+    corrector: Corrector
+    body: bytes
+    check: str
+    queue_s: float
+    compute_s: float
 
 
 @dataclass(slots=True)
@@ -119,4 +130,5 @@ class CorrectionQueue:
             if isinstance(answer, RecommendationError):
                 each.asker.refuse(answer)
             else:
-                each.asker.answer(corrector, answer, begun - each.arrived, spent)
+                check = check_of(each.body, answer)
+                each.asker.answer(Computed(corrector, answer, check, begun - each.arrived, spent))

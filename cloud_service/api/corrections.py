@@ -13,9 +13,9 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
-from cloud_service.api.correction_queue import CorrectionQueue, Waiting
+from cloud_service.api.correction_queue import Computed, CorrectionQueue, Waiting
 from cloud_service.api.problems import Internal, MethodNotAllowed, RequestTimeout
-from cloud_service.services.corrections import Corrections, Corrector
+from cloud_service.services.corrections import Corrections
 from shared.errors import (
     BadDeadline,
     BodyTooLarge,
@@ -27,7 +27,7 @@ from shared.errors import (
 )
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
 from shared.problems import TYPE_PREFIX, Problem
-from shared.wire import DEADLINE_HEADER, FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
+from shared.wire import CHECK_HEADER, DEADLINE_HEADER, FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -80,8 +80,8 @@ class CorrectionEndpoint:
                 return
             found = _Awaited()
             self._queue.put(Waiting(found, version, wish.row, body, begun, begun + wish.deadline_s))
-            await found.done
-            await _send(send, HTTPStatus.OK, found.body, found.headers(wish.row))
+            computed = await found.done
+            await _send(send, HTTPStatus.OK, computed.body, _headers(computed, wish.row))
             self._observer.correction("row" if wish.row else "full", time.perf_counter() - begun)
         except RecommendationError as error:
             self._observer.correction(error.code, time.perf_counter() - begun)
@@ -107,31 +107,31 @@ class _Awaited:
     """An answer of the queue, for a coroutine that waits for it."""
 
     def __init__(self) -> None:
-        self.done = asyncio.get_running_loop().create_future()
-        self.body = b""
-        self._version = self._timing = b""
+        self.done: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
 
-    def answer(self, corrector: Corrector, body: bytes, queue_s: float, compute_s: float) -> None:
-        self.body, self._version = body, corrector.version_header
-        self._timing = timing(queue_s, compute_s)
+    def answer(self, computed: Computed) -> None:
         if not self.done.done():
-            self.done.set_result(None)
+            self.done.set_result(computed)
 
     def refuse(self, error: RecommendationError) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def headers(self, row: bool) -> list[tuple[bytes, bytes]]:
-        return [
-            (b"content-type", _ROW if row else _FULL),
-            (b"model-version", self._version),
-            (b"server-timing", self._timing),
-        ]
 
-
-def timing(queue_s: float, compute_s: float) -> bytes:
+def timing(computed: Computed) -> bytes:
     """Server-Timing, of the same width for all but the slowest: a device need not parse it anew."""
-    return b"queue;dur=%08.3f, gcn;dur=%08.3f" % (queue_s * 1e3, compute_s * 1e3)
+    times = computed.queue_s * 1e3, computed.compute_s * 1e3
+    return b"queue;dur=%08.3f, gcn;dur=%08.3f" % times
+
+
+def _headers(computed: Computed, row: bool) -> list[tuple[bytes, bytes]]:
+    """Of an answer. The two that change stand together: a device compares the rest as a whole."""
+    return [
+        (b"content-type", _ROW if row else _FULL),
+        (b"model-version", computed.corrector.version_header),
+        (b"server-timing", timing(computed)),
+        (CHECK_HEADER.encode(), computed.check.encode()),
+    ]
 
 
 def read_head(headers: list[tuple[bytes, bytes]]) -> Wish:
@@ -283,6 +283,11 @@ OPENAPI_PATH: dict[str, Any] = {
                 "description": "The correction, in the form of its Content-Type",
                 "headers": {
                     "Model-Version": {"schema": {"type": "string"}, "example": "8a6c1f0b9d3e5724"},
+                    "Correction-Check": {
+                        "description": "CRC-32 of H and then of the correction",
+                        "schema": {"type": "string", "pattern": "^[0-9a-f]{8}$"},
+                        "example": "1c291ca3",
+                    },
                     "Server-Timing": {
                         "schema": {"type": "string"},
                         "example": "queue;dur=0.021, gcn;dur=0.112",
