@@ -1,17 +1,25 @@
 """A real cloud behind a network that fails: the device ranks, and never with a wrong correction."""
 
 import random
+import socket
+import threading
 import time
+from collections import Counter
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from cloud_service.export.publish import publish
+from cloud_service.storage.store import Store
+from device_client.breaker import Breaker
 from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome
+from tests.processes import listening, running
 from tests.proxy import Proxy
 
 CANDIDATES = np.arange(1, 60)
@@ -180,3 +188,108 @@ def test_the_network_comes_back_and_so_do_corrections(graphs, proxied):
                 time.sleep(0.3)  # the breaker leaves it alone for a second
         assert outcomes[0] is outcomes[-1] is Outcome.APPLIED
         assert Outcome.OFFLINE in outcomes
+
+
+CLICKS = (3, 5, 7, 9, 11, 13)
+
+
+def _known(graphs, url):
+    """Scores after each of CLICKS, without a correction and with it."""
+    known = []
+    with Session(graphs, CorrectionLink.to(url, graphs.bundle), BUDGET) as session:
+        for click in CLICKS:
+            session.click(click)
+            ranking = session.rerank(CANDIDATES)
+            assert ranking.outcome is Outcome.APPLIED
+            known.append((session.scores(CANDIDATES), ranking.scores))
+    return known
+
+
+class Devices:
+    """Devices that click without a pause until told to stop, and check every ranking."""
+
+    def __init__(self, graphs, url, known, count=4):
+        self.outcomes, self.wrong, self._ended = Counter(), [], threading.Event()
+        self._threads = [
+            threading.Thread(target=self._play, args=(graphs, url, known)) for _ in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _play(self, graphs, url, known):
+        link = CorrectionLink.to(url, graphs.bundle)
+        link.breaker = Breaker(time.monotonic, pause_s=0.05, longest_s=0.1)
+        while not self._ended.is_set():
+            session = Session(graphs, link, BUDGET)
+            for click, (local, corrected) in zip(CLICKS, known, strict=True):
+                session.click(click)
+                ranking = session.rerank(CANDIDATES)
+                self.outcomes[ranking.outcome] += 1
+                wanted = corrected if ranking.outcome is Outcome.APPLIED else local
+                # Corrections computed together differ in the last bits.
+                if not np.allclose(ranking.scores, wanted, atol=1e-4):
+                    self.wrong.append((click, ranking.outcome))
+        link.close()
+
+    def reach(self, outcome, more=20):
+        """Waits until so many more rankings had an outcome."""
+        wanted, deadline = self.outcomes[outcome] + more, time.monotonic() + 30
+        while self.outcomes[outcome] < wanted:
+            assert time.monotonic() < deadline, self.outcomes
+            time.sleep(0.01)
+
+    def stop(self):
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(10)
+
+
+def test_a_cloud_killed_under_load_costs_quality_alone_and_is_found_again(
+    graphs, small_store, tmp_path
+):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = ["cloud-service", "serve", "--port", port]
+    settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_MAX_QUEUE_MS": "1000"}
+    with running(command, tmp_path / "first.log", **settings) as process:
+        url = listening(process, tmp_path / "first.log")
+        devices = Devices(graphs, url, _known(graphs, url))
+        try:
+            devices.reach(Outcome.APPLIED)
+            process.kill()
+            devices.reach(Outcome.OFFLINE)
+            with running(command, tmp_path / "second.log", **settings) as again:
+                listening(again, tmp_path / "second.log")
+                devices.reach(Outcome.APPLIED)
+                devices.stop()
+        finally:
+            devices.stop()
+    assert not devices.wrong
+    assert set(devices.outcomes) <= LOCAL | {Outcome.APPLIED}
+
+
+def test_a_version_that_is_retired_under_load_is_refused_and_never_answered_by_another(
+    graphs, small_model, small_split, tmp_path
+):
+    store = Store(tmp_path / "store")
+    created = datetime(2026, 1, 2, tzinfo=UTC)
+    old = publish(store, small_model, small_split, {"x": 0.5}, created=created)
+    store.promote(old)
+    assert old == graphs.bundle.version
+    settings = {"CLOUD_STORE": str(store.folder), "CLOUD_MAX_QUEUE_MS": "1000"}
+    command = ["cloud-service", "serve", "--port", "0"]
+    with running(command, tmp_path / "log", **settings) as process:
+        url = listening(process, tmp_path / "log")
+        devices = Devices(graphs, url, _known(graphs, url))
+        try:
+            devices.reach(Outcome.APPLIED)
+            new = publish(store, small_model, small_split, {"x": 0.6}, created=created)
+            store.promote(new)
+            devices.reach(Outcome.APPLIED, more=200)  # the old one goes on beside the new one
+            assert not set(devices.outcomes) & {Outcome.WRONG_MODEL, Outcome.REFUSED}
+            store.retire(old)
+            devices.reach(Outcome.WRONG_MODEL)
+        finally:
+            devices.stop()
+    assert not devices.wrong
+    assert "Traceback" not in (tmp_path / "log").read_text()
