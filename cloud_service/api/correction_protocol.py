@@ -144,9 +144,9 @@ class CorrectionProtocol(HttpToolsProtocol):
         """Takes bytes: a whole known request the short way, anything else as uvicorn does."""
         if self._held:
             data, self._held = self._held + data, b""
-        if self._waiting:
-            self._held, self._paused = data, True
-            self.transport.pause_reading()
+        if self._waiting or self.flow.write_paused:
+            # One at a time, and none for a device that does not take what it asked for.
+            self._hold(data)
         elif self._usual or self._is_busy() or not self._take(data):
             self._go_the_usual_way(data)
 
@@ -177,6 +177,11 @@ class CorrectionProtocol(HttpToolsProtocol):
             self._ending = True
         else:
             super().shutdown()
+
+    def resume_writing(self) -> None:
+        """The device takes its answers again: so are its requests."""
+        super().resume_writing()
+        self._look_again()
 
     def answer(self, computed: Computed) -> None:
         """From the queue: the correction."""
@@ -217,7 +222,9 @@ class CorrectionProtocol(HttpToolsProtocol):
                 self._timer = self.loop.call_later(HOLD_SECONDS, self._give_up)
             return True
         self._stop_timer()
-        self._plan, self._waiting, self._held = plan, True, data[size:]
+        self._plan, self._waiting = plan, True
+        if len(data) > size:
+            self._hold(data[size:])
         body = memoryview(data)[end:size]
         arrived = self._arrived
         self.services.queue.put(
@@ -226,6 +233,13 @@ class CorrectionProtocol(HttpToolsProtocol):
             )
         )
         return True
+
+    def _hold(self, data: bytes) -> None:
+        """Keeps bytes for later, and lets no more come meanwhile."""
+        self._held = data
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def _give_up(self) -> None:
         data, self._held, self._timer = self._held, b"", None
@@ -255,7 +269,7 @@ class CorrectionProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
-        if self._held:
+        if self._held or self._paused:
             self.loop.call_soon(self._look_again)
 
     def _send(self, data: bytes) -> None:
@@ -273,13 +287,15 @@ class CorrectionProtocol(HttpToolsProtocol):
         self.transport.write(data)
 
     def _look_again(self) -> None:
-        if self.transport.is_closing():
+        """Goes on with what was held; reads again once that is not a whole request any more."""
+        if self.transport.is_closing() or self.flow.write_paused or self._waiting:
             return
-        if self._paused:
+        if self._held:
+            self.data_received(b"")
+        settled = not self._held or self._timer is not None
+        if self._paused and settled and not self._waiting and not self.transport.is_closing():
             self._paused = False
             self.transport.resume_reading()
-        if self._held and not self._waiting:
-            self.data_received(b"")
 
 
 def correction_protocol(services: Services) -> type[CorrectionProtocol]:

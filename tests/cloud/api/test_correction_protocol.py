@@ -240,3 +240,24 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_time(small_store, tmp
         begun = time.monotonic()
         assert line.sock.recv(1) == b""
         assert time.monotonic() - begun < 5
+
+
+def test_a_device_that_takes_no_answers_is_not_read_from_any_more(line, version):
+    data = request(version, hidden())
+    wanted = line.ask(data)[2]
+    line.sock.settimeout(1.0)
+    sent = 0
+    for _ in range(40_000):  # 110 MB: far more than sockets hold
+        try:
+            line.sock.sendall(data)
+        except TimeoutError:
+            break
+        sent += 1
+    assert 0 < sent < 40_000
+    line.sock.settimeout(10)
+    statuses = set()
+    for _ in range(sent):
+        status, _, body = line.answer()
+        statuses.add(status)
+        assert status == 503 or len(body) == len(wanted)
+    assert 200 in statuses
