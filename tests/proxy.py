@@ -62,14 +62,19 @@ class Proxy:
             except OSError:
                 return
             device.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            cloud = socket.create_connection(self._cloud)
+            try:
+                cloud = socket.create_connection(self._cloud)
+            except OSError:
+                device.close()
+                continue
             cloud.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += [device, cloud]
             self.connections += 1
             threading.Thread(target=self._serve, args=(device, cloud), daemon=True).start()
 
     def _serve(self, device: socket.socket, cloud: socket.socket) -> None:
-        with suppress(OSError, ValueError):
+        # Closed here too: one that was accepted while the proxy closed is in nobody's list.
+        with device, cloud, suppress(OSError, ValueError):
             while request := _message(device):
                 cloud.sendall(request)
                 answer = _message(cloud)
