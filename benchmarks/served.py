@@ -1,6 +1,7 @@
 """A cloud to measure: an untrained model in a store of its own, and server processes."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,13 @@ def cloud(store: Store, port: int, **settings: str) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health")
         yield url
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
 
 
 def wait_for(url: str) -> None:

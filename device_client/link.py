@@ -194,13 +194,22 @@ class CorrectionLink:
         flight = self._flight
         assert flight is not None
         left = flight.give_up - time.monotonic()
+        self._take(flight, self._receive, timeout_s, left)
+
+    def _receive(self, timeout_s: float, left_s: float) -> Answer | None:
+        """None: still on its way, and not given up yet. Raises as `Connection.receive`."""
+        answer = self._connection.receive(min(timeout_s, max(left_s, 0.0)))
+        if answer is None and timeout_s >= left_s:
+            self._connection.close()
+            raise TimeoutError
+        return answer
+
+    def _take(self, flight: _Flight, read: Callable[..., Answer | None], *times: float) -> None:
+        """What `read` gives for `flight`, or fails with, as its outcome. By who has the line."""
         try:
-            answer = self._connection.receive(min(timeout_s, max(left, 0.0)))
-            if answer is None and timeout_s < left:
-                return
+            answer = read(*times)
             if answer is None:
-                self._connection.close()
-                raise TimeoutError
+                return
         except ClosedIdle:
             self._ask_again(flight)
             return
@@ -208,8 +217,9 @@ class CorrectionLink:
             received = self._fault(flight.ticket, error)
         else:
             received = self._read(flight.ticket, flight.place, answer)
-        self._flight = None
-        self._record(received)
+        with self._changed:
+            self._flight = None
+            self._record(received)
 
     def _ask_again(self, flight: _Flight) -> None:
         """The connection was closed before the cloud saw the request: the thread sends it anew."""
@@ -239,28 +249,14 @@ class CorrectionLink:
                 flight = self._flight
                 self._busy_with = flight.ticket if flight else 0
             if flight is not None:
-                self._finish(flight)
+                left = max(flight.give_up - time.monotonic(), 1e-3)
+                self._take(flight, self._connection.finish, left)
             with suppress(Exception):  # a request meets the same fault, and counts it
                 self._connection.open(self._timeout)
             while (queued := self._next()) is not None:
                 received = self._request(*queued)
                 with self._changed:
                     self._record(received)
-
-    def _finish(self, flight: _Flight) -> None:
-        """Reads the answer to what the caller has sent."""
-        try:
-            answer = self._connection.finish(max(flight.give_up - time.monotonic(), 1e-3))
-        except ClosedIdle:
-            self._ask_again(flight)
-            return
-        except Exception as error:
-            received = self._fault(flight.ticket, error)
-        else:
-            received = self._read(flight.ticket, flight.place, answer)
-        with self._changed:
-            self._flight = None
-            self._record(received)
 
     def _next(self) -> tuple[int, int] | None:
         """The queued H, moved to where it is sent from; without one the line is given back."""

@@ -93,7 +93,7 @@ class Wire:
 
         Raises WrongLength, NotFinite, or EmptyHidden where every row is zero.
         """
-        check_length(len(body), self.settings.hidden_bytes, "H")
+        _check_length(len(body), self.settings.hidden_bytes, "H")
         hidden = np.frombuffer(body, FLOAT).reshape(self._hidden_shape)
         check_hidden(hidden)
         return hidden
@@ -108,17 +108,13 @@ class Wire:
 
     def decode_full(self, body: bytes | bytearray | memoryview) -> FullCorrection:
         """Views on `body`. Raises WrongLength or NotFinite."""
-        floats = self._floats(body, self.settings.correction_bytes, "full")
-        attn, bias = self._full_shapes
-        cut = self._full_cut
-        return FullCorrection(floats[:cut].reshape(attn), floats[cut:].reshape(bias))
+        size, shapes = self.settings.correction_bytes, self._full_shapes
+        return FullCorrection(*_parts(body, size, "full", self._full_cut, shapes))
 
     def decode_row(self, body: bytes | bytearray | memoryview) -> RowCorrection:
         """Views on `body`. Raises WrongLength or NotFinite."""
-        floats = self._floats(body, self.settings.row_bytes, "row")
-        attn, bias = self._row_shapes
-        cut = self._row_cut
-        return RowCorrection(floats[:cut].reshape(attn), floats[cut:].reshape(bias))
+        size, shapes = self.settings.row_bytes, self._row_shapes
+        return RowCorrection(*_parts(body, size, "row", self._row_cut, shapes))
 
     def _encode(self, arrays: tuple[Array, Array], shapes: tuple[tuple[int, ...], ...]) -> bytes:
         for array, shape in zip(arrays, shapes, strict=True):
@@ -127,12 +123,18 @@ class Wire:
             _check_finite(array)
         return b"".join(np.ascontiguousarray(array, FLOAT).tobytes() for array in arrays)
 
-    @staticmethod
-    def _floats(body: bytes | bytearray | memoryview, size: int, form: str) -> Array:
-        check_length(len(body), size, f"a correction in the {form} form")
-        floats = np.frombuffer(body, FLOAT)
-        _check_finite(floats)
-        return floats
+
+def _parts(
+    body: bytes | bytearray | memoryview,
+    size: int,
+    form: str,
+    cut: int,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+) -> tuple[Array, Array]:
+    _check_length(len(body), size, f"a correction in the {form} form")
+    floats = np.frombuffer(body, FLOAT)
+    _check_finite(floats)
+    return floats[:cut].reshape(shapes[0]), floats[cut:].reshape(shapes[1])
 
 
 def row_at(correction: FullCorrection, place: int) -> RowCorrection:
@@ -145,8 +147,7 @@ def last_place(hidden: Array) -> int:
     return int(np.flatnonzero(hidden.any(axis=1))[-1])
 
 
-def check_length(got: int, want: int, what: str) -> None:
-    """Raises WrongLength."""
+def _check_length(got: int, want: int, what: str) -> None:
     if got != want:
         raise WrongLength(f"{what} is {want} bytes for this model, got {got}")
 

@@ -12,7 +12,6 @@ it holds, to see that it sheds and stands.
 
 import argparse
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         store, version = served.published(Path(name) / "store")
         folder = store.version_folder(version)
-        graph, port = folder / files.GCN_GRAPH, _free_port()
+        graph, port = folder / files.GCN_GRAPH, served.free_port()
         bench = Bench(Path(name), port, options.seconds, options.devices)
         results["GCN alone"] = arithmetic = _arithmetic(graph)
         for server in servers(folder, store.folder, port, options.peers):
@@ -241,12 +240,6 @@ def _print(results: dict[str, Any], ratios: dict[str, Any]) -> None:
         )
     for name, ratio in ratios.items():
         print(f"{name}: {ratio['value']:.2f} (goal {ratio['goal']:g})")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

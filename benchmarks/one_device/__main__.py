@@ -9,7 +9,6 @@ pause, as after a click: without one, neither process ever sleeps, which no devi
 """
 
 import argparse
-import socket
 import statistics
 import tempfile
 import time
@@ -80,7 +79,7 @@ def _ways(store: Store, version: str, form: Form, stack: ExitStack) -> dict[str,
     port = stack.enter_context(
         served.module("benchmarks.one_device.raw_server", str(graph), str(model.hidden_bytes))
     )
-    url = stack.enter_context(served.cloud(store, _free_port()))
+    url = stack.enter_context(served.cloud(store, served.free_port()))
     ways = {
         YARDSTICK: clients.raw(int(port), size, stack),
         OURS: clients.ours(url, bundle, form, stack),
@@ -90,7 +89,7 @@ def _ways(store: Store, version: str, form: Form, stack: ExitStack) -> dict[str,
         for name, ask in clients.libraries(url, bundle, form, stack).items()
     }
     if form == "full":
-        other = _free_port()
+        other = served.free_port()
         weights = str(folder / files.WEIGHTS)
         usual = "benchmarks.one_device.usual_server"
         stack.enter_context(served.module(usual, weights, str(other), speaks=False))
@@ -150,12 +149,6 @@ def _print(name: str, rows: dict[str, Any]) -> None:
             f"{way:40}{row['median']:10.0f}{f'{low:.0f} to {high:.0f}':>16}{row['p99']:8.0f}"
             f"{row['median'] / base:8.2f}"
         )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

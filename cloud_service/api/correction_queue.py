@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from cloud_service.api.problems import Expired, Overloaded
 from cloud_service.services.corrections import Corrections, Corrector
-from shared.errors import RecommendationError, WireError
+from shared.errors import RecommendationError
 from shared.wire import check_of
 
 BATCH: Final = 32
@@ -115,14 +115,7 @@ class CorrectionQueue:
             for each in batch:
                 each.asker.refuse(Overloaded("the model was closed a moment ago: ask again"))
             return
-        found: list[bytes | WireError]
-        if len(batch) == 1:
-            try:
-                found = [corrector.one(batch[0].body, row=batch[0].row)]
-            except WireError as error:
-                found = [error]
-        else:
-            found = corrector.correct([each.body for each in batch], row=batch[0].row)
+        found = corrector.correct([each.body for each in batch], row=batch[0].row)
         spent = time.perf_counter() - begun
         each_cost = spent / len(batch)
         self._cost += _SMOOTHING * (each_cost - self._cost) if self._cost else each_cost

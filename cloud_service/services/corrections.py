@@ -13,7 +13,7 @@ from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import RecommendationError, UnusableHidden, WireError
 from shared.manifest import Manifest
-from shared.wire import FLOAT, all_finite, check_hidden, check_length
+from shared.wire import FLOAT, Wire, all_finite
 
 Floats = NDArray[np.float32]
 
@@ -23,32 +23,34 @@ class Corrector:
 
     def __init__(self, folder: Path, version: str, manifest: Manifest) -> None:
         s = manifest.model
+        self._wire = Wire(s)
         self.version = version
         self.version_header = version.encode("ascii")
         self.hidden_bytes = s.hidden_bytes
         whole = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
         last = (s.heads, s.segment), (s.heads, s.head_dim)
-        shape = (s.segment, s.dim)
+        shape = (1, s.segment, s.dim)
         self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
-
-    def one(self, body: bytes | memoryview, *, row: bool) -> bytes:
-        """The correction of the H in `body`, compact or full. Raises a WireError."""
-        return (self._row if row else self._full).one(self._decoded(body))
 
     def correct(
         self, bodies: Sequence[bytes | memoryview], *, row: bool
     ) -> list[bytes | WireError]:
-        """`one` for each body, computed together.
+        """The correction of the H in each body, compact or full, computed together.
 
         What is wrong with one H is its answer alone.
         """
         graph = self._row if row else self._full
+        if len(bodies) == 1:
+            try:
+                return [graph.one(self._wire.decode_hidden(bodies[0]))]
+            except WireError as error:
+                return [error]
         found: list[bytes | WireError] = [UnusableHidden(_NOT_FINITE)] * len(bodies)
         sound = []
         for place, body in enumerate(bodies):
             try:
-                sound.append((place, self._decoded(body)))
+                sound.append((place, self._wire.decode_hidden(body)))
             except WireError as error:
                 found[place] = error
         if sound:
@@ -57,12 +59,6 @@ class Corrector:
                 if answer is not None:
                     found[place] = answer
         return found
-
-    def _decoded(self, body: bytes | memoryview) -> Floats:
-        check_length(len(body), self.hidden_bytes, "H")
-        hidden: Floats = np.frombuffer(body, FLOAT)
-        check_hidden(hidden)
-        return hidden
 
 
 _NOT_FINITE = "the GCN's answer to this H is not finite"
@@ -75,9 +71,8 @@ class _Graph:
     def __init__(
         self, path: str, hidden: tuple[int, ...], outputs: tuple[tuple[int, ...], ...]
     ) -> None:
-        self._session, self._shape = open_session(path), hidden
-        self._input = np.zeros((1, *hidden), np.float32)
-        self._flat = self._input.reshape(-1)
+        self._session = open_session(path)
+        self._input = np.zeros(hidden, np.float32)
         sizes = [int(np.prod(shape)) for shape in outputs]
         self._output = np.zeros(sum(sizes), np.float32)
         self._binding = self._session.io_binding()
@@ -88,16 +83,16 @@ class _Graph:
             self._binding.bind_ortvalue_output(name, bound)
 
     def one(self, hidden: Floats) -> bytes:
-        """The correction of H (K * D,). Raises UnusableHidden."""
-        self._flat[...] = hidden
+        """The correction of H (K, D). Raises UnusableHidden."""
+        self._input[0] = hidden
         self._session.run_with_iobinding(self._binding)
         if not all_finite(self._output):
             raise UnusableHidden(_NOT_FINITE)
         return self._output.astype(FLOAT, copy=False).tobytes()
 
     def many(self, hidden: Floats) -> list[bytes | None]:
-        """The corrections of H (B, K * D); None for one that is not finite."""
-        parts = self._session.run(None, {"hidden": hidden.reshape(-1, *self._shape)})
+        """The corrections of H (B, K, D); None for one that is not finite."""
+        parts = self._session.run(None, {"hidden": hidden})
         rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
         rows = rows.astype(FLOAT, copy=False)
         return [row.tobytes() if all_finite(row) else None for row in rows]

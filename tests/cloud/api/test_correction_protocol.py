@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -179,17 +180,24 @@ def test_many_devices_at_once_each_get_their_own_correction(served_store, versio
         )
 
 
+@contextmanager
+def all_at_once(process, lines, data):
+    """The process has all requests before it, after one that it has answered, when it goes on."""
+    assert lines[0].ask(data)[0] == 200
+    process.send_signal(signal.SIGSTOP)
+    for line in lines:
+        line.sock.sendall(data)
+    yield
+    process.send_signal(signal.SIGCONT)
+
+
 def test_what_would_wait_too_long_is_shed_at_once_and_the_rest_served(small_store, tmp_path):
     version, log = small_store.production(), tmp_path / "log"
     settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_MAX_QUEUE_MS": "0.001"}
     with running(["cloud-service", "serve", "--port", "0"], log, **settings) as process:
         lines = [Line(listening(process, log)) for _ in range(60)]
-        data = request(version, hidden())
-        assert lines[0].ask(data)[0] == 200
-        process.send_signal(signal.SIGSTOP)  # all of them arrive in one turn of the loop
-        for line in lines:
-            line.sock.sendall(data)
-        process.send_signal(signal.SIGCONT)
+        with all_at_once(process, lines, request(version, hidden())):
+            pass
         answers = [line.answer() for line in lines]
         for line in lines:
             line.sock.close()
@@ -207,13 +215,8 @@ def test_sigterm_answers_what_is_in_the_queue(small_store, tmp_path):
     settings = {"CLOUD_STORE": str(small_store.folder), "CLOUD_MAX_QUEUE_MS": "5000"}
     with running(["cloud-service", "serve", "--port", "0"], log, **settings) as process:
         lines = [Line(listening(process, log)) for _ in range(40)]
-        data = request(version, hidden())
-        assert lines[0].ask(data)[0] == 200
-        process.send_signal(signal.SIGSTOP)
-        for line in lines:
-            line.sock.sendall(data)
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGCONT)
+        with all_at_once(process, lines, request(version, hidden())):
+            process.send_signal(signal.SIGTERM)
         ended = []
         for line in lines:
             try:
