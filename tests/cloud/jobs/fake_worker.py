@@ -28,11 +28,12 @@ def train(
     report: Callable[[Progress], None],
     log: Callable[[str], None],
 ) -> str:
-    count = work / "count"
+    count, draft = work / "count", work / ".count"
     first = int(count.read_text()) if count.exists() else 0
     for tick in range(first, recipe.epochs):
         log(f"tick {tick} in {os.getpid()}")
-        count.write_text(str(tick + 1))
+        draft.write_text(str(tick + 1))
+        draft.replace(count)  # killed at any moment, the count is the old or the new one
         report(Progress(phase="training", epoch=tick, epochs=recipe.epochs))
         time.sleep(TICK)
     if recipe.seed == 1:

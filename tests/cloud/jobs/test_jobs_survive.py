@@ -56,7 +56,8 @@ def test_two_workers_never_share_a_job_and_the_second_takes_over(any_place):
     first.kill()
     first.wait()
     for job in jobs:
-        assert any_place.wait(job, "succeeded", "failed").state == "succeeded"
+        ended = any_place.wait(job, "succeeded", "failed")
+        assert ended.state == "succeeded", (ended.error, any_place.log(job), any_place.said())
         numbers = [int(tick.split()[1]) for tick in ticks_of(any_place.log(job))]
         assert numbers == list(range(15))
     assert str(second.pid) in any_place.log(jobs[1])
