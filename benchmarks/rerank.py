@@ -1,6 +1,6 @@
 """What a device does between a click and a ranking, on ONNX Runtime with one thread.
 
-click     the click's H, before which nothing can be asked for
+click     the click's H, before which nothing can be asked for (and a window that slides)
 prepare   all of the ranking that waits for neither correction nor candidates: while H travels
 rank      a correction and 10, 100 or 1,000 candidates to scores
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +40,13 @@ from shared.wire import RowCorrection
 GOAL: Final = 3.0
 CANDIDATES: Final = (10, 100, 1000)
 FORMS: Final[tuple[GCNForm, ...]] = ("causal", "projected")
-Step = Callable[[], Any]
+
+
+class Step(NamedTuple):
+    """What is timed, and what has to come before it each time."""
+
+    run: Callable[[], Any]
+    before: Callable[[], Any] = lambda: None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,26 +92,25 @@ def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
     bundle = Bundle.open(store.version_folder(version))
     device = DeviceSCN(Graphs(bundle))
     s, random = recipe.model, np.random.default_rng(0)
-    device.clicks[:] = random.integers(1, bundle.manifest.items + 1, s.segment)
-    last = s.segment - 1
-    device.compute_hidden()
+    for item in random.integers(1, bundle.manifest.items + 1, s.segment):
+        device.click(int(item))
     correction = RowCorrection(
         random.normal(size=(s.heads, s.segment)).astype(np.float32),
         random.normal(size=(s.heads, s.head_dim)).astype(np.float32),
     )
     lists = {n: random.integers(1, bundle.manifest.items + 1, n) for n in CANDIDATES}
-    device.prepare(last)
+    device.prepare()
     steps: dict[str, Step] = {
-        "click": device.compute_hidden,
-        "prepare": lambda: device.prepare(last),
+        "click": Step(lambda: device.click(1), before=device.prepare),
+        "prepare": Step(device.prepare, before=lambda: device.click(1)),
     }
     for count, listed in lists.items():
-        steps[f"rank {count}"] = partial(device.scores, last, listed, correction)
-        steps[f"bare products, {count}"] = _bare(model.scn, device, listed)
+        steps[f"rank {count}"] = Step(partial(device.scores, listed, correction))
+        steps[f"bare products, {count}"] = Step(_bare(model.scn, device, listed))
     return steps
 
 
-def _bare(scn: SCN, device: DeviceSCN, candidates: np.ndarray[Any, Any]) -> Step:
+def _bare(scn: SCN, device: DeviceSCN, candidates: np.ndarray[Any, Any]) -> Callable[[], None]:
     """The matrix products between H and the scores, each as one call."""
     s, table = scn.settings, np.ascontiguousarray(scn.item_embedding.detach().numpy())
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
@@ -140,13 +145,15 @@ def _measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         for _ in range(50):
-            step()
+            step.before()
+            step.run()
     for _ in range(rounds):
         for name, step in steps.items():
             times = []
             for _ in range(200):
+                step.before()
                 begun = time.perf_counter_ns()
-                step()
+                step.run()
                 times.append((time.perf_counter_ns() - begun) / 1e3)
             found[name].append(statistics.median(times))
     return found

@@ -1,7 +1,7 @@
 """One user on one device: clicks in, rankings out, whatever the cloud does."""
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -86,11 +86,6 @@ class Session:
         self.outcomes: Counter[Outcome] = Counter()
         """How often a rerank had each outcome."""
         self._scn = DeviceSCN(graphs)
-        settings = self.bundle.manifest.model
-        self._segment = settings.segment
-        self._window = settings.length if settings.history == "window" else None
-        self._recent: deque[int] = deque(maxlen=self._window)
-        self._count = 0
         self._ticket = 0
         self._clicked_ns = self._hidden_ns = 0
         if link is not None:
@@ -118,12 +113,11 @@ class Session:
         Raises UnknownItem, changing nothing, where the bundle does not know the item.
         """
         clicked = time.perf_counter_ns()
-        self._append(self.bundle.index(item))
-        self._scn.compute_hidden()
+        self._scn.click(self.bundle.index(item))
         self._clicked_ns, self._hidden_ns = clicked, time.perf_counter_ns()
         if self.link is not None:
-            self._ticket = self.link.ask(self._scn.hidden, self._count - 1)
-        self._scn.prepare(self._count - 1)  # while the correction is on its way
+            self._ticket = self.link.ask(self._scn.hidden, self._scn.count - 1)
+        self._scn.prepare()  # while the correction is on its way
 
     @property
     def ticket(self) -> int:
@@ -135,14 +129,12 @@ class Session:
 
         Raises UnknownItem before any of them is taken.
         """
+        settings = self.bundle.manifest.model
         indices = [self.bundle.index(item) for item in items]
-        if self._window is None:
-            for index in indices:
-                self._append(index)
-        elif indices:
-            self._recent.extend(indices)
-            self._refill()
-        self._scn.compute_hidden()
+        if settings.history == "window":
+            indices = indices[-settings.length :]
+        for index in indices:
+            self._scn.click(index)
         self._ticket = 0
 
     def rerank(self, candidates: Candidates) -> Ranking:
@@ -173,10 +165,10 @@ class Session:
         Before the first click every score is 0, which keeps the cloud's order.
         """
         numbers, unknown = self._numbers(candidates)
-        if not len(numbers) or not self._count:
+        if not len(numbers) or not self._scn.count:
             scores = np.zeros(len(numbers), np.float32)
         else:
-            scores = self._scn.scores(self._count - 1, numbers, correction)
+            scores = self._scn.scores(numbers, correction)
         if unknown is not None:
             scores[unknown] = -np.inf
         return scores
@@ -186,49 +178,18 @@ class Session:
 
         Asks if it was not asked; None without a link or a click. For measuring, not for serving.
         """
-        if self.link is None or not self._count:
+        if self.link is None or not self._scn.count:
             return None
         if not self._ticket:
-            self._ticket = self.link.ask(self._scn.hidden, self._count - 1)
+            self._ticket = self.link.ask(self._scn.hidden, self._scn.count - 1)
         return self.link.wait(self._ticket, time.perf_counter_ns() + int(timeout_s * 1e9))
 
     def _wait(self) -> Received | None:
-        if not self._count:
+        if not self._scn.count:
             return None
         if self.link is None or not self._ticket:
             return Received(0, Outcome.OFFLINE)
         return self.link.wait(self._ticket, self.budget.deadline_ns(self._hidden_ns))
-
-    def _append(self, index: int) -> None:
-        """Puts one click into the segment, carrying or sliding where it is full."""
-        clicks = self._scn.clicks
-        if self._window is not None:
-            slides = len(self._recent) == self._window
-            self._recent.append(index)
-            if slides:
-                self._refill()
-                return
-        if self._count == self._segment:
-            self._scn.compute_hidden()
-            self._scn.carry()
-            clicks[:] = 0
-            self._count = 0
-        clicks[self._count] = index
-        self._count += 1
-
-    def _refill(self) -> None:
-        """The window slid: every click has a new place, so its segments start over."""
-        clicks, recent = self._scn.clicks, list(self._recent)
-        if len(recent) > self._segment:
-            self._scn.reset()
-            for start in range(0, len(recent) - self._segment, self._segment):
-                clicks[:] = recent[start : start + self._segment]
-                self._scn.compute_hidden()
-                self._scn.carry()
-        last = recent[(len(recent) - 1) // self._segment * self._segment :]
-        clicks[:] = 0
-        clicks[: len(last)] = last
-        self._count = len(last)
 
     def _numbers(
         self, candidates: Candidates

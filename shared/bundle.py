@@ -23,6 +23,7 @@ MANIFEST_LIMIT = 1 << 20
 
 # The files of a version, by what they are for.
 HIDDEN_GRAPH = "hidden.onnx"
+VIEWS_GRAPH = "views.onnx"
 PREPARE_GRAPH = "prepare.onnx"
 RANK_GRAPH = "rank.onnx"
 CARRY_GRAPH = "carry.onnx"

@@ -6,12 +6,12 @@ Weights are random: a cost does not depend on them.
 
 `carried` is a model that keeps a state of fixed size from click to click. Without it, all clicks
 are read again. The SCN carries once in 10 clicks; the click measured is the dearest, the first of
-a new segment, which pays for the segment before it and its own. The transformers work out their
+a new segment, which pays for carrying the one before it too. The transformers work out their
 last layer at every click, though only the last is read. ONNX has no selective scan: Mamba4Rec's
 whole history goes by chunks, faster than click by click and larger.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,7 @@ def plan(name: str, clicks: int) -> Plan:
     network = network_of(name)
     if network == "scn":
         segment = _segment_of(name)
-        # What a carried state costs does not depend on how often it was carried.
-        return _scn_plan(segment + 1 if name.endswith(CARRIED) else clicks, segment)
+        return _carried_scn_plan(segment) if name.endswith(CARRIED) else _scn_plan(clicks, segment)
     return _carried_plan(network) if network != name else _ranker_plan(network, clicks)
 
 
@@ -85,11 +84,18 @@ def _segment_of(name: str) -> int:
 
 def flops(each: Plan) -> Flops:
     """What the runs of a plan cost together."""
-    costs = {
-        name: count_flops(graph, items=ITEMS + 1, candidates=CANDIDATES)
-        for name, graph in each.graphs.items()
-    }
-    return sum((costs[call.graph] for call in each.calls), Flops())
+
+    @cache
+    def cost(graph: str, clicks: int) -> Flops:
+        sizes = {"items": ITEMS + 1, "candidates": CANDIDATES, "clicks": clicks}
+        return count_flops(each.graphs[graph], **sizes)
+
+    def clicks(call: Call) -> int:
+        name = "hidden" if call.graph == "views" else "clicks"
+        read = each.arrays.get(call.inputs.get(name, name))
+        return 0 if read is None else len(read)
+
+    return sum((cost(call.graph, clicks(call)) for call in each.calls), Flops())
 
 
 def parameters(name: str, clicks: int) -> Parameters:
@@ -129,8 +135,20 @@ def _carried_plan(network: str) -> Plan:
     )
 
 
+def _carried_scn_plan(segment: int) -> Plan:
+    """The full segment is carried, the new click is the first of the next one."""
+    arrays = _candidates() | _scn_inputs(segment) | {"clicks": _history(1)}
+    after = {"weight": "next_weight", "bias_carried": "next_bias"}
+    calls = (
+        Call("carry", after=after),
+        Call("hidden", after={"row": "hidden"}),
+        Call("views", {"hidden": "row"}, {"views": "views"}, row=0),
+    )
+    return _scn_ranks(calls, arrays, {"inner_weight": "weight", "inner_bias": "bias_carried"}, 0)
+
+
 def _scn_plan(clicks: int, segment: int) -> Plan:
-    """Every full segment before the last gives H and carries, the last gives H and ranks."""
+    """Every full segment before the last is read and carried, the last is read and ranks."""
     earlier = (clicks - 1) // segment
     calls: list[Call] = []
     state: dict[str, str] = {}
@@ -139,20 +157,24 @@ def _scn_plan(clicks: int, segment: int) -> Plan:
         arrays[f"clicks_{number}"] = _history(segment)
         calls += [
             Call("hidden", {"clicks": f"clicks_{number}"}, {"hidden": "hidden"}),
+            Call("views", after={"views": "views"}),
             Call("carry", state, {"weight": "next_weight", "bias_carried": "next_bias"}),
         ]
         state = {"inner_weight": "weight", "inner_bias": "bias_carried"}
-    arrays["clicks"] = np.resize(_history(clicks - earlier * segment), segment)
-    arrays["clicks"][clicks - earlier * segment :] = 0
-    arrays["position"] = np.array(clicks - earlier * segment - 1)
+    last = clicks - earlier * segment
+    arrays["clicks"] = np.resize(_history(last), segment)
+    arrays["clicks"][last:] = 0
+    calls += [Call("hidden", after={"hidden": "hidden"}), Call("views", after={"views": "views"})]
+    return _scn_ranks(calls, arrays, state, last - 1)
+
+
+def _scn_ranks(calls: Sequence[Call], arrays: Arrays, state: dict[str, str], position: int) -> Plan:
+    """These calls, then a ranking after the click at `position`."""
+    segment = len(arrays["views"])
     prepared = _prepared(segment)
-    arrays |= prepared
-    calls += [
-        Call("hidden", after={"hidden": "hidden"}),
-        Call("prepare", state, {name: name for name in prepared}),
-        Call("rank"),
-    ]
-    return Plan(tuple(calls), _scn_graphs(segment), arrays, "clicks")
+    ranking = Call("prepare", state, {name: name for name in prepared}), Call("rank")
+    arrays = arrays | prepared | {"position": np.array(position)}
+    return Plan((*calls, *ranking), _scn_graphs(segment), arrays, "clicks")
 
 
 @cache
@@ -181,6 +203,8 @@ def _scn_inputs(segment: int) -> Arrays:
     begun = [part[0].detach().numpy() for part in scn(segment).block.initial_state(1)]
     return {
         "hidden": np.zeros((s.segment, s.dim), np.float32),
+        "row": np.zeros((1, s.dim), np.float32),
+        "views": np.zeros((s.segment, 5 * s.dim + s.heads), np.float32),
         "attn": np.zeros((s.heads, s.segment), np.float32),
         "bias": np.zeros((s.heads, s.head_dim), np.float32),
         "gate": np.zeros((), np.float32),

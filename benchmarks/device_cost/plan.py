@@ -22,11 +22,13 @@ class Call:
         graph: its name.
         inputs: which array goes into an input, where it is not the one of the same name.
         after: which array is overwritten with which output once the graph has run.
+        row: which row of those arrays alone; None for all of them.
     """
 
     graph: str
     inputs: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
+    row: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

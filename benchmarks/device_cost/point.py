@@ -38,7 +38,10 @@ class Bound:
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         for name, array in self.outputs.items():
             self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
-        self._after = [(arrays[array], self.outputs[name]) for array, name in call.after.items()]
+        row = ... if call.row is None else slice(call.row, call.row + 1)
+        self._after = [
+            (arrays[array][row], self.outputs[name]) for array, name in call.after.items()
+        ]
 
     def run(self) -> None:
         """Runs the graph and hands on what it gave."""

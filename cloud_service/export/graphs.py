@@ -1,14 +1,15 @@
-"""The ONNX graphs of a model: four for the device, two for the cloud.
+"""The ONNX graphs of a model: five for the device, two for the cloud.
 
 The device's graphs take the item table as an input, so that the one table on disk is mapped into
 memory once and shared by them. They know no batch: a device serves one user.
 
-hidden   item_table (V+1, D), clicks (K,) -> hidden (K, D)
-prepare  hidden, position (), inner_weight (h, f, f), inner_bias (h, 1, f)
+hidden   item_table (V+1, D), clicks (n,) -> hidden (n, D)
+views    hidden (n, D) -> views (n, 5D + h)
+prepare  views of a segment (K, 5D + h), position (), inner_weight (h, f, f), inner_bias (h, 1, f)
          -> query (h, f), step (h, K, f), own_attn (h, K), own_bias (2, h, f)
 rank     item_table, what was prepared, attn (h, K), bias (h, f), gate (), candidates (N,)
          -> scores (N,), block_output (D,)
-carry    hidden, inner_weight, inner_bias -> next_weight, next_bias
+carry    views of a segment, inner_weight, inner_bias -> next_weight, next_bias
 gcn      hidden (B, K, D) -> attn (B, h, K, K), bias (B, h, K, f)
 gcn_row  hidden (B, K, D) -> attn (B, h, K), bias (B, h, f)
 
@@ -16,6 +17,10 @@ gcn_row  hidden (B, K, D) -> attn (B, h, K), bias (B, h, f)
 and 0 without, which gives the uncorrected scores to the last bit. What `prepare` computes, a device
 computes while the correction is on its way; for a projected GCN, which only shifts the user state,
 it is `user` (D,), and `rank` gives scores alone.
+
+`views` is a click's H through the block's matrices, which does not depend on its place in the
+segment: a device computes it once a click and keeps it while the click counts. Rows of padding are
+zero.
 """
 
 import io
@@ -30,7 +35,7 @@ from torch import Tensor, nn
 
 from cloud_service.models.gcn import Correcting
 from cloud_service.models.scn import SCN
-from cloud_service.models.ttt import Correction, State
+from cloud_service.models.ttt import Correction, State, Terms, TTTBlock
 
 OPSET = 20
 
@@ -39,7 +44,7 @@ logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(loggin
 
 
 class HiddenGraph(nn.Module):
-    """Clicks to H."""
+    """Clicks to their rows of H."""
 
     def __init__(self, scn: SCN) -> None:
         super().__init__()
@@ -50,37 +55,45 @@ class HiddenGraph(nn.Module):
         return out
 
 
+class ViewsGraph(nn.Module):
+    """Rows of H to views: key, value and query as RoPE takes them, and what rates come from.
+
+    All in one product. RoPE's turned pairs are rows of it, not features that are taken apart and
+    put together.
+    """
+
+    maps: Tensor
+
+    def __init__(self, scn: SCN) -> None:
+        super().__init__()
+        key, query = scn.block.key.detach(), scn.block.query.detach()
+        rates = scn.block.inner_lr.weight.detach().squeeze(1)
+        views = key, _turned(key), scn.block.value.detach(), query, _turned(query), rates
+        self.register_buffer("maps", torch.cat(views).T)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.maps
+
+
 class PrepareGraph(nn.Module):
-    """H and the carried state to all of a ranking that waits for neither correction nor candidates.
+    """Views and the carried state to all of a ranking that waits for neither correction nor
+    candidates.
 
     Only the last click's row of `attn` and `b` reaches a score, so only that row is computed.
     """
 
-    wide: Tensor
-    narrow: Tensor
-
     def __init__(self, scn: SCN) -> None:
         super().__init__()
-        self.scn, block = scn, scn.block
+        self.scn = scn
         self.outputs = ["user"] if _follows(scn) else ["query", "step", "own_attn", "own_bias"]
-        # Keys, values and rates in one product, the query in another; RoPE's turned pairs are
-        # rows of the same product, not features that are taken apart and put together.
-        rates = block.inner_lr.weight.detach().squeeze(1)
-        key, query = block.key.detach(), block.query.detach()
-        self.register_buffer("wide", torch.cat((key, _turned(key), block.value.detach(), rates)).T)
-        self.register_buffer("narrow", torch.cat((query, _turned(query))).T)
 
     def forward(
-        self, hidden: Tensor, position: Tensor, inner_weight: Tensor, inner_bias: Tensor
+        self, views: Tensor, position: Tensor, inner_weight: Tensor, inner_bias: Tensor
     ) -> tuple[Tensor, ...]:
-        block, h = self.scn.block, self.scn.settings.heads
+        block, d = self.scn.block, self.scn.settings.dim
         state = State(inner_weight, inner_bias)
-        product = hidden @ self.wide
-        parts = product[:, : 3 * hidden.shape[1]].unflatten(1, (3, h, -1)).permute(1, 2, 0, 3)
-        key = parts[0] * block.cos + parts[1] * block.sin  # (h, K, f)
-        lr = block.inner_lr.rate(product[:, 3 * hidden.shape[1] :])  # (h, K)
-        gradient = block.inner_norm.loss_gradient(key @ state.weight + state.bias, parts[2] - key)
-        turned = (hidden[position].unsqueeze(0) @ self.narrow).unflatten(1, (2, h, -1))[0]
+        key, gradient, lr = _key_terms(block, views, state)
+        turned = views[position, 3 * d : 5 * d].unflatten(0, (2, block.heads, -1))
         query = turned[0] * block.cos[position] + turned[1] * block.sin[position]  # (h, f)
         seen = block.tril[position]  # (K,)
         step = block.token_scale()[position] * lr.unsqueeze(-1) * gradient  # (h, K, f)
@@ -91,6 +104,15 @@ class PrepareGraph(nn.Module):
         if len(self.outputs) == 1:
             return (self.scn.user_state(block.leave(query, start + bias, attn, past)),)
         return query, past if block.mask_correction else step, attn, torch.stack((bias, start))
+
+
+def _key_terms(block: TTTBlock, views: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys, gradients (h, K, f) and learning rates (h, K) of `TTTBlock.terms`."""
+    d = block.key.shape[0]
+    parts = views[:, : 3 * d].unflatten(1, (3, block.heads, -1)).permute(1, 2, 0, 3)
+    key = parts[0] * block.cos + parts[1] * block.sin
+    gradient = block.inner_norm.loss_gradient(key @ state.weight + state.bias, parts[2] - key)
+    return key, gradient, block.inner_lr.rate(views[:, 5 * d :])
 
 
 class RankGraph(nn.Module):
@@ -146,10 +168,11 @@ class CarryGraph(nn.Module):
         self.block = scn.block
 
     def forward(
-        self, hidden: Tensor, inner_weight: Tensor, inner_bias: Tensor
+        self, views: Tensor, inner_weight: Tensor, inner_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         state = State(inner_weight, inner_bias)
-        weight, bias = self.block.carry(self.block.terms(hidden, state), state)
+        key, gradient, lr = _key_terms(self.block, views, state)
+        weight, bias = self.block.carry(Terms(key, key, gradient, lr), state)
         return weight, bias
 
 
@@ -174,18 +197,19 @@ class GCNRowGraph(GCNGraph):
 
 
 def export_device_graphs(scn: SCN) -> dict[str, bytes]:
-    """The device's graphs: `hidden`, `prepare`, `rank` and `carry`, as ONNX bytes."""
+    """The device's graphs: `hidden`, `views`, `prepare`, `rank` and `carry`, as ONNX bytes."""
     s = scn.settings
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
     table = torch.zeros(scn.items + 1, d)
-    hidden = torch.zeros(k, d)
+    views = torch.zeros(k, 5 * d + h)
     weight, inner_bias = torch.zeros(h, f, f), torch.zeros(h, 1, f)
     rows = {0: torch.export.Dim("items", min=2)}
     some = {0: torch.export.Dim("candidates", min=1)}
+    any_clicks = {0: torch.export.Dim("clicks", min=1)}
     scn = scn.eval().cpu()
     prepare = PrepareGraph(scn)
     before = {
-        "hidden": hidden,
+        "views": views,
         "position": torch.tensor(k - 1),
         "inner_weight": weight,
         "inner_bias": inner_bias,
@@ -195,9 +219,12 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     return {
         "hidden": export_module(
             HiddenGraph(scn),
-            {"item_table": table, "clicks": torch.zeros(k, dtype=torch.int64)},
+            {"item_table": table, "clicks": torch.zeros(7, dtype=torch.int64)},
             ["hidden"],
-            {"item_table": rows},
+            {"item_table": rows, "clicks": any_clicks},
+        ),
+        "views": export_module(
+            ViewsGraph(scn), {"hidden": torch.zeros(7, d)}, ["views"], {"hidden": any_clicks}
         ),
         "prepare": export_module(prepare, before, prepare.outputs, {}),
         "rank": export_module(
@@ -219,7 +246,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
         ),
         "carry": export_module(
             CarryGraph(scn),
-            {"hidden": hidden, "inner_weight": weight, "inner_bias": inner_bias},
+            {"views": views, "inner_weight": weight, "inner_bias": inner_bias},
             ["next_weight", "next_bias"],
             {},
         ),

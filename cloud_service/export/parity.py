@@ -203,11 +203,12 @@ class OnnxEngine:
         result: Arrays = {}
         for index, segment in enumerate(padded):
             (hidden,) = self._call("hidden", item_table=self._table, clicks=segment)
+            (views,) = self._call("views", hidden=hidden)
             attn, bias = self._correction(hidden, result if corrected else None)
             for place in range(k):
                 prepared = self._call(
                     "prepare",
-                    hidden=hidden,
+                    views=views,
                     position=np.array(place),
                     inner_weight=state[0],
                     inner_bias=state[1],
@@ -227,7 +228,7 @@ class OnnxEngine:
                     scores = found
             hiddens.append(hidden)
             weight, inner_bias = self._call(
-                "carry", hidden=hidden, inner_weight=state[0], inner_bias=state[1]
+                "carry", views=views, inner_weight=state[0], inner_bias=state[1]
             )
             state = (weight, inner_bias)
         result["hidden"] = np.concatenate(hiddens)[: len(clicks)]

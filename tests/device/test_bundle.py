@@ -15,9 +15,11 @@ from shared.errors import (
     BundleTooNew,
     BundleTruncated,
 )
+from shared.manifest import FORMAT
 
 FILES = (
     "hidden.onnx",
+    "views.onnx",
     "prepare.onnx",
     "rank.onnx",
     "carry.onnx",
@@ -89,13 +91,13 @@ def test_a_manifest_of_another_version_is_found(copy):
 
 
 def test_a_newer_format_says_to_update(copy):
-    rewrite(copy, format=3, unheard_of="field")
+    rewrite(copy, format=FORMAT + 1, unheard_of="field")
     with pytest.raises(BundleTooNew, match="update"):
         Bundle.open(copy)
 
 
 def test_an_older_format_says_to_train_again(copy):
-    rewrite(copy, format=1)
+    rewrite(copy, format=FORMAT - 1)
     with pytest.raises(BundleInvalid, match="train it again"):
         Bundle.open(copy)
 
