@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import keep
-from benchmarks.runs import model_of, projected_runs, split_of
+from benchmarks.runs import corrected_of, projected_runs, split_of
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import Clicked, ranks_over_all
 from cloud_service.evaluation.metrics import ranks
@@ -51,7 +51,7 @@ def main() -> None:
     for recipe, weights in projected_runs(options.folder, 0):
         if recipe.data == options.data.name:
             parts = split_of(recipe, options.data)
-            results = measure(model_of(recipe, parts, weights), parts, options.users)
+            results = measure(corrected_of(recipe, parts, weights), parts, options.users)
             gain = results["teachers"] - results["no correction"]
             ratios = {
                 f"{name}: share of the teachers' gain": {

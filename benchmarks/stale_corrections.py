@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import keep
-from benchmarks.runs import model_of, projected_runs, split_of
+from benchmarks.runs import corrected_of, projected_runs, split_of
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
@@ -55,7 +55,7 @@ def main() -> None:
     for recipe, weights in projected_runs(options.folder, options.seed):
         if recipe.data in logs:
             parts = split_of(recipe, logs[recipe.data])
-            results[recipe.data] = measure(model_of(recipe, parts, weights), parts)
+            results[recipe.data] = measure(corrected_of(recipe, parts, weights), parts)
             _show(recipe.data, results[recipe.data])
     if not results:
         parser.error(f"{options.folder} has no projected run of seed {options.seed} on those logs")

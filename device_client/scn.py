@@ -64,8 +64,8 @@ class DeviceSCN:
         self._row: Floats = np.zeros((1, s.dim), np.float32)
         self._view: Floats = np.zeros((1, 5 * s.dim + s.heads), np.float32)
         self._position = np.zeros((), np.int64)
-        self._attn: Floats = np.zeros((s.heads, s.segment), np.float32)
-        self._bias: Floats = np.zeros((s.heads, s.head_dim), np.float32)
+        self._attn: Floats = np.zeros((s.heads, 1, s.segment), np.float32)
+        self._bias: Floats = np.zeros((s.heads, 1, s.head_dim), np.float32)
         self._gate = np.zeros((), np.float32)
         self._weight, self._inner_bias = bundle.inner_weight.copy(), bundle.inner_bias.copy()
         self._next_weight, self._next_bias = self._weight.copy(), self._inner_bias.copy()
@@ -124,7 +124,7 @@ class DeviceSCN:
         if correction is None:
             self._gate[...] = 0.0
         else:
-            self._attn[...], self._bias[...] = correction
+            self._attn[:, 0], self._bias[:, 0] = correction
             self._gate[...] = 1.0
         self._to_scores.bind_cpu_input("candidates", candidates)
         # Bound anew each time: else ONNX Runtime writes into the scores given out before, and

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from benchmarks.device_cost.plan import NOTHING, TABLE, Arrays, Call, Plan
 from cloud_service.export.baselines import export_ranker, export_scorer, export_step
 from cloud_service.export.cost import Flops, Parameters, count_flops, count_parameters
-from cloud_service.export.graphs import export_device_graphs, export_module
+from cloud_service.export.device_graphs import export_device_graphs
+from cloud_service.export.graphs import export_module
 from cloud_service.models.baselines.bert4rec import BERT4Rec
 from cloud_service.models.baselines.din import DIN
 from cloud_service.models.baselines.gru4rec import GRU4Rec
@@ -205,8 +206,8 @@ def _scn_inputs(segment: int) -> Arrays:
         "hidden": np.zeros((s.segment, s.dim), np.float32),
         "row": np.zeros((1, s.dim), np.float32),
         "views": np.zeros((s.segment, 5 * s.dim + s.heads), np.float32),
-        "attn": np.zeros((s.heads, s.segment), np.float32),
-        "bias": np.zeros((s.heads, s.head_dim), np.float32),
+        "attn": np.zeros((s.heads, 1, s.segment), np.float32),
+        "bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
         "gate": np.zeros((), np.float32),
         **dict(zip(("inner_weight", "inner_bias"), begun, strict=True)),
         **dict(zip(("weight", "bias_carried"), begun, strict=True)),

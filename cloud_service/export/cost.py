@@ -28,8 +28,8 @@ _EACH_OUTPUT = {
 }
 """Operations for each number that comes out."""
 
-_EACH_INPUT = {"ReduceSum", "ReduceMean", "ReduceMax"}
-"""One operation for each number that goes in."""
+_EACH_INPUT = {"ReduceSum": 1, "ReduceMean": 1, "ReduceMax": 1, "ReduceL2": 2}
+"""Operations for each number that goes in."""
 
 _FREE = {
     *("Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Gather", "GatherND", "Identity"),
@@ -134,7 +134,7 @@ def _shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
 
 def _elementwise(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
     if node.op_type in _EACH_INPUT:
-        return Flops(elementwise=prod(shapes[node.input[0]]))
+        return Flops(elementwise=_EACH_INPUT[node.op_type] * prod(shapes[node.input[0]]))
     if node.op_type not in _EACH_OUTPUT:
         raise DataError(f"what a {node.op_type} costs is not known")
     return Flops(elementwise=_EACH_OUTPUT[node.op_type] * prod(shapes[node.output[0]]))

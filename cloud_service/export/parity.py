@@ -16,7 +16,8 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from cloud_service.export.graphs import export_cloud_graphs, export_device_graphs
+from cloud_service.export.device_graphs import export_device_graphs
+from cloud_service.export.graphs import export_cloud_graphs
 from cloud_service.models.gcn import GCN
 from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session
@@ -217,8 +218,8 @@ class OnnxEngine:
                 found, output = self._call(
                     "rank",
                     item_table=self._table,
-                    attn=np.ascontiguousarray(attn[:, place]),
-                    bias=np.ascontiguousarray(bias[:, place]),
+                    attn=np.ascontiguousarray(attn[:, place : place + 1]),
+                    bias=np.ascontiguousarray(bias[:, place : place + 1]),
                     gate=np.array(corrected, np.float32),
                     candidates=candidates,
                     **dict(zip(names, prepared, strict=True)),
@@ -232,7 +233,7 @@ class OnnxEngine:
             )
             state = (weight, inner_bias)
         result["hidden"] = np.concatenate(hiddens)[: len(clicks)]
-        result["block_output"] = np.stack(outputs)[: len(clicks)]
+        result["block_output"] = np.concatenate(outputs)[: len(clicks)]
         result["scores"] = scores
         return result
 

@@ -18,7 +18,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS) * self.weight
+        # By the root: ONNX Runtime has this pattern as one operator.
+        return x / torch.sqrt(x.square().mean(-1, keepdim=True) + EPS) * self.weight
 
 
 class CandidateTower(nn.Module):

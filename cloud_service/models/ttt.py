@@ -223,20 +223,6 @@ class TTTBlock(nn.Module):
         merged = (terms.query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
         return self.post_norm(merged) @ self.output.T
 
-    def leave(
-        self,
-        query: Float[Tensor, "heads f"],
-        start: Float[Tensor, "heads f"],
-        attn: Float[Tensor, "heads k"],
-        step: Float[Tensor, "heads k f"],
-    ) -> Float[Tensor, " dim"]:
-        """O of one click: `rows` from its `attn`, the steps (scaled), and all else in `start`."""
-        inner = start - (attn.unsqueeze(1) @ step).squeeze(1)
-        merged = query + self.inner_norm(inner.unsqueeze(1)).squeeze(1)
-        # As a column: ONNX Runtime is several times slower with a vector.
-        out: Tensor = self.output @ self.post_norm(merged.flatten()).unsqueeze(1)
-        return out.squeeze(1)
-
     def _correct(
         self, attn: Tensor, bias: Tensor, correction: Correction, gate: Tensor | None
     ) -> tuple[Tensor, Tensor]:

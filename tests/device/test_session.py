@@ -2,6 +2,7 @@
 
 import math
 import struct
+import threading
 import time
 
 import numpy as np
@@ -111,8 +112,10 @@ def test_late_correction_serves_the_next_rerank_of_the_same_clicks(graphs, fake_
 
 
 def test_correction_for_earlier_clicks_is_stale_and_never_applied(graphs, fake_cloud, good):
+    done = threading.Event()
+
     def slow(request):
-        time.sleep(0.2)
+        done.wait(10)
         return good(request)
 
     with session_to(fake_cloud(slow), graphs, HASTY) as session:
@@ -120,6 +123,7 @@ def test_correction_for_earlier_clicks_is_stale_and_never_applied(graphs, fake_c
         session.rerank(CANDIDATES)
         session.click(4)
         ranking = session.rerank(CANDIDATES)
+        done.set()
         assert ranking.outcome is Outcome.STALE
         np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES))
 

@@ -10,7 +10,7 @@ import torch
 
 from cloud_service.data.clicks import recent
 from cloud_service.evaluation.evaluate import user_states
-from cloud_service.export.graphs import export_device_graphs
+from cloud_service.export.device_graphs import export_device_graphs
 from cloud_service.export.publish import publish, version_files
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.gcn import TransformerGCN
@@ -120,15 +120,15 @@ def test_graphs_take_any_number_of_candidates(small_model):
             None,
             {
                 "item_table": table,
-                "attn": np.zeros((s.heads, s.segment), np.float32),
-                "bias": np.zeros((s.heads, s.head_dim), np.float32),
+                "attn": np.zeros((s.heads, 1, s.segment), np.float32),
+                "bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
                 "gate": np.array(0, np.float32),
                 "candidates": np.ones(count, np.int64),
             }
             | {each.name: np.zeros(each.shape, np.float32) for each in prepare.get_outputs()},
         )
         assert scores.shape == (count,)
-        assert output.shape == (s.dim,)
+        assert output.shape == (1, s.dim)
 
 
 def test_a_correction_that_only_shifts_leaves_a_rank_without_the_block(small_split):
@@ -136,7 +136,7 @@ def test_a_correction_that_only_shifts_leaves_a_rank_without_the_block(small_spl
     scn = SCN(small_split.log.item_count, settings)
     graphs = export_device_graphs(scn)
     prepared = open_session(graphs["prepare"]).get_outputs()
-    assert [(each.name, each.shape) for each in prepared] == [("user", [settings.dim])]
+    assert [(each.name, each.shape) for each in prepared] == [("user", [1, settings.dim])]
     assert len(onnx.load_from_string(graphs["rank"]).graph.node) < 10
 
 
