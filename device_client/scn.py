@@ -79,7 +79,9 @@ class DeviceSCN:
         self._to_view = self._bind(graphs.views, {"hidden": self._row}, table=False)
         self._output(self._to_view, "views", self._view)
         self._to_prepared = self._bind(
-            graphs.prepare, {"position": self._position, **before}, table=False
+            graphs.prepare,
+            {"hidden": self.hidden, "position": self._position, **before},
+            table=False,
         )
         self._prepared: dict[str, Floats] = {
             output.name: np.zeros(output.shape, np.float32)

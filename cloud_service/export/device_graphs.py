@@ -5,7 +5,8 @@ shared by them. They know no batch: a device serves one user.
 
 hidden   item_table (V+1, D), clicks (n,) -> hidden (n, D)
 views    hidden (n, D) -> views (n, 5D + h)
-prepare  views of a segment (K, 5D + h), position (), inner_weight (h, f, f), inner_bias (h, 1, f)
+prepare  hidden and views of a segment (K, 5D + h), position (), inner_weight (h, f, f),
+         inner_bias (h, 1, f)
          -> query (h, 1, f), step (h, K, f), own_attn (h, 1, K), start (h, 1, f),
          attn_mean, attn_deviation, bias_mean, bias_deviation (h, 1, 1)
 rank     item_table, what was prepared, attn (h, 1, K), bias (h, 1, f), gate (), candidates (N,)
@@ -18,20 +19,23 @@ zero. `position` is the place of the last click in the segment (from 0). `gate` 
 correction and 0 without, which gives the uncorrected scores to the last bit.
 
 What `prepare` computes, a device computes while the correction is on its way. Means and deviations
-are there where Eq. 14 is, times P and Q; for a projected GCN, which only shifts the user state, all
-that is prepared is `user` (1, D), and `rank` gives scores alone.
+are there where Eq. 14 is, times P and Q; where there is a readout, what it adds to O is there too,
+`near` (1, D). For a projected GCN, which only shifts the user state, all that is prepared is
+`user` (1, D), and `rank` gives scores alone.
 
 Everything is here once more that `TTTBlock` does for many rows, for one row and in as few operators
 as ONNX Runtime has for it: it is they that take the time, not the arithmetic.
 """
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cloud_service.export.graphs import export_module
-from cloud_service.models.scn import SCN
+from cloud_service.models.scn import REACH, SCN, Readout
 from cloud_service.models.ttt import EPS, State, Terms, TTTBlock
 
 _MOMENTS = "mean", "deviation"
@@ -84,15 +88,22 @@ class PrepareGraph(nn.Module):
         self.scn, block = scn, scn.block
         self.outputs = ["user"] if _follows(scn) else ["query", "step", "own_attn", "start"]
         self.outputs += [f"{value}_{each}" for value in _matched(scn) for each in _MOMENTS]
+        if scn.readout is not None and not _follows(scn):
+            self.outputs.append("near")
         self.register_buffer("rope", torch.stack((block.cos, block.sin), 1)[:, :, None, None])
         # How far the step of each click moves the row of the last one.
         scale = block.token_scale().detach().unsqueeze(1)
         self.register_buffer("reach", (scale * block.tril).unsqueeze(-1))  # (K, K, 1)
 
     def forward(
-        self, views: Tensor, position: Tensor, inner_weight: Tensor, inner_bias: Tensor
+        self,
+        hidden: Tensor,
+        views: Tensor,
+        position: Tensor,
+        inner_weight: Tensor,
+        inner_bias: Tensor,
     ) -> tuple[Tensor, ...]:
-        block = self.scn.block
+        block, readout = self.scn.block, self.scn.readout
         state = State(inner_weight, inner_bias)
         key, gradient, rate, queries = _terms(block, views, state)
         turned = queries[position].unflatten(0, (2, block.heads, 1, -1))
@@ -100,10 +111,11 @@ class PrepareGraph(nn.Module):
         past = self.reach[position] * rate * gradient  # (h, K, f)
         attn = query @ key.transpose(1, 2)  # (h, 1, K)
         start = query @ state.weight
+        near = [] if readout is None else [_near(readout, hidden, position)]
         if _follows(self.scn):
             # b's own sum over the steps is that of `attn` with ones in its place.
-            inner = start + state.bias - (attn + 1) @ past
-            return (self.scn.user_state(_left(block, query, inner)),)
+            output = _left(block, query, start + state.bias - (attn + 1) @ past)
+            return (self.scn.user_state(_read_out(readout, output, near)),)
         own_attn = attn * block.tril[position]
         own_bias = state.bias - past.sum(1, keepdim=True)
         step = past
@@ -111,7 +123,7 @@ class PrepareGraph(nn.Module):
             step = block.token_scale()[position] * rate * gradient
         own = {"attn": (own_attn, block.fusion_attn), "bias": (own_bias, block.fusion_bias)}
         moments = [part for value in _matched(self.scn) for part in _moments(*own[value])]
-        return query, step, own_attn, start + own_bias, *moments
+        return query, step, own_attn, start + own_bias, *moments, *near
 
 
 class RankGraph(nn.Module):
@@ -145,6 +157,8 @@ class RankGraph(nn.Module):
             matched = _match(bias, prepared["bias_mean"], prepared["bias_deviation"])
             start = start + gate * matched
         output = _left(scn.block, prepared["query"], start - own_attn @ prepared["step"])
+        if "near" in prepared:
+            output = _read_out(scn.readout, output, [prepared["near"]])
         user = scn.user_state(output)
         if "bias" in scn.block.corrected and scn.settings.fusion == "shift":
             user = user + gate * bias.view(1, -1)
@@ -192,6 +206,24 @@ def _left(
     merged = query + block.inner_norm(inner)
     out: Tensor = block.post_norm(merged.view(1, -1)) @ block.output.T
     return out
+
+
+def _near(
+    readout: Readout, hidden: Float[Tensor, "k dim"], position: Int[Tensor, ""]
+) -> Float[Tensor, "1 dim"]:
+    """The last click and the convolution over the last ones, which a readout adds to O."""
+    padded = functional.pad(hidden, (0, 0, REACH - 1, 0))
+    rows = padded[position + torch.arange(REACH)]
+    weight, bias = readout.convolution.weight.squeeze(1).T, readout.convolution.bias
+    assert bias is not None
+    return rows[-1:] + functional.silu((rows * weight).sum(0, keepdim=True) + bias)
+
+
+def _read_out(
+    readout: Readout | None, output: Float[Tensor, "1 dim"], near: Sequence[Tensor]
+) -> Float[Tensor, "1 dim"]:
+    """What becomes of O before it is the user state; `near` is there if there is a readout."""
+    return output if readout is None else readout.mlp(readout.mixed(near[0], output))
 
 
 def _moments(value: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,6 +278,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     scn = scn.eval().cpu()
     prepare = PrepareGraph(scn)
     before = {
+        "hidden": torch.zeros(k, d),
         "views": views,
         "position": torch.tensor(k - 1),
         "inner_weight": weight,

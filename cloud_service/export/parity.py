@@ -209,6 +209,7 @@ class OnnxEngine:
             for place in range(k):
                 prepared = self._call(
                     "prepare",
+                    hidden=hidden,
                     views=views,
                     position=np.array(place),
                     inner_weight=state[0],

@@ -6,8 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cloud_service.models.recommender import DotProduct, at_last, item_table, look_up
+from cloud_service.models.residual import PostNorm
 from cloud_service.models.ttt import EPS, Correction, State, TTTBlock
 from shared.model import ModelSettings
+
+REACH = 4
+"""Clicks that a readout's convolution sees."""
 
 
 class RMSNorm(nn.Module):
@@ -35,6 +39,26 @@ class CandidateTower(nn.Module):
         return out
 
 
+class Readout(PostNorm):
+    """The block's output, added to H and to a causal convolution over it, and an MLP.
+
+    Not in the paper: the block alone is linear in what it reads but for its normalisations, and
+    knows the order of clicks by RoPE alone. A convolution of four clicks is Mamba's.
+    """
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__(dim, dropout)
+        self.convolution = nn.Conv1d(dim, dim, REACH, groups=dim)
+
+    def forward(
+        self, hidden: Float[Tensor, "batch k dim"], output: Float[Tensor, "batch k dim"]
+    ) -> Float[Tensor, "batch k dim"]:
+        """Of H and O of one segment; a segment knows nothing of the clicks before it."""
+        earlier = functional.pad(hidden.transpose(1, 2), (REACH - 1, 0))
+        near = functional.silu(self.convolution(earlier)).transpose(1, 2)
+        return super().forward(hidden + near, output)
+
+
 class SCN(DotProduct):
     """Item embedding, one TTT-Linear block, a score per candidate.
 
@@ -49,7 +73,7 @@ class SCN(DotProduct):
         init_std: float = 0.02,
         dropout: float = 0.0,
     ) -> None:
-        """`dropout` acts on H, in training alone."""
+        """`dropout` acts on H, and in the readout's MLP, in training alone."""
         super().__init__()
         self.items, self.settings, self.dropout = items, settings, dropout
         self.carries = settings.history == "carry"
@@ -63,6 +87,7 @@ class SCN(DotProduct):
             mask_correction=settings.gcn != "released",
             fusion=settings.fusion,
         )
+        self.readout = Readout(settings.dim, dropout) if settings.readout == "mlp" else None
         self.output_norm = RMSNorm(settings.dim)
         self.target = CandidateTower(settings.dim) if settings.scoring == "tower" else None
 
@@ -102,7 +127,8 @@ class SCN(DotProduct):
         state: State | None = None,
         prefixes: bool = False,
     ) -> Float[Tensor, "batch length dim"]:
-        """O (Eq. 11) at every click, segment after segment with the state carried along.
+        """O (Eq. 11) at every click, segment after segment with the state carried along; with a
+        `Readout`, what that makes of it.
 
         `correction` holds one matrix per segment, its batch axis (batch * segments), in the
         order of `segments`. A length that is no multiple of K is padded inside.
@@ -116,7 +142,10 @@ class SCN(DotProduct):
             part = None
             if correction is not None:
                 part = Correction(*(x.unflatten(0, (batch, count))[:, index] for x in correction))
-            outputs.append(self.block.rows(terms, state, part, gate, prefixes=prefixes))
+            output = self.block.rows(terms, state, part, gate, prefixes=prefixes)
+            if self.readout is not None:
+                output = self.readout(segments[:, index], output)
+            outputs.append(output)
             if index + 1 < count:
                 state = self.block.carry(terms, state)
         return torch.cat(outputs, dim=1)[:, : hidden.shape[1]]

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-_EXPANSION = 4
+from cloud_service.models.residual import EXPANSION
 
 
 class CausalBlock(nn.Module):
@@ -15,7 +15,7 @@ class CausalBlock(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.project, self.merge = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.first, self.second = nn.Linear(dim, _EXPANSION * dim), nn.Linear(_EXPANSION * dim, dim)
+        self.first, self.second = nn.Linear(dim, EXPANSION * dim), nn.Linear(EXPANSION * dim, dim)
 
     def forward(self, x: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
         share = self.dropout if self.training else 0.0

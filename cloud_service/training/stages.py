@@ -3,7 +3,7 @@
 from typing import Final
 
 from shared.jobs import Network, TrainingRecipe
-from shared.model import ModelSettings
+from shared.model import ModelSettings, Readout
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
@@ -33,7 +33,7 @@ def stages(recipe: TrainingRecipe) -> tuple[TrainingRecipe, ...]:
 
 def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
     """The SCN trained alone: the same to the last bit as a recipe of network `scn`."""
-    kept = _window(recipe.model, recipe.model.dim)
+    kept = _window(recipe.model, recipe.model.dim, readout=recipe.model.readout)
     return recipe.model_copy(update={"network": "scn", "model": kept, **_plain(*_NOT_ITS_OWN)})
 
 
@@ -60,8 +60,10 @@ def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     return TrainingRecipe(network=recipe.network, model=shape, **own)
 
 
-def _window(model: ModelSettings, dim: int) -> ModelSettings:
-    return ModelSettings(length=model.length, dim=dim, heads=model.heads, segment=model.segment)
+def _window(model: ModelSettings, dim: int, *, readout: Readout = "norm") -> ModelSettings:
+    return ModelSettings(
+        length=model.length, dim=dim, heads=model.heads, segment=model.segment, readout=readout
+    )
 
 
 def _plain(*names: str) -> dict[str, object]:

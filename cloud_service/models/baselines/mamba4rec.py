@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from cloud_service.models.baselines.selective_scan import recall, remember, selective_scan
 from cloud_service.models.recommender import Stepwise, Tied, at_last, item_table, look_up
+from cloud_service.models.residual import PostNorm
 
 MEMORY = 32
 """Numbers a channel remembers."""
@@ -17,7 +18,6 @@ WIDTH = 4
 """Clicks the convolution sees."""
 EXPAND = 2
 """Channels for each of the D features."""
-_EXPANSION = 4
 _FASTEST, _SLOWEST = 0.1, 0.001
 
 
@@ -81,29 +81,15 @@ def _init_rate(layer: nn.Linear, rank: int) -> None:
         layer.bias.copy_(first + torch.log(-torch.expm1(-first)))  # softplus gives `first`
 
 
-class MambaLayer(nn.Module):
-    """A selective state space and a two-layer MLP, each with a norm after it."""
+class MambaLayer(PostNorm):
+    """A selective state space and a two-layer MLP, each with a norm after it.
+
+    `residual` adds its input to the state space's output, as where layers are stacked.
+    """
 
     def __init__(self, dim: int, dropout: float, *, residual: bool) -> None:
-        """`residual` adds its input to the state space's output, as where layers are stacked."""
-        super().__init__()
-        self.residual = residual
+        super().__init__(dim, dropout, residual=residual)
         self.space = SelectiveSpace(dim)
-        self.first, self.second = nn.Linear(dim, _EXPANSION * dim), nn.Linear(_EXPANSION * dim, dim)
-        self.space_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.drop = nn.Dropout(dropout)
-
-    def mixed(self, x: Float[Tensor, "*batch dim"], space: Float[Tensor, "*batch dim"]) -> Tensor:
-        """What the state space made of the input, before the MLP."""
-        space = self.drop(space)
-        out: Tensor = self.space_norm(space + x if self.residual else space)
-        return out
-
-    def mlp(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """What leaves the layer."""
-        inner = self.drop(functional.gelu(self.first(x)))
-        out: Tensor = self.mlp_norm(x + self.drop(self.second(inner)))
-        return out
 
 
 class Mamba4Rec(Tied, Stepwise):

@@ -40,8 +40,16 @@ def bundle_of(model, split, tmp_path):
         ModelSettings(length=8, dim=24, heads=3, segment=4, history="window"),
         ModelSettings(length=8, dim=24, heads=3, segment=4, history="carry", gcn="released"),
         ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift"),
+        ModelSettings(length=8, dim=24, heads=3, segment=4, readout="mlp"),
     ],
-    ids=["paper", "released-carry", "window-of-two-segments", "carry", "transformer-shift"],
+    ids=[
+        "paper",
+        "released-carry",
+        "window-of-two-segments",
+        "carry",
+        "transformer-shift",
+        "readout",
+    ],
 )
 def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, small_split, tmp_path):
     """Click by click through the bundle's graphs, with the cloud's graph correcting: the same

@@ -20,6 +20,7 @@ SHAPES = [
     ModelSettings(length=3, dim=8, heads=2, segment=1),
     ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12),
     ModelSettings(fusion="shift"),
+    ModelSettings(length=12, dim=24, heads=3, segment=4, readout="mlp"),
     ModelSettings(
         length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12, fusion="shift"
     ),
@@ -153,8 +154,9 @@ def test_later_clicks_do_not_reach_earlier_positions():
     assert not torch.allclose(one[0, 6:], two[0, 6:])
 
 
-def test_a_history_in_segments_is_the_state_carried_from_one_to_the_next():
-    settings = ModelSettings(length=12, dim=24, heads=3, segment=4)
+@pytest.mark.parametrize("readout", ["norm", "mlp"])
+def test_a_history_in_segments_is_the_state_carried_from_one_to_the_next(readout):
+    settings = ModelSettings(length=12, dim=24, heads=3, segment=4, readout=readout)
     model = model_of(settings)
     hidden = model.scn.hidden(clicks_of(settings, [12]))
     with torch.no_grad():
