@@ -4,6 +4,7 @@ import codecs
 import csv
 import difflib
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeVar, cast
@@ -106,7 +107,7 @@ def _explain(path: Path, ending: str, error: BaseException) -> DataError:
                 f"0x{where[1]:02x}): save it as UTF-8."
             )
         row = _long_row(path)
-    except (OSError, EOFError, csv.Error):
+    except (OSError, EOFError, csv.Error, zlib.error):
         row = None
         if ending == ".csv.gz":
             return DataError(f"{path} is damaged or cut short: copy or download it again.")

@@ -72,11 +72,12 @@ def check_parity(path: Path) -> Iterator[Difference]:
 def read_arrays(path: Path) -> Arrays:
     """Every array of an npz file, read without pickle. Raises DataError."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is a single array: a parity file is an .npz of many")
-        with archive:
-            return {name: archive[name] for name in archive}
+        with path.open("rb") as file:  # numpy leaves it open where it is damaged
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array: a parity file is an .npz of many")
+            with archive:
+                return {name: archive[name] for name in archive}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as an .npz without pickle: {error}") from error
 
