@@ -106,11 +106,11 @@ def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
     }
     for count, listed in lists.items():
         steps[f"rank {count}"] = Step(partial(device.scores, listed, correction))
-        steps[f"bare products, {count}"] = Step(_bare(model.scn, device, listed))
+        steps[f"bare products, {count}"] = Step(_bare(model.scn, listed))
     return steps
 
 
-def _bare(scn: SCN, device: DeviceSCN, candidates: np.ndarray[Any, Any]) -> Callable[[], None]:
+def _bare(scn: SCN, candidates: np.ndarray[Any, Any]) -> Callable[[], None]:
     """The matrix products between H and the scores, each as one call."""
     s, table = scn.settings, np.ascontiguousarray(scn.item_embedding.detach().numpy())
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
@@ -120,13 +120,12 @@ def _bare(scn: SCN, device: DeviceSCN, candidates: np.ndarray[Any, Any]) -> Call
         return random.normal(size=shape).astype(np.float32)
 
     products = [
-        (device.hidden, some(d, 3 * d)),  # query, key, value
-        (device.hidden, some(d, h)),  # learning rates
+        (some(1, d), some(d, 5 * d + h)),  # the new click's views
         (some(h, k, f), some(h, f, f)),  # keys through the inner model
         (some(h, k, f), some(h, f, 1)),  # attn
         (some(h, 1, f), some(h, f, f)),  # the query through the inner model
         (some(h, 1, k), some(h, k, f)),  # attn times steps
-        (some(d, d), some(d, 1)),  # output
+        (some(1, d), some(d, d)),  # output
     ]
     outputs = [np.matmul(one, other) for one, other in products]
     rows, user, scores = some(len(candidates), d), some(d, 1), some(len(candidates), 1)
