@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome
+from shared.wire import HIDDEN_TYPE, ROW_TYPE, correction_path
 from tests.processes import listening, running
 from tests.proxy import Proxy
 
@@ -293,3 +295,31 @@ def test_a_version_that_is_retired_under_load_is_refused_and_never_answered_by_a
             devices.stop()
     assert not devices.wrong
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_thousand_connections_that_stall_keep_nobody_from_a_correction(
+    served_store, small_store, graphs
+):
+    """Some say nothing, others stop within the head, after it or within H."""
+    version = small_store.production()
+    head = (
+        f"POST {correction_path(version)} HTTP/1.1\r\nHost: x\r\nAccept: {ROW_TYPE}\r\n"
+        f"Content-Type: {HIDDEN_TYPE}\r\nContent-Length: 2560\r\n\r\n"
+    ).encode()
+    begun = [b"", head[:40], head, head + bytes(1000)]
+    parts = urlsplit(served_store)
+    lines = []
+    try:
+        for number in range(1000):
+            lines.append(socket.create_connection((parts.hostname, parts.port), 10))
+            lines[-1].sendall(begun[number % len(begun)])
+        link = CorrectionLink.to(served_store, graphs.bundle)
+        with Session(graphs, link, BUDGET) as session:
+            outcomes = Counter()
+            for item in range(1, 51):
+                session.click(item)
+                outcomes[session.rerank(CANDIDATES).outcome] += 1
+        assert outcomes[Outcome.APPLIED] >= 45, outcomes
+    finally:
+        for line in lines:
+            line.close()
