@@ -4,8 +4,8 @@ NDCG@10 over all items on the test click, and the FLOPs of reranking 100 candida
 click, counted in the exported graphs. `window`: the last clicks are read again, as in training and
 in the evaluation's own tables. `carried`: a GRU4Rec or Mamba4Rec keeps its state from click to
 click, so it has read all clicks (here the last 200), which it was not trained to. The SCN reads its
-window and keeps each click's views. Item-kNN multiplies and adds once for each neighbour of each
-click; it has no graph.
+window and keeps each click's views; corrected, it costs the same. Item-kNN multiplies and adds once
+for each neighbour of each click; it has no graph. Models that do not rank from clicks are left out.
 
     python -m benchmarks.quality_and_cost FOLDER [FOLDER ...] --data LOG.csv.gz [--data ...]
 
@@ -31,7 +31,7 @@ from cloud_service.export.cost import count_flops
 from cloud_service.export.device_graphs import export_device_graphs
 from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.recommender import DotProduct, Recommender, Stepwise
+from cloud_service.models.recommender import Recommender, Stepwise
 from cloud_service.models.scn import SCN
 from shared.jobs import TrainingRecipe
 
@@ -39,6 +39,7 @@ CANDIDATES: Final = 100
 CARRIED_CLICKS: Final = 200
 METRIC: Final = "ndcg@10"
 SCN_ALONE: Final = "SCN alone"
+READERS: Final = frozenset({"gru4rec", "mamba4rec", "sasrec", "bert4rec", "din"})
 
 
 class Form(NamedTuple):
@@ -95,13 +96,17 @@ def measure(runs: list[tuple[TrainingRecipe, Path]], path: Path) -> dict[str, An
 
 
 def _forms(model: Recommender, recipe: TrainingRecipe) -> Iterator[Form]:
-    name, length = recipe.network, recipe.model.length
+    layers = " (one layer)" if recipe.layers == 1 else ""
+    name, length = f"{recipe.network}{layers}", recipe.model.length
     if isinstance(model, CoCorrRec):
         if recipe.model.gcn == "projected":
-            yield Form(SCN_ALONE, model.scn, _scn_flops(model.scn), length)
+            kind = "" if recipe.model.readout == "norm" else ", readout"
+            flops = _scn_flops(model.scn)
+            yield Form(f"{SCN_ALONE}{kind}", model.scn, flops, length)
+            yield Form(f"SCN corrected by {recipe.teachers}{kind}", model, flops, length)
     elif isinstance(model, ItemKNN):
         yield Form(name, model, 2 * length * model.ids.shape[1], length)
-    elif isinstance(model, DotProduct) and not isinstance(model, SCN) and model.length == length:
+    elif recipe.network in READERS:
         yield Form(f"{name}, window", model, _flops(export_ranker(model, length)), length)
     if isinstance(model, Stepwise):
         carried = _flops(export_step(model)) + _flops(export_scorer(model))
