@@ -74,15 +74,16 @@ def measure(runs: list[tuple[TrainingRecipe, Path]], path: Path) -> dict[str, An
     """A row for each form of each model of one log."""
     gains: dict[str, NDArray[np.float64]] = {}
     flops: dict[str, int] = {}
-    splits: dict[tuple[int, int, bool, str], Split] = {}
+    cuts = {(each.min_item, each.min_user, each.iterate_filters, each.seen) for each, _ in runs}
+    if len(cuts) > 1:
+        raise SystemExit(f"{path.name}: the runs are of different clicks")
+    parts = split_of(runs[0][0], path)
     for recipe, weights in runs:
-        kind = recipe.min_item, recipe.min_user, recipe.iterate_filters, recipe.seen
-        parts = splits.setdefault(kind, splits.get(kind) or split_of(recipe, path))
         for form in _forms(model_of(recipe, parts, weights), recipe):
             if form.name not in gains:
                 gains[form.name], flops[form.name] = _gains(form, parts), form.flops
-    if len(splits) > 1 or SCN_ALONE not in gains:
-        raise SystemExit(f"{path.name}: the runs are of different clicks, or the SCN is missing")
+    if SCN_ALONE not in gains:
+        raise SystemExit(f"{path.name}: no run of the SCN")
     names = sorted(gains, key=lambda name: gains[name].mean())
     lows, highs = bootstrap(np.stack([gains[name] - gains[SCN_ALONE] for name in names], axis=1))
     return {

@@ -120,7 +120,7 @@ def _bare(scn: SCN, candidates: np.ndarray[Any, Any]) -> Callable[[], None]:
         return random.normal(size=shape).astype(np.float32)
 
     products = [
-        (some(1, d), some(d, 5 * d + h)),  # the new click's views
+        (some(1, d), some(d, s.views_width)),  # the new click's views
         (some(h, k, f), some(h, f, f)),  # keys through the inner model
         (some(h, k, f), some(h, f, 1)),  # attn
         (some(h, 1, f), some(h, f, f)),  # the query through the inner model

@@ -51,7 +51,7 @@ class DeviceSCN:
         """Clicks in the segment."""
         self.hidden: Floats = np.zeros((s.segment, s.dim), np.float32)
         """(K, D) H of the segment; rows after the last click are zero."""
-        self._views: Floats = np.zeros((s.segment, 5 * s.dim + s.heads), np.float32)
+        self._views: Floats = np.zeros((s.segment, s.views_width), np.float32)
         windowed = s.history == "window"
         self._slides = windowed and s.length <= s.segment
         self._room = s.length if self._slides else s.segment
@@ -62,7 +62,7 @@ class DeviceSCN:
             self._window = deque(maxlen=s.length)
         self._click = np.zeros(1, np.int64)
         self._row: Floats = np.zeros((1, s.dim), np.float32)
-        self._view: Floats = np.zeros((1, 5 * s.dim + s.heads), np.float32)
+        self._view: Floats = np.zeros((1, s.views_width), np.float32)
         self._position = np.zeros((), np.int64)
         self._attn: Floats = np.zeros((s.heads, 1, s.segment), np.float32)
         self._bias: Floats = np.zeros((s.heads, 1, s.head_dim), np.float32)

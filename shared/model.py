@@ -93,6 +93,11 @@ class ModelSettings(BaseModel):
         return self.dim // self.heads
 
     @property
+    def views_width(self) -> int:
+        """Numbers of a click's views: key, value and query, two of them turned, and rates."""
+        return 5 * self.dim + self.heads
+
+    @property
     def hidden_bytes(self) -> int:
         """Bytes of H on the wire: 2,560 at the defaults."""
         return self.segment * self.dim * FLOAT_BYTES

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from tests.sockets import accepted
+
 
 class Exchange:
     """One request that has been answered by the cloud, and the ways to pass the answer on."""
@@ -56,12 +58,7 @@ class Proxy:
             sock.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                device, _ = self._listener.accept()
-            except OSError:
-                return
-            device.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for device in accepted(self._listener):
             try:
                 cloud = socket.create_connection(self._cloud)
             except OSError:

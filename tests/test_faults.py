@@ -20,9 +20,10 @@ from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome
-from shared.wire import HIDDEN_TYPE, ROW_TYPE, correction_path
+from shared.wire import ROW_TYPE
 from tests.processes import listening, running
 from tests.proxy import Proxy
+from tests.sockets import request
 
 CANDIDATES = np.arange(1, 60)
 BUDGET = Budget(tolerance_ms=400, request_timeout_s=0.8)
@@ -301,11 +302,7 @@ def test_a_thousand_connections_that_stall_keep_nobody_from_a_correction(
     served_store, small_store, graphs
 ):
     """Some say nothing, others stop within the head, after it or within H."""
-    version = small_store.production()
-    head = (
-        f"POST {correction_path(version)} HTTP/1.1\r\nHost: x\r\nAccept: {ROW_TYPE}\r\n"
-        f"Content-Type: {HIDDEN_TYPE}\r\nContent-Length: 2560\r\n\r\n"
-    ).encode()
+    head = request(small_store.production(), b"", accept=ROW_TYPE)
     begun = [b"", head[:40], head, head + bytes(1000)]
     parts = urlsplit(served_store)
     lines = []

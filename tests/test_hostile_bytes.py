@@ -25,7 +25,8 @@ from shared.bundle import parse_manifest
 from shared.errors import BundleError, DataError, WireError
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
-from shared.wire import FULL_TYPE, HIDDEN_TYPE, Wire, check_of, correction_path
+from shared.wire import FULL_TYPE, Wire, check_of
+from tests.sockets import request
 
 CASES = int(os.environ.get("HOSTILE_CASES", "0"))
 WIRE = Wire(ModelSettings(length=2, dim=4, heads=1, segment=2))
@@ -238,14 +239,6 @@ def test_any_parity_file_is_read_or_said_to_be_none(tmp_path, data):
     bad.write_bytes(data.draw(st.one_of(st.binary(max_size=200), damaged(path.read_bytes()))))
     with suppress(DataError):
         read_arrays(bad)
-
-
-def request(version, body):
-    head = (
-        f"POST {correction_path(version)} HTTP/1.1\r\nHost: x\r\nAccept: {FULL_TYPE}\r\n"
-        f"Content-Type: {HIDDEN_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def told(url, data):

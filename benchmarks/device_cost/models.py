@@ -205,7 +205,7 @@ def _scn_inputs(segment: int) -> Arrays:
     return {
         "hidden": np.zeros((s.segment, s.dim), np.float32),
         "row": np.zeros((1, s.dim), np.float32),
-        "views": np.zeros((s.segment, 5 * s.dim + s.heads), np.float32),
+        "views": np.zeros((s.segment, s.views_width), np.float32),
         "attn": np.zeros((s.heads, 1, s.segment), np.float32),
         "bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
         "gate": np.zeros((), np.float32),

@@ -270,7 +270,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     s = scn.settings
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
     table = torch.zeros(scn.items + 1, d)
-    views = torch.zeros(k, 5 * d + h)
+    views = torch.zeros(k, s.views_width)
     weight, inner_bias = torch.zeros(h, f, f), torch.zeros(h, 1, f)
     rows = {0: torch.export.Dim("items", min=2)}
     some = {0: torch.export.Dim("candidates", min=1)}

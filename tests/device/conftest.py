@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from shared.wire import FULL_TYPE, ROW_TYPE, VERSION_HEADER
+from tests.sockets import accepted
 
 
 class FakeCloud:
@@ -33,12 +34,7 @@ class FakeCloud:
             sock.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for sock in accepted(self._listener):
             self._open.append(sock)
             self.connections += 1
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()

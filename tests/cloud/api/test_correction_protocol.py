@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from shared.model import ModelSettings
-from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
+from shared.wire import FULL_TYPE, ROW_TYPE, Wire
 from tests.processes import listening, running
+from tests.sockets import request
 
 WIRE = Wire(ModelSettings())
 
@@ -22,18 +23,6 @@ def hidden(seed=0, clicks=4):
     found = np.zeros((10, 64), np.float32)
     found[:clicks] = np.random.default_rng(seed).normal(size=(clicks, 64))
     return WIRE.encode_hidden(found)
-
-
-def request(version, body, *lines, accept=FULL_TYPE, length=2560):
-    head = [
-        f"POST {correction_path(version)} HTTP/1.1",
-        "Host: x",
-        f"Accept: {accept}",
-        f"Content-Type: {HIDDEN_TYPE}",
-        f"Content-Length: {length}",
-        *lines,
-    ]
-    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 class Line:
