@@ -172,9 +172,9 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     command.add_argument(
         "--form",
-        choices=("full", "row"),
         default="full",
-        help="the correction on the wire: full (4,160 B, as the paper; default) or row (416 B)",
+        help="the correction on the wire: full (4,160 B, as the paper; default), row (416 B), "
+        "full-half or row-half (H and correction in float16); several, comma-separated, to compare",
     )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(

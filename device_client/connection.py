@@ -22,8 +22,8 @@ import httptools
 from shared.wire import (
     CHECK_HEADER,
     DEADLINE_HEADER,
-    HIDDEN_TYPE,
     VERSION_HEADER,
+    Layout,
     check_of,
     correction_path,
 )
@@ -131,8 +131,8 @@ class Connection:
         self,
         url: str,
         version: str,
+        layout: Layout,
         body_bytes: int,
-        accept: str,
         connect: Connect | None = None,
         *,
         body_limit: int = ERROR_BODY_LIMIT,
@@ -144,8 +144,8 @@ class Connection:
         deadline = "" if deadline_ms is None else f"{DEADLINE_HEADER}: {deadline_ms}\r\n"
         head = (
             f"POST {parts.path}{correction_path(version)} HTTP/1.1\r\n"
-            f"Host: {parts.header}\r\nAccept: {accept}\r\n{deadline}"
-            f"Content-Type: {HIDDEN_TYPE}\r\nContent-Length: {body_bytes}\r\n\r\n"
+            f"Host: {parts.header}\r\nAccept: {layout.correction_type}\r\n{deadline}"
+            f"Content-Type: {layout.hidden_type}\r\nContent-Length: {body_bytes}\r\n\r\n"
         ).encode("ascii")
         self._request = bytearray(head + bytes(body_bytes))
         self.body = memoryview(self._request)[len(head) :]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from device_client.bundle import Bundle
 from device_client.connection import ERROR_BODY_LIMIT, Answer, ClosedIdle, Connect, Connection
 from shared.errors import WireError, WrongModel
 from shared.outcomes import Outcome
-from shared.wire import FULL_TYPE, ROW_TYPE, RowCorrection, Wire, check_hidden, row_at
-
-Form = Literal["full", "row"]
+from shared.wire import FORMS, Form, RowCorrection, Wire, check_hidden, row_at
 
 
 @dataclass(slots=True)
@@ -65,13 +63,13 @@ class CorrectionLink:
         self, connection: Connection, wire: Wire, version: str, form: Form, timeout_s: float
     ) -> None:
         self._connection, self._wire, self._version = connection, wire, version
-        self._form: Form = form
+        self._layout = FORMS[form]
         self._timeout = timeout_s
         s = wire.settings
-        self._body: NDArray[np.float32] = np.frombuffer(connection.body, "<f4").reshape(
+        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.number).reshape(
             s.segment, s.dim
         )
-        self._pending = np.empty_like(self._body)
+        self._pending = np.empty((s.segment, s.dim), np.float32)
         self._place = 0
         self._asked = 0
         self._queued = False
@@ -102,20 +100,21 @@ class CorrectionLink:
     ) -> "CorrectionLink":
         """A link to the cloud at `url` for the model of `bundle`.
 
-        `form` is the correction's form on the wire: `row` (416 B) or `full` (4,160 B), with the
-        same scores. `connect` opens sockets in place of plain TCP or TLS.
+        `form` is the form on the wire: `row` (416 B) or `full` (4,160 B), with the same scores;
+        `row-half` and `full-half` send H and correction in float16, half the bytes for scores
+        that agree to three digits. `connect` opens sockets in place of plain TCP or TLS.
         """
-        wire, s = Wire(bundle.manifest.model), bundle.manifest.model
-        accept = FULL_TYPE if form == "full" else ROW_TYPE
+        layout = FORMS[form]
+        wire = Wire(bundle.manifest.model, half=layout.half)
+        answer = wire.row_bytes if layout.row else wire.correction_bytes
         timeout = (budget or Budget()).request_timeout_s
-        limit = max(s.correction_bytes if form == "full" else s.row_bytes, ERROR_BODY_LIMIT)
         connection = Connection(
             url,
             bundle.version,
-            s.hidden_bytes,
-            accept,
+            layout,
+            wire.hidden_bytes,
             connect,
-            body_limit=limit,
+            body_limit=max(answer, ERROR_BODY_LIMIT),
             deadline_ms=max(1, int(timeout * 1e3)),
         )
         return cls(connection, wire, bundle.version, form, timeout)
@@ -135,6 +134,8 @@ class CorrectionLink:
                     return ticket
             self._pending[...] = hidden
             self._place, self._queued = place, True
+            if not self._handed:  # said here: the thread may be slow to begin
+                self._busy_with = self._flight.ticket if self._flight else 0
             self._hand_over()
         return ticket
 
@@ -247,7 +248,6 @@ class CorrectionLink:
                 if self._closed:
                     break
                 flight = self._flight
-                self._busy_with = flight.ticket if flight else 0
             if flight is not None:
                 left = max(flight.give_up - time.monotonic(), 1e-3)
                 self._take(flight, self._connection.finish, left)
@@ -325,13 +325,11 @@ class CorrectionLink:
     def _decode(self, answer: Answer, place: int) -> RowCorrection:
         if answer.version != self._version:
             raise WrongModel(f"asked {self._version}, answered {answer.version or 'without one'}")
-        if self._form == "full":
-            if answer.content_type != FULL_TYPE:
-                raise WireError(f"the answer is {answer.content_type}")
-            return row_at(self._wire.decode_full(answer.body), place)
-        if answer.content_type != ROW_TYPE:
+        if answer.content_type != self._layout.correction_type:
             raise WireError(f"the answer is {answer.content_type}")
-        return self._wire.decode_row(answer.body)
+        if self._layout.row:
+            return self._wire.decode_row(answer.body)
+        return row_at(self._wire.decode_full(answer.body), place)
 
     def _failed(self, ticket: int, outcome: Outcome, retry_after: float | None = None) -> Received:
         self.breaker.failed(retry_after)

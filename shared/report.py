@@ -5,8 +5,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.outcomes import Outcome
+from shared.wire import Form
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The report format this code writes and reads."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,14 +42,13 @@ class ModelFacts(_Value):
 
 
 class RunSettings(_Value):
-    """What was asked for. `row` is the compact correction of 416 bytes at the paper's sizes."""
+    """What was asked for."""
 
     devices: int = Field(ge=1)
     users: int = Field(ge=1)
     arrivals_per_s: float = Field(gt=0, description="clicks a second over all devices, intended")
     duration_s: float = Field(gt=0)
     budget_ms: float = Field(gt=0)
-    form: Literal["full", "row"]
     candidates: int = Field(ge=1)
     think_time_ms: Milliseconds = Field(description="mean time between a click and its rerank")
     seed: int
@@ -198,10 +198,11 @@ class Arrivals(_Value):
 
 
 class ProfileResult(_Value):
-    """All that was measured over one network profile."""
+    """All that was measured over one network profile, with corrections in one form."""
 
     name: Name
     description: str
+    form: Form
     link: Link
     requests: int = Field(ge=0)
     outcomes: dict[Outcome, int] = Field(description="every outcome, those with none as 0")
@@ -228,7 +229,7 @@ class ProfileResult(_Value):
 class Report(_Value):
     """One run of `device-client simulate`."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     created: AwareDatetime
     machine: Machine
     model: ModelFacts
@@ -237,7 +238,16 @@ class Report(_Value):
 
     @model_validator(mode="after")
     def _profiles_are_unique(self) -> Self:
-        names = [result.name for result in self.profiles]
+        names = [(result.name, result.form) for result in self.profiles]
         if len(set(names)) != len(names):
-            raise ValueError("a profile may be in a report once")
+            raise ValueError("a profile may be in a report once for each form")
         return self
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms of the corrections, in their order here."""
+        return tuple(dict.fromkeys(result.form for result in self.profiles))
+
+    def label(self, result: ProfileResult) -> str:
+        """What a row of `result` is called: the network, and the form where there are several."""
+        return result.name if len(self.forms) == 1 else f"{result.name}, {result.form}"

@@ -1,10 +1,10 @@
-"""The wire format: H up, the correction down, as raw little-endian float32 (shared/WIRE.md).
+"""The wire format: H up, the correction down, as raw little-endian numbers (shared/WIRE.md).
 
 Everything a payload can get wrong is found here, on both sides, before anything is computed.
 """
 
 import zlib
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,37 @@ from shared.model import ModelSettings
 Array = NDArray[np.float32]
 
 FLOAT: Final = np.dtype("<f4")
+HALF: Final = np.dtype("<f2")
+
+Form = Literal["full", "row", "full-half", "row-half"]
+"""A correction at every place of the segment, or at the last click alone; in float32, or with H and
+correction in float16."""
+
+
+class Layout(NamedTuple):
+    """How H and the correction of one form travel."""
+
+    hidden_type: str
+    correction_type: str
+    row: bool
+    """The last click's row alone: the compact form."""
+    half: bool
+    """In float16."""
+
 
 HIDDEN_TYPE: Final = "application/octet-stream"
 FULL_TYPE: Final = "application/octet-stream"
 ROW_TYPE: Final = "application/vnd.device-cloud.correction-row"
-"""Media types of H, of the full correction and of its compact form."""
+HALF_HIDDEN_TYPE: Final = "application/vnd.device-cloud.hidden-half"
+HALF_FULL_TYPE: Final = "application/vnd.device-cloud.correction-half"
+HALF_ROW_TYPE: Final = "application/vnd.device-cloud.correction-row-half"
+
+FORMS: Final[dict[Form, Layout]] = {
+    "full": Layout(HIDDEN_TYPE, FULL_TYPE, row=False, half=False),
+    "row": Layout(HIDDEN_TYPE, ROW_TYPE, row=True, half=False),
+    "full-half": Layout(HALF_HIDDEN_TYPE, HALF_FULL_TYPE, row=False, half=True),
+    "row-half": Layout(HALF_HIDDEN_TYPE, HALF_ROW_TYPE, row=True, half=True),
+}
 
 LARGEST: Final = 1e15
 """No number on the wire is larger: sums of squares of larger ones overflow float32."""
@@ -65,11 +91,19 @@ def correction_path(version: str) -> str:
 
 
 class Wire:
-    """Encodes and decodes the payloads of one model's shape."""
+    """Encodes and decodes the payloads of one model's shape, in float32 or, `half`, in float16.
 
-    def __init__(self, settings: ModelSettings) -> None:
+    Arrays are float32 either way; float16 holds 3 digits, and no number over 65,504.
+    """
+
+    def __init__(self, settings: ModelSettings, *, half: bool = False) -> None:
         self.settings = settings
+        self.number = HALF if half else FLOAT
+        """How a number travels."""
         h, k, f = settings.heads, settings.segment, settings.head_dim
+        self.hidden_bytes = settings.hidden_bytes // (2 if half else 1)
+        self.correction_bytes = settings.correction_bytes // (2 if half else 1)
+        self.row_bytes = settings.row_bytes // (2 if half else 1)
         self._hidden_shape = (k, settings.dim)
         self._full_shapes = (h, k, k), (h, k, f)
         self._row_shapes = (h, k), (h, f)
@@ -83,18 +117,18 @@ class Wire:
         rows, dim = hidden.shape
         if dim != self._hidden_shape[1] or not 1 <= rows <= self._hidden_shape[0]:
             raise WrongLength(f"H is {hidden.shape}, this model takes up to {self._hidden_shape}")
-        padded = np.zeros(self._hidden_shape, FLOAT)
+        padded = np.zeros(self._hidden_shape, np.float32)
         padded[:rows] = hidden
         check_hidden(padded)
-        return padded.tobytes()
+        return self._bytes(padded)
 
     def decode_hidden(self, body: bytes | bytearray | memoryview) -> Array:
-        """H as a read-only view of (K, dim) on `body`.
+        """H (K, dim); in float32 a read-only view on `body`.
 
         Raises WrongLength, NotFinite, or EmptyHidden where every row is zero.
         """
-        _check_length(len(body), self.settings.hidden_bytes, "H")
-        hidden = np.frombuffer(body, FLOAT).reshape(self._hidden_shape)
+        _check_length(len(body), self.hidden_bytes, "H")
+        hidden = self._numbers(body).reshape(self._hidden_shape)
         check_hidden(hidden)
         return hidden
 
@@ -107,34 +141,51 @@ class Wire:
         return self._encode(correction, self._row_shapes)
 
     def decode_full(self, body: bytes | bytearray | memoryview) -> FullCorrection:
-        """Views on `body`. Raises WrongLength or NotFinite."""
-        size, shapes = self.settings.correction_bytes, self._full_shapes
-        return FullCorrection(*_parts(body, size, "full", self._full_cut, shapes))
+        """In float32 views on `body`. Raises WrongLength or NotFinite."""
+        _check_length(len(body), self.correction_bytes, "a correction in the full form")
+        return FullCorrection(*self._parts(body, self._full_cut, self._full_shapes))
 
     def decode_row(self, body: bytes | bytearray | memoryview) -> RowCorrection:
-        """Views on `body`. Raises WrongLength or NotFinite."""
-        size, shapes = self.settings.row_bytes, self._row_shapes
-        return RowCorrection(*_parts(body, size, "row", self._row_cut, shapes))
+        """In float32 views on `body`. Raises WrongLength or NotFinite."""
+        _check_length(len(body), self.row_bytes, "a correction in the row form")
+        return RowCorrection(*self._parts(body, self._row_cut, self._row_shapes))
 
     def _encode(self, arrays: tuple[Array, Array], shapes: tuple[tuple[int, ...], ...]) -> bytes:
         for array, shape in zip(arrays, shapes, strict=True):
             if array.shape != shape:
                 raise WrongLength(f"a part of the correction is {array.shape}, not {shape}")
             _check_finite(array)
-        return b"".join(np.ascontiguousarray(array, FLOAT).tobytes() for array in arrays)
+        return b"".join(self._bytes(array) for array in arrays)
+
+    def _bytes(self, array: Array) -> bytes:
+        narrow = narrowed(array, self.number)
+        if narrow is None:
+            raise NotFinite("a number is too large for float16")
+        return narrow.tobytes()
+
+    def _numbers(self, body: bytes | bytearray | memoryview) -> Array:
+        if self.number is FLOAT:
+            return np.frombuffer(body, FLOAT)
+        return np.frombuffer(body, HALF).astype(np.float32)
+
+    def _parts(
+        self,
+        body: bytes | bytearray | memoryview,
+        cut: int,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    ) -> tuple[Array, Array]:
+        floats = self._numbers(body)
+        _check_finite(floats)
+        return floats[:cut].reshape(shapes[0]), floats[cut:].reshape(shapes[1])
 
 
-def _parts(
-    body: bytes | bytearray | memoryview,
-    size: int,
-    form: str,
-    cut: int,
-    shapes: tuple[tuple[int, ...], tuple[int, ...]],
-) -> tuple[Array, Array]:
-    _check_length(len(body), size, f"a correction in the {form} form")
-    floats = np.frombuffer(body, FLOAT)
-    _check_finite(floats)
-    return floats[:cut].reshape(shapes[0]), floats[cut:].reshape(shapes[1])
+def narrowed(array: Array, number: np.dtype[Any]) -> NDArray[Any] | None:
+    """Finite `array` as `number`, FLOAT or HALF; None where float16 cannot hold it."""
+    if number is FLOAT:
+        return np.ascontiguousarray(array, FLOAT)
+    with np.errstate(over="ignore"):
+        narrow = np.ascontiguousarray(array, HALF)
+    return narrow if np.isfinite(narrow).all() else None
 
 
 def row_at(correction: FullCorrection, place: int) -> RowCorrection:

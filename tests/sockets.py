@@ -18,14 +18,19 @@ def accepted(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def request(
-    version: str, body: bytes, *lines: str, accept: str = FULL_TYPE, length: int = 2560
+    version: str,
+    body: bytes,
+    *lines: str,
+    accept: str = FULL_TYPE,
+    kind: str = HIDDEN_TYPE,
+    length: int = 2560,
 ) -> bytes:
     """A device's request with that H, and more header lines."""
     head = [
         f"POST {correction_path(version)} HTTP/1.1",
         "Host: x",
         f"Accept: {accept}",
-        f"Content-Type: {HIDDEN_TYPE}",
+        f"Content-Type: {kind}",
         f"Content-Length: {length}",
         *lines,
     ]

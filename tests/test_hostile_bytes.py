@@ -25,7 +25,7 @@ from shared.bundle import parse_manifest
 from shared.errors import BundleError, DataError, WireError
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
-from shared.wire import FULL_TYPE, Wire, check_of
+from shared.wire import FORMS, Wire, check_of
 from tests.sockets import request
 
 CASES = int(os.environ.get("HOSTILE_CASES", "0"))
@@ -122,7 +122,7 @@ def cut(data, places):
 def read(pieces, times=1):
     """What a device makes of the answers that come in these pieces: the last of them."""
     connection = Connection(
-        "http://cloud", "0123456789abcdef", len(HIDDEN), FULL_TYPE, lambda _: Sent(pieces)
+        "http://cloud", "0123456789abcdef", FORMS["full"], len(HIDDEN), lambda _: Sent(pieces)
     )
     connection.body[:] = HIDDEN
     try:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
-from device_client.link import CorrectionLink, Form
-from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path, row_at
+from device_client.link import CorrectionLink
+from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Form, Wire, correction_path, row_at
 
 Hidden = NDArray[np.float32]
 Ask = Callable[[Hidden], Any]

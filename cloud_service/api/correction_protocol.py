@@ -26,7 +26,7 @@ from cloud_service.api.corrections import (
 )
 from shared.errors import RecommendationError
 from shared.manifest import VERSION_PATTERN
-from shared.wire import CHECK_HEADER, FULL_TYPE, ROW_TYPE
+from shared.wire import CHECK_HEADER, FORMS
 
 HEAD_LIMIT: Final = 1024
 """A longer head goes the usual way."""
@@ -85,9 +85,9 @@ class _Heads:
             return None
         version = url.group(1).decode()
         corrector = self._services.corrections.get(version)
-        if corrector is None or wish.length != corrector.hidden_bytes:
+        if corrector is None or wish.length != corrector.hidden_bytes(half=wish.hidden_half):
             return None
-        kind = ROW_TYPE if wish.row else FULL_TYPE
+        kind = FORMS[wish.form].correction_type
         opening = b"content-type: %s\r\nmodel-version: %s\r\nserver-timing: " % (
             kind.encode(),
             corrector.version_header,
@@ -188,8 +188,8 @@ class CorrectionProtocol(HttpToolsProtocol):
         assert self._plan is not None
         check = b"\r\n%s: %s\r\n" % (_CHECK, computed.check.encode())
         self._write(self._plan.opening, timing(computed), check, computed.body)
-        outcome = "row" if self._plan.wish.row else "full"
-        self.services.metrics.correction(outcome, time.perf_counter() - self._arrived)
+        spent = time.perf_counter() - self._arrived
+        self.services.metrics.correction(self._plan.wish.form, spent)
 
     def refuse(self, error: RecommendationError) -> None:
         """From the queue: why there is no correction."""
@@ -229,7 +229,7 @@ class CorrectionProtocol(HttpToolsProtocol):
         arrived = self._arrived
         self.services.queue.put(
             Waiting(
-                self, plan.version, plan.wish.row, body, arrived, arrived + plan.wish.deadline_s
+                self, plan.version, plan.wish.form, body, arrived, arrived + plan.wish.deadline_s
             )
         )
         return True

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from cloud_service.api.problems import Expired, Overloaded
 from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import RecommendationError
-from shared.wire import check_of
+from shared.wire import Form, check_of
 
 BATCH: Final = 32
 """Corrections computed at once, at most: the first of them waits for the last."""
@@ -50,7 +50,7 @@ class Waiting:
 
     asker: Asker
     version: str
-    row: bool
+    form: Form
     body: bytes | memoryview
     arrived: float
     deadline: float
@@ -102,7 +102,7 @@ class CorrectionQueue:
             each = self._waiting.popleft()
             if now > each.deadline:
                 each.asker.refuse(Expired("the deadline named in the request has passed"))
-            elif batch and (each.version, each.row) != (batch[0].version, batch[0].row):
+            elif batch and (each.version, each.form) != (batch[0].version, batch[0].form):
                 others.append(each)
             else:
                 batch.append(each)
@@ -115,7 +115,7 @@ class CorrectionQueue:
             for each in batch:
                 each.asker.refuse(Overloaded("the model was closed a moment ago: ask again"))
             return
-        found = corrector.correct([each.body for each in batch], row=batch[0].row)
+        found = corrector.correct([each.body for each in batch], batch[0].form)
         spent = time.perf_counter() - begun
         each_cost = spent / len(batch)
         self._cost += _SMOOTHING * (each_cost - self._cost) if self._cost else each_cost

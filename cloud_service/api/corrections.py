@@ -27,7 +27,15 @@ from shared.errors import (
 )
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
 from shared.problems import TYPE_PREFIX, Problem
-from shared.wire import CHECK_HEADER, DEADLINE_HEADER, FULL_TYPE, HIDDEN_TYPE, ROW_TYPE
+from shared.wire import (
+    CHECK_HEADER,
+    DEADLINE_HEADER,
+    FORMS,
+    HALF_HIDDEN_TYPE,
+    HIDDEN_TYPE,
+    ROW_TYPE,
+    Form,
+)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -40,8 +48,11 @@ SUFFIX = "/correction"
 BODY_LIMIT = 1 << 20
 BODY_SECONDS = 5.0
 """How long an H may be on its way, once its head is here."""
-_FULL, _ROW = FULL_TYPE.encode(), ROW_TYPE.encode()
-_HIDDEN, _DEADLINE = HIDDEN_TYPE.encode(), DEADLINE_HEADER.encode()
+_FORM_OF: dict[str, Form] = {layout.correction_type: form for form, layout in FORMS.items()}
+_FORM_OF |= {"application/*": "full", "*/*": "full"}
+_KNOWN = {kind.encode(): form for kind, form in _FORM_OF.items()}
+_HALF_OF = {HIDDEN_TYPE.encode(): False, HALF_HIDDEN_TYPE.encode(): True}
+_DEADLINE = DEADLINE_HEADER.encode()
 _MILLISECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -75,14 +86,16 @@ class CorrectionEndpoint:
             corrector = self._corrections.get(version)
             if corrector is None:  # reads files: not on the event loop
                 corrector = await asyncio.to_thread(self._corrections.open, version)
-            body = await _read_body(receive, wish.length, corrector.hidden_bytes)
+            wanted = corrector.hidden_bytes(half=wish.hidden_half)
+            body = await _read_body(receive, wish.length, wanted)
             if body is None:
                 return
             found = _Awaited()
-            self._queue.put(Waiting(found, version, wish.row, body, begun, begun + wish.deadline_s))
+            deadline = begun + wish.deadline_s
+            self._queue.put(Waiting(found, version, wish.form, body, begun, deadline))
             computed = await found.done
-            await _send(send, HTTPStatus.OK, computed.body, _headers(computed, wish.row))
-            self._observer.correction("row" if wish.row else "full", time.perf_counter() - begun)
+            await _send(send, HTTPStatus.OK, computed.body, _headers(computed, wish.form))
+            self._observer.correction(wish.form, time.perf_counter() - begun)
         except RecommendationError as error:
             self._observer.correction(error.code, time.perf_counter() - begun)
             await _refuse(send, error)
@@ -95,8 +108,10 @@ class CorrectionEndpoint:
 class Wish(NamedTuple):
     """What the head of a request says."""
 
-    row: bool
-    """Whether the compact form is wanted."""
+    form: Form
+    """Of the correction."""
+    hidden_half: bool
+    """Whether H is in float16."""
     length: int
     """Of the body, in bytes."""
     deadline_s: float
@@ -124,10 +139,10 @@ def timing(computed: Computed) -> bytes:
     return b"queue;dur=%08.3f, gcn;dur=%08.3f" % times
 
 
-def _headers(computed: Computed, row: bool) -> list[tuple[bytes, bytes]]:
+def _headers(computed: Computed, form: Form) -> list[tuple[bytes, bytes]]:
     """Of an answer. The two that change stand together: a device compares the rest as a whole."""
     return [
-        (b"content-type", _ROW if row else _FULL),
+        (b"content-type", FORMS[form].correction_type.encode()),
         (b"model-version", computed.corrector.version_header),
         (b"server-timing", timing(computed)),
         (CHECK_HEADER.encode(), computed.check.encode()),
@@ -136,28 +151,32 @@ def _headers(computed: Computed, row: bool) -> list[tuple[bytes, bytes]]:
 
 def read_head(headers: list[tuple[bytes, bytes]]) -> Wish:
     """What the head asks for; names are in lower case. Raises a WireError."""
-    row, length, deadline = False, -1, math.inf
+    form: Form = "full"
+    half, length, deadline = False, -1, math.inf
     for name, value in headers:
         if name == b"accept":
-            row = value == _ROW or (value != _FULL and _wants_row(value))
+            form = _KNOWN.get(value) or _preferred(value)
         elif name == b"content-length":
             length = int(value)  # the server has parsed it before
-        elif name == b"content-type" and value != _HIDDEN:
-            raise WrongMediaType(f"H travels as {HIDDEN_TYPE}")
+        elif name == b"content-type":
+            if value not in _HALF_OF:
+                raise WrongMediaType(f"H travels as {HIDDEN_TYPE} or {HALF_HIDDEN_TYPE}")
+            half = _HALF_OF[value]
         elif name == _DEADLINE:
             if not _MILLISECONDS.fullmatch(value):
                 raise BadDeadline(f"{DEADLINE_HEADER} is a number of milliseconds")
             deadline = float(value) / 1e3
     if length < 0:
         raise LengthRequired("send Content-Length: the size of H is known before it is sent")
-    return Wish(row, length, deadline)
+    return Wish(form, half, length, deadline)
 
 
-def _wants_row(accept: bytes) -> bool:
+def _preferred(accept: bytes) -> Form:
     """The form a general Accept header prefers; the full one where it does not care."""
     if not accept.strip():
-        return False
-    best, row = 0.0, False
+        return "full"
+    form: Form = "full"
+    best = 0.0
     for part in accept.decode("latin-1").split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         quality = 1.0
@@ -167,11 +186,12 @@ def _wants_row(accept: bytes) -> bool:
                     quality = float(parameter[2:])
                 except ValueError:
                     quality = 0.0
-        if kind in (ROW_TYPE, FULL_TYPE, "application/*", "*/*") and quality > best:
-            best, row = quality, kind == ROW_TYPE
+        if kind in _FORM_OF and quality > best:
+            best, form = quality, _FORM_OF[kind]
     if best <= 0.0:
-        raise NotAcceptable(f"a correction is {FULL_TYPE} (full) or {ROW_TYPE} (compact)")
-    return row
+        known = ", ".join(layout.correction_type for layout in FORMS.values())
+        raise NotAcceptable(f"a correction is one of {known}")
+    return form
 
 
 async def _read_body(receive: Receive, length: int, wanted: int) -> bytes | None:
@@ -232,6 +252,7 @@ async def _refuse(send: Send, error: RecommendationError) -> None:
 
 _PROBLEM = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _BINARY = {"type": "string", "format": "binary"}
+_CORRECTION_TYPES = tuple(layout.correction_type for layout in FORMS.values())
 
 OPENAPI_PATH: dict[str, Any] = {
     "post": {
@@ -239,7 +260,8 @@ OPENAPI_PATH: dict[str, Any] = {
         "operationId": "correct",
         "summary": "The correction of one H",
         "description": "H up, `attn` then `bias` down, as raw little-endian float32: see "
-        "shared/WIRE.md. 2,560 B up, 4,160 B or (compact) 416 B down at the default shape.",
+        "shared/WIRE.md. 2,560 B up, 4,160 B or (compact) 416 B down at the default shape; half "
+        "of that in float16, where the media types say so.",
         "parameters": [
             {
                 "name": "version",
@@ -252,7 +274,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 "name": "Accept",
                 "in": "header",
                 "required": False,
-                "schema": {"type": "string", "enum": [FULL_TYPE, ROW_TYPE]},
+                "schema": {"type": "string", "enum": [*_CORRECTION_TYPES]},
                 "example": ROW_TYPE,
             },
             {
@@ -275,7 +297,16 @@ OPENAPI_PATH: dict[str, Any] = {
                             "value": "(2,560 bytes: 64 float32 of one row of H, then 576 zeros)",
                         }
                     },
-                }
+                },
+                HALF_HIDDEN_TYPE: {
+                    "schema": _BINARY | {"description": "H, (K, D) float16, oldest click first"},
+                    "examples": {
+                        "one click": {
+                            "summary": "H of one click",
+                            "value": "(1,280 bytes: 64 float16 of one row of H, then 576 zeros)",
+                        }
+                    },
+                },
             },
         },
         "responses": {
@@ -293,7 +324,7 @@ OPENAPI_PATH: dict[str, Any] = {
                         "example": "queue;dur=0.021, gcn;dur=0.112",
                     },
                 },
-                "content": {FULL_TYPE: {"schema": _BINARY}, ROW_TYPE: {"schema": _BINARY}},
+                "content": {kind: {"schema": _BINARY} for kind in _CORRECTION_TYPES},
             },
             "400": {"description": "wrong-length or bad-deadline", "content": _PROBLEM},
             "404": {"description": "unknown-model", "content": _PROBLEM},

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -13,7 +14,7 @@ from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import RecommendationError, UnusableHidden, WireError
 from shared.manifest import Manifest
-from shared.wire import FLOAT, Wire, all_finite
+from shared.wire import FORMS, Form, Wire, all_finite, narrowed
 
 Floats = NDArray[np.float32]
 
@@ -23,42 +24,49 @@ class Corrector:
 
     def __init__(self, folder: Path, version: str, manifest: Manifest) -> None:
         s = manifest.model
-        self._wire = Wire(s)
+        self._wires = Wire(s), Wire(s, half=True)
         self.version = version
         self.version_header = version.encode("ascii")
-        self.hidden_bytes = s.hidden_bytes
         whole = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
         last = (s.heads, s.segment), (s.heads, s.head_dim)
         shape = (1, s.segment, s.dim)
         self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
 
-    def correct(
-        self, bodies: Sequence[bytes | memoryview], *, row: bool
-    ) -> list[bytes | WireError]:
-        """The correction of the H in each body, compact or full, computed together.
+    def hidden_bytes(self, *, half: bool) -> int:
+        """Bytes of H in float32, or in float16."""
+        return self._wires[half].hidden_bytes
+
+    def correct(self, bodies: Sequence[bytes | memoryview], form: Form) -> list[bytes | WireError]:
+        """The correction of the H in each body, in the form wanted, computed together.
 
         What is wrong with one H is its answer alone.
         """
-        graph = self._row if row else self._full
+        layout = FORMS[form]
+        graph, number = self._row if layout.row else self._full, self._wires[layout.half].number
         if len(bodies) == 1:
             try:
-                return [graph.one(self._wire.decode_hidden(bodies[0]))]
+                return [graph.one(self._hidden(bodies[0]), number)]
             except WireError as error:
                 return [error]
         found: list[bytes | WireError] = [UnusableHidden(_NOT_FINITE)] * len(bodies)
         sound = []
         for place, body in enumerate(bodies):
             try:
-                sound.append((place, self._wire.decode_hidden(body)))
+                sound.append((place, self._hidden(body)))
             except WireError as error:
                 found[place] = error
         if sound:
-            answers = graph.many(np.stack([hidden for _, hidden in sound]))
+            answers = graph.many(np.stack([hidden for _, hidden in sound]), number)
             for (place, _), answer in zip(sound, answers, strict=True):
                 if answer is not None:
                     found[place] = answer
         return found
+
+    def _hidden(self, body: bytes | memoryview) -> Floats:
+        """H, float32 or float16 by its length, which the head has announced. Raises WireError."""
+        whole, half = self._wires
+        return (half if len(body) == half.hidden_bytes else whole).decode_hidden(body)
 
 
 _NOT_FINITE = "the GCN's answer to this H is not finite"
@@ -82,20 +90,26 @@ class _Graph:
             bound = ort.OrtValue.ortvalue_from_numpy(part.reshape(1, *shape))
             self._binding.bind_ortvalue_output(name, bound)
 
-    def one(self, hidden: Floats) -> bytes:
-        """The correction of H (K, D). Raises UnusableHidden."""
+    def one(self, hidden: Floats, number: np.dtype[Any]) -> bytes:
+        """The correction of H (K, D) as FLOAT or HALF. Raises UnusableHidden."""
         self._input[0] = hidden
         self._session.run_with_iobinding(self._binding)
-        if not all_finite(self._output):
+        found = _sent(self._output, number)
+        if found is None:
             raise UnusableHidden(_NOT_FINITE)
-        return self._output.astype(FLOAT, copy=False).tobytes()
+        return found
 
-    def many(self, hidden: Floats) -> list[bytes | None]:
-        """The corrections of H (B, K, D); None for one that is not finite."""
+    def many(self, hidden: Floats, number: np.dtype[Any]) -> list[bytes | None]:
+        """The corrections of H (B, K, D); None for one that is not finite, or not as `number`."""
         parts = self._session.run(None, {"hidden": hidden})
         rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
-        rows = rows.astype(FLOAT, copy=False)
-        return [row.tobytes() if all_finite(row) else None for row in rows]
+        return [_sent(row, number) for row in rows]
+
+
+def _sent(correction: Floats, number: np.dtype[Any]) -> bytes | None:
+    """The bytes of a correction; None where it is not finite, or too large for `number`."""
+    narrow = narrowed(correction, number) if all_finite(correction) else None
+    return None if narrow is None else narrow.tobytes()
 
 
 class Corrections:

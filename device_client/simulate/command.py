@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +30,7 @@ from device_client.simulate.requests import Visit, plan_visits, rank_beforehand
 from device_client.simulate.runner import Load, run_profile
 from device_client.simulate.terminal import print_report
 from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
+from shared.wire import FORMS, Form
 
 
 def simulate(options: argparse.Namespace, budget: Budget) -> int:
@@ -38,23 +40,26 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
         for each in PROFILES.values():
             console.print(f"{each.name:12} {each.description}", highlight=False)
         return 0
-    networks = _checked(options)
+    networks, forms = _checked(options)
     options.report.mkdir(parents=True, exist_ok=True)
     with _progress(console) as progress:
-        bundle, visits, graphs = _prepare(options, progress)
-        total = sum(len(visit.requests) for visit in visits)
+        bundle, visits = _prepare(options, progress)
+        graphs = Graphs(bundle)
         load = Load(
             min(options.devices, len(visits)),
             options.rate,
             options.think_ms / 1e3,
             budget,
-            options.form,
+            forms[0],
             options.seed,
         )
-        results = [
-            _run(progress, visits, graphs, options.url, network, load, total)
-            for network in networks
-        ]
+        results = []
+        for form in forms:
+            _rank_beforehand(options.url, progress, visits, graphs, form)
+            results += [
+                _run(progress, visits, graphs, options.url, network, replace(load, form=form))
+                for network in networks
+            ]
     report = _report(options, bundle, load, visits, results)
     write_json(report, options.report / "report.json")
     write_page(report, options.report / "index.html")
@@ -64,8 +69,8 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
     return 0
 
 
-def _checked(options: argparse.Namespace) -> list[NetworkProfile]:
-    """The profiles asked for. Raises ValueError for options that make no run."""
+def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Form]]:
+    """The profiles and forms asked for. Raises ValueError for options that make no run."""
     for name in ("devices", "requests", "longest", "candidates"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
@@ -77,13 +82,21 @@ def _checked(options: argparse.Namespace) -> list[NetworkProfile]:
         raise ValueError(f"--candidates goes up to 1,000, got {options.candidates}")
     if options.budget_ms <= 0:
         raise ValueError("--budget-ms must be over 0: without a budget there is nothing to report")
-    names = [name.strip() for name in options.profiles.split(",") if name.strip()]
+    names = _listed(options.profiles)
     if not names:
         raise ValueError("--profiles is empty: see --list-profiles")
-    return [profile(name) for name in dict.fromkeys(names)]
+    forms = _listed(options.form)
+    if not forms or set(forms) - set(FORMS):
+        raise ValueError(f"--form is one or more of {', '.join(FORMS)}, got {options.form!r}")
+    return [profile(name) for name in names], [form for form in FORMS if form in forms]
 
 
-def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, list[Visit], Graphs]:
+def _listed(text: str) -> list[str]:
+    """The names of a comma-separated list, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, list[Visit]]:
     fetching = progress.add_task("bundle", total=1)
     with Cloud(options.url) as cloud:
         bundle = Bundle.open(cloud.pull(options.bundles, options.version))
@@ -98,15 +111,20 @@ def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, l
             seed=options.seed,
             progress=lambda done, total: progress.update(listing, completed=done, total=total),
         )
-    graphs = Graphs(bundle)
-    ranking = progress.add_task("rankings to compare with", total=options.requests)
+    return bundle, visits
+
+
+def _rank_beforehand(
+    url: str, progress: Progress, visits: list[Visit], graphs: Graphs, form: Form
+) -> None:
+    ranking = progress.add_task(f"{form}: rankings to compare with", total=None)
     rank_beforehand(
         visits,
         graphs,
-        options.url,
+        url,
+        form,
         lambda done, total: progress.update(ranking, completed=done, total=total),
     )
-    return bundle, visits, graphs
 
 
 def _run(
@@ -116,11 +134,11 @@ def _run(
     url: str,
     network: NetworkProfile,
     load: Load,
-    total: int,
 ) -> ProfileResult:
-    task: TaskID = progress.add_task(network.name, total=total)
+    total, name = sum(len(visit.requests) for visit in visits), f"{network.name}, {load.form}"
+    task: TaskID = progress.add_task(name, total=total)
     if not progress.console.is_terminal:  # bars would show nothing before the end
-        progress.console.print(f"{network.name}: {total:,} requests at {load.rate:g}/s")
+        progress.console.print(f"{name}: {total:,} requests at {load.rate:g}/s")
     return run_profile(visits, graphs, url, network, load, lambda: progress.advance(task))
 
 
@@ -159,7 +177,6 @@ def _report(
             arrivals_per_s=load.rate,
             duration_s=requests / load.rate,
             budget_ms=load.budget.tolerance_ms,
-            form=load.form,
             candidates=options.candidates,
             think_time_ms=options.think_ms,
             seed=options.seed,

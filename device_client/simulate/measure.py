@@ -25,6 +25,7 @@ from shared.report import (
     Summary,
     Traffic,
 )
+from shared.wire import Form
 
 BUCKETS_PER_DECADE = 50
 """A bucket is 4.7% wide."""
@@ -86,7 +87,13 @@ class Recorder:
         return len(self._measurements)
 
     def result(
-        self, profile: NetworkProfile, *, budget_s: float, intended_per_s: float, elapsed_s: float
+        self,
+        profile: NetworkProfile,
+        form: Form,
+        *,
+        budget_s: float,
+        intended_per_s: float,
+        elapsed_s: float,
     ) -> ProfileResult:
         """Sums up the run over `profile`, which took `elapsed_s`, with clicks meant to come at
         `intended_per_s`."""
@@ -96,6 +103,7 @@ class Recorder:
         return ProfileResult(
             name=profile.name,
             description=profile.description,
+            form=form,
             link=_link(profile),
             requests=len(taken),
             outcomes={word: sum(each.outcome is word for each in taken) for word in Outcome},

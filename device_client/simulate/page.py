@@ -164,7 +164,7 @@ def _run(report: Report) -> str:
         "Devices": f"{settings.devices:,}, of {settings.users:,} users",
         "Clicks": f"{settings.arrivals_per_s:g} a second for {settings.duration_s:g} s a network",
         "Budget": f"{settings.budget_ms:g} ms from H",
-        "Correction": "all rows" if settings.form == "full" else "the last row alone",
+        "Form of the correction": ", ".join(report.forms),
         "Candidates": f"{settings.candidates:,}",
         "Think time": f"{settings.think_time_ms:g} ms from click to rerank, mean",
         "Seed": str(settings.seed),

@@ -166,7 +166,7 @@ def latency_plot(report: Report) -> str:
                 color=hue(index),
                 ls=LINES[index % len(LINES)],
                 lw=1.5,
-                label=result.name,
+                label=report.label(result),
             )
         budget = report.settings.budget_ms
         axes.axvline(budget, color=INK, lw=1.2, ls="--", label=f"budget {ms(budget)} ms")
@@ -209,7 +209,7 @@ def outcomes_plot(report: Report) -> str:
             lefts = [left + share for left, share in zip(lefts, shares, strict=True)]
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        _profile_axis(axes, [each.name for each in results])
+        _profile_axis(axes, [report.label(each) for each in results])
         axes.set_xlabel("share of requests")
         figure.legend(loc="outside upper left", ncols=3)
 
@@ -224,6 +224,7 @@ def quality_plot(report: Report) -> str:
         axes = figure.subplots(1, 2, sharey=True)
         _quality(axes[0], results, "NDCG@10", lambda ranking: ranking.ndcg10)
         _quality(axes[1], results, "HitRate@10", lambda ranking: ranking.hitrate10)
+        _profile_axis(axes[0], [report.label(each) for each in results])
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
 
     return _drawn("quality", 1.15 + ROW_IN * len(results), draw)
@@ -258,7 +259,6 @@ def _quality(
     axes.plot(
         [value(each.served) for each in known], places, "o", ms=3.2, color=INK, label="served"
     )
-    _profile_axis(axes, [each.name for each in results])
     axes.margins(x=0.15)
     axes.locator_params(axis="x", nbins=3)
     axes.set_xlabel(name)

@@ -14,6 +14,7 @@ from device_client.cloud import HISTORY, Cloud
 from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
+from shared.wire import Form
 
 
 @dataclass(slots=True)
@@ -75,14 +76,14 @@ def plan_visits(
 
 
 def rank_beforehand(
-    visits: list[Visit], graphs: Graphs, url: str, progress: Callable[[int, int], None]
+    visits: list[Visit], graphs: Graphs, url: str, form: Form, progress: Callable[[int, int], None]
 ) -> None:
-    """Fills in `local` and `corrected` of every request.
+    """Fills in `local` and `corrected` of every request, with corrections in `form`.
 
     Raises RuntimeError where a correction does not come even at leisure.
     """
     total, done = sum(len(visit.requests) for visit in visits), 0
-    link = CorrectionLink.to(url, graphs.bundle, form="row")
+    link = CorrectionLink.to(url, graphs.bundle, form=form)
     try:
         for visit in visits:
             session = Session(graphs, link)

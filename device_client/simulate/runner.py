@@ -18,7 +18,7 @@ import numpy as np
 
 from device_client.budget import Budget
 from device_client.connection import Connect, SocketLike, tcp_connect
-from device_client.link import CorrectionLink, Form, Received, cloud_times
+from device_client.link import CorrectionLink, Received, cloud_times
 from device_client.scn import Graphs
 from device_client.session import Ranking, Session
 from device_client.simulate.measure import Measurement, Ranks, Recorder
@@ -27,6 +27,7 @@ from device_client.simulate.requests import Request, Visit, place_of
 from device_client.simulate.shaping import ShapedSocket, wait_until
 from shared.outcomes import Outcome
 from shared.report import ProfileResult
+from shared.wire import FORMS, Form, Wire
 
 SWITCH_S = 0.0002
 
@@ -116,8 +117,9 @@ class _Device:
         """Waits for what is still on its way, and hands in the measurements."""
         self._session.settle(self._load.budget.request_timeout_s)
         self._link.close()
-        model = self._graphs.bundle.manifest.model
-        down_size = model.correction_bytes if self._load.form == "full" else model.row_bytes
+        layout = FORMS[self._load.form]
+        wire = Wire(self._graphs.bundle.manifest.model, half=layout.half)
+        down_size = wire.row_bytes if layout.row else wire.correction_bytes
         for request, ranking, ticket, late in self._done:
             measured = _measure(request, ranking, late)
             found = self._meter.answers.get(ticket)
@@ -126,7 +128,7 @@ class _Device:
                 whole = received.correction is not None
                 measured = replace(
                     _with_legs(measured, ranking.timeline.hidden_ns, received, arrived),
-                    payload_up=model.hidden_bytes if up else 0,
+                    payload_up=wire.hidden_bytes if up else 0,
                     payload_down=down_size if whole else 0,
                     sent_up=up,
                     sent_down=down,
@@ -167,6 +169,7 @@ def run_profile(
         device.finish(recorder)
     return recorder.result(
         profile,
+        load.form,
         budget_s=load.budget.tolerance_ms / 1e3,
         intended_per_s=load.rate,
         elapsed_s=elapsed,

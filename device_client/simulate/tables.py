@@ -93,7 +93,7 @@ def outcomes_table(report: Report) -> str:
             cell(f"{result.outcomes[word]:,}", percent(result.outcomes[word] / every))
             for word in Outcome
         ]
-        rows.append((result.name, [cell(f"{result.requests:,}"), *cells]))
+        rows.append((report.label(result), [cell(f"{result.requests:,}"), *cells]))
     return table("Requests by outcome.", ["Network", "Requests", *Outcome], rows)
 
 
@@ -109,7 +109,7 @@ def quality_table(report: Report, measure: Literal["NDCG@10", "HitRate@10"]) -> 
     for result in report.profiles:
         quality = result.quality
         if quality is None:
-            rows.append((result.name, [cell("–")] * 6))
+            rows.append((report.label(result), [cell("–")] * 6))
             continue
         ways = (quality.corrected, quality.local, quality.served)
         if measure == "NDCG@10":
@@ -117,7 +117,7 @@ def quality_table(report: Report, measure: Literal["NDCG@10", "HitRate@10"]) -> 
         else:
             scores, gain = [way.hitrate10 for way in ways], quality.gain_hitrate10
         numbers = [f"{quality.requests:,}", percent(quality.recall), *map(score, scores)]
-        rows.append((result.name, [*map(cell, numbers), cell(interval(gain))]))
+        rows.append((report.label(result), [*map(cell, numbers), cell(interval(gain))]))
     heads = ["Network", "Requests", "Next click a candidate", "Corrected", "Local", "Served"]
     heads.append("Gain of the correction, 95% interval")
     return table(f"{measure} of the same requests, ranked three ways.", heads, rows)
@@ -132,7 +132,7 @@ def traffic_table(report: Report) -> str:
         numbers = (traffic.payload_up, traffic.sent_up, traffic.payload_down, traffic.sent_down)
         rows.append(
             (
-                result.name,
+                report.label(result),
                 [
                     *(cell(f"{number:,.0f}") for number in numbers),
                     cell(f"{arrivals.achieved_per_s:,.1f} of {arrivals.intended_per_s:,.1f}"),
@@ -153,7 +153,7 @@ def links_table(report: Report) -> str:
         link = result.link
         rows.append(
             (
-                result.name,
+                report.label(result),
                 [
                     cell(bandwidth(link.up_bytes_per_s)),
                     cell(bandwidth(link.down_bytes_per_s)),
@@ -175,9 +175,11 @@ def distribution_table(report: Report, leg: str) -> str:
     for result in report.profiles:
         found: Summary | None = getattr(result.legs, leg)
         if found is None:
-            rows.append((result.name, [cell("0"), *[cell("–")] * 6]))
+            rows.append((report.label(result), [cell("0"), *[cell("–")] * 6]))
             continue
         times = (found.mean, found.p50, found.p90, found.p99, found.p999, found.max)
-        rows.append((result.name, [cell(f"{found.count:,}"), *(cell(ms(time)) for time in times)]))
+        rows.append(
+            (report.label(result), [cell(f"{found.count:,}"), *(cell(ms(time)) for time in times)])
+        )
     heads = ["Network", "Count", "Mean", "p50", "p90", "p99", "p99.9", "Max"]
     return table(f"{LEGS[leg]}; ms.", heads, rows)

@@ -44,7 +44,7 @@ def _outcomes(report: Report) -> Table:
     table = _table("Outcomes; those not named did not occur", "network", "requests", *words)
     for each in report.profiles:
         counts = (f"{each.outcomes[word]:,}" for word in words)
-        table.add_row(each.name, f"{each.requests:,}", *counts)
+        table.add_row(report.label(each), f"{each.requests:,}", *counts)
     return table
 
 
@@ -54,10 +54,10 @@ def _quality(report: Report) -> Table:
     for result in report.profiles:
         quality = result.quality
         if quality is None:
-            table.add_row(result.name, *["–"] * 6)
+            table.add_row(report.label(result), *["–"] * 6)
             continue
         table.add_row(
-            result.name,
+            report.label(result),
             f"{quality.requests:,}",
             percent(quality.recall),
             *(score(way.ndcg10) for way in (quality.corrected, quality.local, quality.served)),

@@ -42,7 +42,7 @@ def leg_rows(report: Report) -> list[LegRow]:
         legs, paper = result.legs, PAPER_LEGS.get(result.name)
         rows.append(
             LegRow(
-                profile=result.name,
+                profile=report.label(result),
                 ours=(
                     _median(legs.upload),
                     _median(legs.cloud),
@@ -106,8 +106,8 @@ def headline(report: Report) -> str:
         said = ["What the correction was worth was not measured."]
     else:
         served = score(measured.quality.served.ndcg10)
-        said = [_worth(measured.quality), f"Over {measured.name}, {served} was served."]
-    said.append(_cost(results, report.settings.budget_ms))
+        said = [_worth(measured.quality), f"Over {report.label(measured)}, {served} was served."]
+    said.append(_cost(report, results))
     return " ".join(said)
 
 
@@ -131,15 +131,14 @@ def _worth(quality: Quality) -> str:
     return f"{values}: {verdict} (95% interval {bounds}, {quality.requests:,} requests)."
 
 
-def _cost(results: Sequence[ProfileResult], budget_ms: float) -> str:
+def _cost(report: Report, results: Sequence[ProfileResult]) -> str:
     best = max(results, key=lambda each: each.share_within_budget)
     slowest = max(results, key=lambda each: _median(each.legs.total) or 0.0)
-    said = (
-        f"Over {best.name}, {percent(best.share_within_budget)} of corrections came within "
-        f"{ms(budget_ms)} ms"
-    )
+    within, budget = percent(best.share_within_budget), ms(report.settings.budget_ms)
+    said = f"Over {report.label(best)}, {within} of corrections came within {budget} ms"
     if slowest.share_within_budget < best.share_within_budget:
-        said += f"; over {slowest.name}, the slowest here, {percent(slowest.share_within_budget)}"
+        share = percent(slowest.share_within_budget)
+        said += f"; over {report.label(slowest)}, the slowest here, {share}"
     traffic = best.traffic
     return (
         f"{said}. A rerank cost {traffic.sent_up:,.0f} bytes up and {traffic.sent_down:,.0f} "
@@ -150,7 +149,7 @@ def _cost(results: Sequence[ProfileResult], budget_ms: float) -> str:
 def cautions(report: Report) -> list[str]:
     """What a reader must know before believing the numbers; empty when there is nothing."""
     budget = report.settings.budget_ms
-    slow = [each.name for each in report.profiles if each.arrivals.saturated(budget)]
+    slow = [report.label(each) for each in report.profiles if each.arrivals.saturated(budget)]
     found = []
     if slow:
         found.append(
@@ -158,7 +157,7 @@ def cautions(report: Report) -> list[str]:
             "partly its own."
         )
     partial = [
-        each.name
+        report.label(each)
         for each in report.profiles
         if each.quality is not None and each.quality.requests < each.requests
     ]

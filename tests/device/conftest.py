@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from shared.wire import FULL_TYPE, ROW_TYPE, VERSION_HEADER
+from shared.wire import FORMS, VERSION_HEADER, Form
 from tests.sockets import accepted
 
 
@@ -66,12 +66,12 @@ def answer(
     *,
     version: str,
     status: str = "200 OK",
-    form: str = "row",
+    form: Form = "row",
     headers: dict[str, str] | None = None,
 ) -> bytes:
     """An HTTP answer as the cloud gives it."""
     lines = {
-        "content-type": ROW_TYPE if form == "row" else FULL_TYPE,
+        "content-type": FORMS[form].correction_type,
         VERSION_HEADER: version,
         "server-timing": "queue;dur=0.020, gcn;dur=0.110",
         "content-length": str(len(body)),

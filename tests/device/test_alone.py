@@ -42,6 +42,8 @@ def test_every_command_shows_an_example(command, capsys):
         (["simulate", "--candidates", "5000"], "1,000"),
         (["simulate", "--budget-ms", "0"], "--budget-ms"),
         (["simulate", "--think-ms", "-1"], "--think-ms"),
+        (["simulate", "--form", "row,half"], "row-half"),
+        (["simulate", "--form", ","], "row-half"),
         (["pull", "--version", "../../etc"], "16 hex digits"),
     ],
 )

@@ -13,6 +13,7 @@ from device_client.link import CorrectionLink, cloud_times
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome
+from shared.wire import FORMS, FullCorrection, Wire, row_at
 from tests.device.conftest import answer
 
 CANDIDATES = np.arange(1, 20)
@@ -142,6 +143,30 @@ def test_the_full_form_is_cut_to_the_row_of_the_last_click(graphs, fake_cloud):
     np.testing.assert_array_equal(found.bias, full[400:].reshape(4, 10, 16)[:, 2])
 
 
+@pytest.mark.parametrize("form", ["full-half", "row-half"])
+def test_the_half_forms_send_h_and_take_corrections_in_float16(graphs, fake_cloud, form):
+    wire = Wire(graphs.bundle.manifest.model, half=True)
+    full = FullCorrection(
+        np.linspace(-3, 3, 400, dtype=np.float32).reshape(4, 10, 10),
+        np.linspace(-2, 2, 640, dtype=np.float32).reshape(4, 10, 16),
+    )
+    row = row_at(full, 2)
+    body = wire.encode_full(full) if form == "full-half" else wire.encode_row(row)
+    assert len(body) == {"full-half": 2_080, "row-half": 208}[form]
+    cloud = fake_cloud(lambda r: answer(body, version=graphs.bundle.version, form=form))
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form=form)) as session:
+        session.preload([1, 2])
+        session.click(3)
+        found = session.settle(2).correction
+        hidden = session._scn.hidden.copy()
+    np.testing.assert_allclose(found.attn, row.attn, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found.bias, row.bias, rtol=1e-3, atol=1e-6)
+    head, sent = cloud.requests[0]
+    assert b"Content-Type: application/vnd.device-cloud.hidden-half" in head
+    assert len(sent) == 1_280
+    np.testing.assert_allclose(wire.decode_hidden(sent), hidden, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -165,7 +190,7 @@ def test_an_address_that_is_none_is_refused(url):
 
 def test_an_answer_that_is_cut_off_is_no_answer(fake_cloud):
     cloud = fake_cloud(lambda r: answer(bytes(416), version="v")[:-20])
-    connection = Connection(cloud.url, "0" * 16, 4, "*/*")
+    connection = Connection(cloud.url, "0" * 16, FORMS["row"], 4)
     with pytest.raises(TimeoutError):
         connection.exchange(0.2)
 
@@ -173,11 +198,11 @@ def test_an_answer_that_is_cut_off_is_no_answer(fake_cloud):
 def test_a_chunked_answer_is_read_like_any_other(fake_cloud):
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     cloud = fake_cloud(lambda r: head + b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n")
-    connection = Connection(cloud.url, "0" * 16, 4, "*/*")
+    connection = Connection(cloud.url, "0" * 16, FORMS["row"], 4)
     assert connection.exchange(2).body == b"abcde"
     connection.close()
     with pytest.raises(BadAnswer):
-        Connection(cloud.url, "0" * 16, 4, "*/*", body_limit=4).exchange(2)
+        Connection(cloud.url, "0" * 16, FORMS["row"], 4, body_limit=4).exchange(2)
 
 
 def testcloud_times_that_makes_no_sense_is_left_out():
@@ -186,7 +211,7 @@ def testcloud_times_that_makes_no_sense_is_left_out():
 
 
 def test_an_address_in_another_script_is_asked_for_as_dns_spells_it():
-    connection = Connection("https://bücher.example/shop/", "0" * 16, 4, "*/*")
+    connection = Connection("https://bücher.example/shop/", "0" * 16, FORMS["row"], 4)
     head = bytes(connection._request).split(b"\r\n")
     assert head[0].startswith(b"POST /shop/v1/models/")
     assert head[1] == b"Host: xn--bcher-kva.example"

@@ -112,15 +112,17 @@ def test_late_correction_serves_the_next_rerank_of_the_same_clicks(graphs, fake_
 
 
 def test_correction_for_earlier_clicks_is_stale_and_never_applied(graphs, fake_cloud, good):
-    done = threading.Event()
+    asked, done = threading.Event(), threading.Event()
 
     def slow(request):
+        asked.set()
         done.wait(10)
         return good(request)
 
     with session_to(fake_cloud(slow), graphs, HASTY) as session:
         session.click(3)
         session.rerank(CANDIDATES)
+        assert asked.wait(10)
         session.click(4)
         ranking = session.rerank(CANDIDATES)
         done.set()

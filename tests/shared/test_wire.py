@@ -16,6 +16,7 @@ from shared.wire import FullCorrection, RowCorrection, Wire, last_place, row_at
 
 HOSTILE = Path(__file__).parent / "hostile"
 PAPER = Wire(ModelSettings())
+HALVES = Wire(ModelSettings(), half=True)
 SMALL = ModelSettings(length=2, dim=4, heads=1, segment=2)
 FLOATS = st.floats(-1e6, 1e6, width=32)
 
@@ -74,14 +75,38 @@ def test_corrections_survive_the_way_to_the_device(attn, bias):
     np.testing.assert_array_equal(row.bias, bias[:, 3])
 
 
+@given(
+    arrays.arrays(np.float32, (4, 10), elements=FLOATS),
+    arrays.arrays(np.float32, (4, 16), elements=FLOATS),
+)
+def test_half_the_bytes_keep_three_digits_or_say_that_they_cannot(attn, bias):
+    row = RowCorrection(attn, bias)
+    if max(np.abs(attn).max(), np.abs(bias).max()) >= 65_520:  # what rounds to no float16
+        with pytest.raises(NotFinite):
+            HALVES.encode_row(row)
+        return
+    body = HALVES.encode_row(row)
+    assert len(body) == HALVES.row_bytes == 208
+    found = HALVES.decode_row(body)
+    for part, sent in zip(found, row, strict=True):
+        assert part.dtype == np.float32
+        np.testing.assert_allclose(part, sent, rtol=2**-11, atol=2**-25)
+
+
+def test_the_sizes_in_float16_are_half_of_the_papers():
+    sizes = HALVES.hidden_bytes, HALVES.correction_bytes, HALVES.row_bytes
+    assert sizes == (1_280, 2_080, 208)
+
+
 @given(st.binary(max_size=5_000))
 def test_no_bytes_at_all_make_a_decoder_do_anything_but_decode_or_name_the_fault(body):
-    for decode in (PAPER.decode_hidden, PAPER.decode_full, PAPER.decode_row):
-        try:
-            decode(body)
-        except WireError as error:
-            assert error.detail
-            assert 400 <= error.status < 500
+    for wire in (PAPER, HALVES):
+        for decode in (wire.decode_hidden, wire.decode_full, wire.decode_row):
+            try:
+                decode(body)
+            except WireError as error:
+                assert error.detail
+                assert 400 <= error.status < 500
 
 
 @pytest.mark.parametrize("path", sorted(HOSTILE.glob("*.json")), ids=lambda path: path.stem)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from shared.model import ModelSettings
-from shared.wire import FULL_TYPE, ROW_TYPE, Wire
+from shared.wire import FORMS, Wire
 from tests.processes import listening, running
 from tests.sockets import request
 
@@ -76,10 +76,13 @@ def line(served_store):
 
 
 def test_the_second_request_with_a_head_is_answered_as_the_first_was(line, version):
-    for accept in (FULL_TYPE, ROW_TYPE):
+    for layout in FORMS.values():
+        wire = Wire(ModelSettings(), half=layout.half)
+        named = {"accept": layout.correction_type, "kind": layout.hidden_type}
         for seed in range(3):
-            data = request(version, hidden(seed), accept=accept)
-            usual = request(version, hidden(seed), "Connection: keep-alive", accept=accept)
+            body = wire.encode_hidden(WIRE.decode_hidden(hidden(seed)))
+            data = request(version, body, **named, length=len(body))
+            usual = request(version, body, "Connection: keep-alive", **named, length=len(body))
             short, plain = line.ask(data), line.ask(usual)
             assert short[0] == plain[0] == 200
             assert short[2] == plain[2]

@@ -14,7 +14,17 @@ import pytest
 
 from cloud_service.runtime import open_session
 from shared.model import ModelSettings
-from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
+from shared.wire import (
+    FORMS,
+    FULL_TYPE,
+    HALF_HIDDEN_TYPE,
+    HIDDEN_TYPE,
+    ROW_TYPE,
+    Wire,
+    check_of,
+    correction_path,
+    row_at,
+)
 
 WIRE = Wire(ModelSettings())
 HOSTILE = Path(__file__).parents[2] / "shared" / "hostile"
@@ -61,6 +71,44 @@ def test_the_compact_form_is_the_last_clicks_row_of_the_full_one(ask, hidden):
     full, row = WIRE.decode_full(ask(body).content), WIRE.decode_row(answer.content)
     np.testing.assert_allclose(row.attn, full.attn[:, 3], atol=1e-6)
     np.testing.assert_allclose(row.bias, full.bias[:, 3], atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_full_one_cut_and_rounded(ask, hidden, form):
+    layout = FORMS[form]
+    full = row = WIRE.decode_full(ask(WIRE.encode_hidden(hidden)).content)
+    wire = Wire(ModelSettings(), half=layout.half)
+    body = wire.encode_hidden(hidden)
+    answer = ask(body, accept=layout.correction_type, content_type=layout.hidden_type)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == layout.correction_type
+    assert answer.headers["correction-check"] == check_of(body, answer.content)
+    if layout.row:
+        found, row = wire.decode_row(answer.content), row_at(full, 3)
+    else:
+        found = wire.decode_full(answer.content)
+    for part, wanted in zip(found, row, strict=True):
+        np.testing.assert_allclose(part, wanted, atol=1e-2 if layout.half else 1e-6)
+
+
+def test_h_in_float16_and_a_correction_in_float32_may_go_together(ask, hidden):
+    wire = Wire(ModelSettings(), half=True)
+    answer = ask(wire.encode_hidden(hidden), accept=ROW_TYPE, content_type=HALF_HIDDEN_TYPE)
+    assert len(answer.content) == 416
+    WIRE.decode_row(answer.content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [(HIDDEN_TYPE, 1_280), (HALF_HIDDEN_TYPE, 2_560), (HALF_HIDDEN_TYPE, 1_279)]
+)
+def test_h_of_another_length_than_its_media_type_has_is_refused(ask, kind, size):
+    answer = ask(b"\0\x3c" * (size // 2) + b"\0" * (size % 2), content_type=kind)
+    assert (answer.status_code, answer.json()["type"].rsplit(":", 1)[1]) == (400, "wrong-length")
+
+
+def test_infinite_float16_is_refused_as_any_other_infinity(ask):
+    answer = ask(b"\0\x7c" * 640, content_type=HALF_HIDDEN_TYPE)
+    assert (answer.status_code, answer.json()["type"].rsplit(":", 1)[1]) == (422, "not-finite")
 
 
 @pytest.mark.parametrize(

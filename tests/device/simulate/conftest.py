@@ -9,13 +9,16 @@ from device_client.simulate.measure import Measurement, Ranks, Recorder
 from device_client.simulate.network import PROFILES, NetworkProfile
 from shared.outcomes import Outcome
 from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
+from shared.wire import Form
 
 BUDGET_S = 4.21e-3
 PAYLOADS = (2_560, 4_160)
 HEADERS = (310, 260)
 
 
-def made_up_profile(network: NetworkProfile, gain: int = 1, requests: int = 600) -> ProfileResult:
+def made_up_profile(
+    network: NetworkProfile, gain: int = 1, requests: int = 600, form: Form = "full"
+) -> ProfileResult:
     """`requests` made-up requests; the correction moves 1 next click in 7 by `gain` places."""
     rng = np.random.default_rng(11)
     recorder = Recorder()
@@ -55,7 +58,7 @@ def made_up_profile(network: NetworkProfile, gain: int = 1, requests: int = 600)
                 ranks=Ranks(corrected, local, served) if listed else Ranks(None, None, None),
             )
         )
-    return recorder.result(network, budget_s=BUDGET_S, intended_per_s=200, elapsed_s=3.02)
+    return recorder.result(network, form, budget_s=BUDGET_S, intended_per_s=200, elapsed_s=3.02)
 
 
 def made_up_report(
@@ -86,7 +89,6 @@ def made_up_report(
             arrivals_per_s=200,
             duration_s=3,
             budget_ms=4.21,
-            form="full",
             candidates=50,
             think_time_ms=0,
             seed=11,

@@ -15,6 +15,7 @@ from device_client.simulate.terminal import print_report
 from device_client.simulate.words import cautions, headline, ms, percent
 from shared.outcomes import Outcome
 from shared.report import Interval, Report
+from tests.device.simulate.conftest import made_up_profile, made_up_report
 
 HOSTILE = '<script>alert("x")</script> & $y$ \\'
 VOID = {"meta", "br", "path", "use"}
@@ -188,9 +189,11 @@ def test_a_correction_that_is_worth_nothing_or_less_is_said_to_be(worse_report: 
 def test_a_report_without_quality_or_answers_has_a_page(worse_report: Report) -> None:
     recorder = Recorder()
     recorder.add(Measurement(Outcome.OFFLINE, rerank_s=0.001))
-    result = recorder.result(PROFILES["4g-5"], budget_s=0.004, intended_per_s=1.0, elapsed_s=1.0)
+    result = recorder.result(
+        PROFILES["4g-5"], "full", budget_s=0.004, intended_per_s=1.0, elapsed_s=1.0
+    )
     empty = Recorder().result(
-        PROFILES["loopback"], budget_s=0.004, intended_per_s=1.0, elapsed_s=1.0
+        PROFILES["loopback"], "full", budget_s=0.004, intended_per_s=1.0, elapsed_s=1.0
     )
     bare = worse_report.model_copy(update={"profiles": (empty, result)})
     text = html(bare)
@@ -232,3 +235,16 @@ def test_times_have_about_three_figures(value: float, said: str) -> None:
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(share: float, said: str) -> None:
     assert percent(share) == said
+
+
+def test_rows_of_several_forms_say_which_they_are() -> None:
+    both = made_up_report(("4g-5", "loopback"))
+    other = made_up_profile(PROFILES["4g-5"], form="row-half")
+    report = both.model_copy(update={"profiles": (*both.profiles, other)})
+    text = html(report)
+    for name in ("4g-5, full", "4g-5, row-half", "loopback, full"):
+        assert text.count(f'<th scope="row">{name}</th>') >= 6
+    assert "full, row-half" in text
+    printed = io.StringIO()
+    print_report(report, Console(file=printed, width=160))
+    assert "4g-5, row-half" in printed.getvalue()

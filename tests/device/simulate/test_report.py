@@ -27,7 +27,11 @@ def _result(*measurements: Measurement) -> ProfileResult:
     for each in measurements:
         recorder.add(each)
     return recorder.result(
-        PROFILES["4g-5"], budget_s=4.21e-3, intended_per_s=10, elapsed_s=len(measurements) / 10
+        PROFILES["4g-5"],
+        "full",
+        budget_s=4.21e-3,
+        intended_per_s=10,
+        elapsed_s=len(measurements) / 10,
     )
 
 
@@ -48,10 +52,10 @@ def test_a_report_round_trips_through_json(report: Report) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("format",), 2),
+        (("format",), 1),
         (("surprise",), 1),
         (("created",), "2030-01-02T03:04:05"),
-        (("settings", "form"), "half"),
+        (("profiles", 0, "form"), "half"),
         (("settings", "budget_ms"), 0),
         (("profiles", 0, "name"), "<script>"),
         (("profiles", 0, "requests"), 1),
@@ -168,7 +172,7 @@ def test_the_share_within_the_budget_is_of_all_requests() -> None:
 def test_no_request_at_all_is_still_a_result() -> None:
     recorder = Recorder()
     result = recorder.result(
-        PROFILES["loopback"], budget_s=4.21e-3, intended_per_s=1, elapsed_s=1.0
+        PROFILES["loopback"], "full", budget_s=4.21e-3, intended_per_s=1, elapsed_s=1.0
     )
     assert result.requests == 0
     assert result.share_within_budget == 0
