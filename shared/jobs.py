@@ -36,8 +36,8 @@ Network = Literal[
 """What is trained: the device's and the cloud's networks, the device's alone, or a baseline."""
 
 
-TEACHERS: Final[tuple[Network, ...]] = ("item-knn", "gru4rec", "sasrec", "mamba4rec")
-"""What the scores of a projected GCN can come from."""
+TEACHERS: Final[tuple[Network, ...]] = ("item-knn", "scn", "gru4rec", "sasrec", "mamba4rec")
+"""What the scores of a projected GCN can come from: `scn` is the device's network again, wider."""
 
 Seen = Literal["auto", "ranked", "left-out"]
 """Whether a ranking of all items holds what its user clicked before."""
@@ -101,6 +101,7 @@ class TrainingRecipe(BaseModel):
     )
     teacher_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     teacher_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    teacher_weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
     ablation: Ablation = Field("none", description="what is left out of the correction")
     batch_size: Annotated[int, Field(ge=1, le=65536, description="sequences a step")] = 256
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30

@@ -15,6 +15,7 @@ _NOT_ITS_OWN = (
     "teachers",
     "teacher_learning_rate",
     "teacher_dropout",
+    "teacher_weight_decay",
     "ablation",
 )
 
@@ -38,15 +39,17 @@ def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
 
 
 def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
-    model = recipe.model
+    model, again = recipe.model, name == "scn"
+    readout = model.readout if again else "norm"
     found = recipe.model_copy(
         update={
             **_plain(*_NOT_ITS_OWN),
             "network": name,
-            "model": _window(model, model.gcn_dim),
-            "layers": model.gcn_layers,
+            "model": _window(model, model.gcn_dim, readout=readout),
+            "layers": _PLAIN.layers if again else model.gcn_layers,
             "learning_rate": recipe.teacher_learning_rate,
             "dropout": recipe.teacher_dropout,
+            "weight_decay": recipe.teacher_weight_decay,
         }
     )
     return untrained(found) if name in UNTRAINED else found

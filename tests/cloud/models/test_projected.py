@@ -10,7 +10,8 @@ from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.models.projected import LEFT_OUT, ProjectedGCN, solve
-from cloud_service.models.recommender import at_last
+from cloud_service.models.recommender import Recommender, at_last
+from cloud_service.models.scn import SCN
 from cloud_service.training.tune_knn import KNNSettings, item_knn
 from shared.model import ModelSettings
 
@@ -115,11 +116,14 @@ def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
     assert torch.equal(found, alone) == (ablation == "only-attn")
 
 
-def test_both_graphs_send_what_pytorch_computes(small_split):
+@pytest.mark.parametrize("kind", ["sasrec", "scn"])
+def test_both_graphs_send_what_pytorch_computes(small_split, kind):
     torch.manual_seed(3)
     items = small_split.log.item_count
     tables = item_knn(small_split, 10, KNNSettings(), near=_neighbours(small_split))
-    teacher = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
+    teacher: Recommender = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
+    if kind == "scn":
+        teacher = SCN(items, ModelSettings(dim=48, heads=2, readout="mlp"))
     model = CoCorrRec(
         items, SETTINGS, init_std=0.5, teachers=[tables, teacher], seen_left_out=True
     ).eval()

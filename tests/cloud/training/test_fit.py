@@ -35,11 +35,31 @@ def test_every_stage_is_what_the_networks_own_recipe_would_be():
         layers=1,
         learning_rate=RECIPE.teacher_learning_rate,
         dropout=RECIPE.teacher_dropout,
+        weight_decay=RECIPE.teacher_weight_decay,
         epochs=2,
         batch_size=32,
         seed=4,
     )
     assert knn == TrainingRecipe(network="item-knn")
+    again = stages(
+        RECIPE.model_copy(
+            update={
+                "teachers": "scn",
+                "teacher_weight_decay": 0.7,
+                "model": RECIPE.model.model_copy(update={"readout": "mlp"}),
+            }
+        )
+    )[1]
+    assert again == TrainingRecipe(
+        network="scn",
+        model=wide.model_copy(update={"readout": "mlp"}),
+        learning_rate=RECIPE.teacher_learning_rate,
+        dropout=RECIPE.teacher_dropout,
+        weight_decay=0.7,
+        epochs=2,
+        batch_size=32,
+        seed=4,
+    )
     assert stages(TrainingRecipe()) == stages(scn) == ()
 
 
