@@ -57,6 +57,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.training_speed --rounds 3 --steps 3 --short
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.device_cost --short
 	$(BIN)/python -m benchmarks.rerank --short
+	$(BIN)/python -m benchmarks.wire_bytes --short
 	$(BIN)/python -m benchmarks.one_device --short
 	$(BIN)/python -m benchmarks.many_devices --short
 

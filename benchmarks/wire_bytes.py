@@ -1,0 +1,314 @@
+"""What the forms of H and of the correction weigh, in bytes as sent and in time on a slow network.
+
+The bytes of an exchange are counted by the kernel (`TCP_INFO`) on a connection whose packets are
+those of an Ethernet: payload, HTTP heads, and the headers of TCP and IPv4 with its
+acknowledgements. The times are those of simulated networks, from H in hand to a correction ready
+to apply, the forms taking turns. The GCN is the paper's with random weights, which cost what
+trained ones do.
+
+With runs of `cloud-service evaluate` of a projected GCN, also what float16 costs in quality:
+NDCG@10 over all items on the test click, H and correction rounded as they are on the wire.
+
+    python -m benchmarks.wire_bytes                                       two minutes
+    python -m benchmarks.wire_bytes --runs FOLDER --data LOG.csv.gz       the same, and the quality
+    python -m benchmarks.wire_bytes --short                               a glance, keeps nothing
+"""
+
+import argparse
+import socket
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks import served
+from benchmarks.device_cost.figure import STYLE
+from benchmarks.machine import keep
+from benchmarks.runs import corrected_of, projected_runs, split_of
+from cloud_service.data.clicks import Split, recent
+from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.evaluation.significance import bootstrap, per_user
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.projected import ProjectedGCN
+from device_client.budget import Budget
+from device_client.bundle import Bundle
+from device_client.connection import Connect, SocketLike, address_of, tcp_connect
+from device_client.link import CorrectionLink
+from device_client.simulate.network import profile
+from device_client.simulate.shaping import ShapedSocket
+from shared.outcomes import Outcome
+from shared.wire import FORMS, Form, Wire
+
+NETWORKS: Final = ("loopback", "4g-5", "lte-typical")
+FIGURE: Final = Path("docs/figures/wire_bytes.png")
+MSS: Final = 1448
+"""Bytes of a packet's payload on an Ethernet, time stamps on."""
+PACKET_HEADERS: Final = 20 + 32
+"""Of IPv4, and of TCP with time stamps."""
+_INFO: Final = struct.Struct("<136x2I56xQ")
+"""Of Linux' `tcp_info`: packets out and in, then bytes sent."""
+_RECEIVED: Final = struct.Struct("<128xQ")
+
+Hidden = NDArray[np.float32]
+
+
+class Counted(NamedTuple):
+    """What the kernel has counted on a connection so far."""
+
+    packets_out: int
+    packets_in: int
+    sent: int
+    received: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Counts and times all forms; prints tables, keeps results, ratios and a figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=200, help="exchanges of each (200)")
+    parser.add_argument("--runs", type=Path, help="the --out folder of an evaluation")
+    parser.add_argument("--data", type=Path, action="append", default=[], help="a log of --runs")
+    parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")
+    options = parser.parse_args(arguments)
+    if (options.runs is None) != (not options.data):
+        parser.error("--runs and --data go together")
+    rounds = 20 if options.short else options.rounds
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        store, version = served.published(Path(folder))
+        bundle = Bundle.open(store.version_folder(version))
+        with served.cloud(store, served.free_port()) as url:
+            results["bytes"] = {form: count(url, bundle, form, rounds) for form in FORMS}
+            results["times"] = {name: times(url, bundle, name, rounds) for name in NETWORKS}
+    results["quality"] = quality(options.runs, options.data) if options.runs else {}
+    _print(results)
+    if not options.short:
+        _draw(results, FIGURE)
+        keep("wire_bytes", results, _ratios(results))
+
+
+def count(url: str, bundle: Bundle, form: Form, rounds: int) -> dict[str, float]:
+    """Mean bytes of an exchange, each way, on a connection that is kept."""
+    connections: list[socket.socket] = []
+
+    def connect(timeout: float) -> SocketLike:
+        address = address_of(url)
+        sock = socket.socket()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, MSS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(timeout)
+        sock.connect((address.host, address.port))
+        connections.append(sock)
+        return sock
+
+    link = CorrectionLink.to(url, bundle, form=form, connect=connect)
+    try:
+        _ask(link, _hidden(bundle, 0))
+        before = _counted(connections[0])
+        for number in range(rounds):
+            _ask(link, _hidden(bundle, number))
+        after = _counted(connections[0])
+    finally:
+        link.close()
+    if len(connections) > 1:
+        raise RuntimeError("the connection was lost: the counts are of no use")
+    each = Counted(*((b - a) / rounds for a, b in zip(before, after, strict=True)))  # type: ignore[arg-type]
+    layout, wire = FORMS[form], Wire(bundle.manifest.model, half=FORMS[form].half)
+    down = wire.row_bytes if layout.row else wire.correction_bytes
+    return {
+        "payload_up": wire.hidden_bytes,
+        "head_up": each.sent - wire.hidden_bytes,
+        "packets_up": each.packets_out * PACKET_HEADERS,
+        "payload_down": down,
+        "head_down": each.received - down,
+        "packets_down": each.packets_in * PACKET_HEADERS,
+    }
+
+
+def times(url: str, bundle: Bundle, network: str, rounds: int) -> dict[str, list[float]]:
+    """Quartiles of the milliseconds from H to its correction over a network, by form."""
+    found: dict[str, list[float]] = {form: [] for form in FORMS}
+    with ExitStack() as stack:
+        links: dict[Form, CorrectionLink] = {}
+        for form in FORMS:
+            connect = _shaped(url, network, len(links))
+            budget = Budget(tolerance_ms=1000.0)
+            link = CorrectionLink.to(url, bundle, form=form, budget=budget, connect=connect)
+            stack.callback(link.close)
+            _ask(link, _hidden(bundle, 0))
+            links[form] = link
+        for number in range(rounds):
+            for form, link in links.items():
+                found[form].append(_ask(link, _hidden(bundle, number)) * 1e3)
+    return {form: statistics.quantiles(each, n=4) for form, each in found.items()}
+
+
+def _shaped(url: str, network: str, seed: int) -> Connect:
+    plain, shape = tcp_connect(url), profile(network)
+
+    def connect(timeout: float) -> SocketLike:
+        sock = plain(timeout)
+        assert isinstance(sock, socket.socket)
+        return ShapedSocket(sock, shape, np.random.default_rng(seed)) if shape.shaped else sock
+
+    return connect
+
+
+def _ask(link: CorrectionLink, hidden: Hidden) -> float:
+    """Seconds until the correction of H was there. Raises RuntimeError where none came."""
+    begun = time.perf_counter_ns()
+    ticket = link.ask(hidden, len(hidden) - 1)
+    received = link.wait(ticket, begun + 5_000_000_000)
+    if received.outcome is not Outcome.APPLIED:
+        raise RuntimeError(f"no correction came: {received.outcome}")
+    return (time.perf_counter_ns() - begun) / 1e9
+
+
+def _hidden(bundle: Bundle, seed: int) -> Hidden:
+    s = bundle.manifest.model
+    return np.random.default_rng(seed).normal(size=(s.segment, s.dim)).astype(np.float32)
+
+
+def _counted(sock: socket.socket) -> Counted:
+    raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    packets_out, packets_in, sent = _INFO.unpack_from(raw)
+    return Counted(packets_out, packets_in, sent, *_RECEIVED.unpack_from(raw))
+
+
+def quality(folder: Path, logs: Sequence[Path]) -> dict[str, Any]:
+    """NDCG@10 of the projected runs on `logs`, float32 and float16, by log and recipe."""
+    known = {path.name: path for path in logs}
+    found = {}
+    for recipe, weights in projected_runs(folder, 0):
+        if recipe.data in known:
+            parts = split_of(recipe, known[recipe.data])
+            name = f"{recipe.data}, {recipe.teachers}, readout {recipe.model.readout}"
+            found[name] = _rounded(corrected_of(recipe, parts, weights), parts)
+    if not found:
+        raise SystemExit(f"{folder} has no projected run of seed 0 on those logs")
+    return found
+
+
+@torch.no_grad()
+def _rounded(model: CoCorrRec, parts: Split) -> dict[str, Any]:
+    """Figures of one run: the same requests with float32 and with float16 on the wire."""
+    at, items = parts.test_positions, parts.log.items
+    states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
+    whole, half = _shifts(model, parts, half=False), _shifts(model, parts, half=True)
+    targets, left_out = items[at].astype(np.int64), clicked_before(parts, at)
+    gains = [
+        per_user(ranks_over_all(model.scn, states + shift, targets, left_out), "ndcg@10")
+        for shift in (whole, half)
+    ]
+    lows, highs = bootstrap((gains[1] - gains[0])[:, None])
+    table = model.scn.catalogue()
+    off = ((half - whole) @ table.T).abs().max() / ((states + whole) @ table.T).std()
+    return {
+        "users": len(at),
+        "float32": float(gains[0].mean()),
+        "float16": float(gains[1].mean()),
+        "difference": [float(lows[0]), float(highs[0])],
+        "largest_score_error_in_deviations": float(off),
+    }
+
+
+def _shifts(model: CoCorrRec, parts: Split, *, half: bool, rows: int = 256) -> torch.Tensor:
+    """What each test user is sent; `half`: computed from H in float16, and sent so."""
+    assert isinstance(model.gcn, ProjectedGCN)
+    at, found = parts.test_positions, []
+    for begin in range(0, len(at), rows):
+        part = slice(begin, begin + rows)
+        clicks = recent(parts.log.items, parts.starts[part], at[part], model.length)
+        numbers = torch.from_numpy(clicks.astype(np.int64))
+        hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
+        shift = model.gcn.shift(hidden.half().float() if half else hidden)
+        found.append(shift.half().float() if half else shift)
+    return torch.cat(found)
+
+
+def _ratios(results: dict[str, Any]) -> dict[str, Any]:
+    whole = _sums(results["bytes"]["full"])
+    found = {}
+    for form in FORMS:
+        for way, value, full in zip(
+            ("up", "down"), _sums(results["bytes"][form]), whole, strict=True
+        ):
+            found[f"{form}: bytes {way} / full"] = {"value": value / full}
+        for network in NETWORKS:
+            of = results["times"][network]
+            found[f"{form}: time over {network} / full"] = {"value": of[form][1] / of["full"][1]}
+    for name, row in results["quality"].items():
+        found[f"{name}: NDCG@10 float16 / float32"] = {"value": row["float16"] / row["float32"]}
+    return found
+
+
+def _sums(row: dict[str, float]) -> tuple[float, float]:
+    up, down = (sum(row[f"{part}_{way}"] for part in _PARTS) for way in ("up", "down"))
+    return up, down
+
+
+_PARTS: Final = ("payload", "head", "packets")
+
+
+def _print(results: dict[str, Any]) -> None:
+    print("bytes of an exchange: payload + HTTP head + headers of packets")
+    for form, row in results["bytes"].items():
+        sides = []
+        for way in ("up", "down"):
+            parts = [row[f"{part}_{way}"] for part in _PARTS]
+            sides.append(
+                f"{way} {' + '.join(f'{each:,.0f}' for each in parts)} = {sum(parts):,.0f}"
+            )
+        print(f"  {form:10} {'   '.join(sides)}")
+    for network, found in results["times"].items():
+        print(f"ms from H to its correction over {network}: median (quartiles)")
+        for form, (low, median, high) in found.items():
+            print(f"  {form:10} {median:8.3f} ({low:.3f} to {high:.3f})")
+    for name, row in results["quality"].items():
+        low, high = row["difference"]
+        print(
+            f"{name}: NDCG@10 float32 {row['float32']:.5f}, float16 {row['float16']:.5f} "
+            f"({low:+.5f} to {high:+.5f}), largest error of a score "
+            f"{row['largest_score_error_in_deviations']:.1e} of their deviation"
+        )
+
+
+def _draw(results: dict[str, Any], path: Path) -> None:
+    """Bytes each way, stacked, and the time over the slow networks."""
+    forms = list(FORMS)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 2.6), layout="constrained")
+        axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.2, 1.2, 1))
+        for side, way in zip(axes, ("up", "down"), strict=False):
+            lefts = np.zeros(len(forms))
+            for part, colour in zip(_PARTS, ("#1769b0", "#e08a1e", "#6b747d"), strict=True):
+                widths = np.array([results["bytes"][form][f"{part}_{way}"] for form in forms])
+                label = {"head": "HTTP head", "packets": "TCP and IP"}.get(part, part)
+                side.barh(forms, widths, 0.6, left=lefts, color=colour, label=label)
+                lefts += widths
+            side.set_xlabel(f"bytes {way}")
+        axes[0].invert_yaxis()
+        found = results["times"]["4g-5"]
+        low, middle, high = (np.array([found[form][n] for form in forms]) for n in range(3))
+        axes[2].errorbar(
+            middle, forms, xerr=(middle - low, high - middle), fmt="o", color="#1769b0"
+        )
+        axes[2].set(xlim=(0, None), xlabel="ms over 4G at 5 MB/s")
+        for each in axes:
+            each.grid(visible=True, axis="x")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+
+
+if __name__ == "__main__":
+    main()
