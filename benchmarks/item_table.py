@@ -1,0 +1,188 @@
+"""What a smaller item table costs: float16, and int8 with a scale for each of its columns.
+
+The table is nearly all of a bundle. For every projected run of `cloud-service evaluate` on the logs
+given: NDCG@10 over all items on the test click with a device whose table is rounded, without and
+with corrections by a cloud that has the exact one. And the time of what reads the table on ONNX
+Runtime with one thread: 100 candidates looked up and multiplied by the user state.
+
+    python -m benchmarks.item_table FOLDER --data LOG.csv.gz [--data ...]
+
+FOLDER is the --out folder of the evaluation, LOG its data.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from benchmarks.machine import keep
+from benchmarks.runs import corrected_of, projected_runs, split_of
+from cloud_service.data.clicks import Split
+from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.evaluation.significance import bootstrap, per_user
+from cloud_service.export.graphs import export_module
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.projected import ProjectedGCN
+from cloud_service.models.scn import SCN
+from cloud_service.runtime import open_session
+
+KINDS: Final = {"float32": 4, "float16": 2, "int8": 1}
+"""Bytes of a number."""
+CANDIDATES: Final = 100
+ROUNDS: Final = 2000
+METRIC: Final = "ndcg@10"
+
+
+def main() -> None:
+    """Measures every projected run of the folder on the logs given, and the look-ups."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="the --out folder of an evaluation")
+    parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
+    parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
+    options = parser.parse_args()
+    logs = {path.name: path for path in options.data}
+    quality: dict[str, Any] = {}
+    for recipe, weights in projected_runs(options.folder, options.seed):
+        if recipe.data in logs and recipe.teachers == "item-knn":
+            parts = split_of(recipe, logs[recipe.data])
+            name = f"{recipe.data}, readout {recipe.model.readout}"
+            quality[name] = measure(corrected_of(recipe, parts, weights), parts)
+            _show(name, quality[name])
+    if not quality:
+        parser.error(f"{options.folder} has no projected run of seed {options.seed} on those logs")
+    found = look_ups()
+    for kind, (low, median, high) in found.items():
+        print(f"{kind:8} {CANDIDATES} candidates: {median:.1f} µs ({low:.1f} to {high:.1f})")
+    ratios = {
+        f"{name}: {kind} {way} / float32": {"value": row[kind][way] / row["float32"][way]}
+        for name, row in quality.items()
+        for kind in ("float16", "int8")
+        for way in ("local", "corrected")
+    }
+    ratios |= {
+        f"look-up: {kind} / float32": {"value": found[kind][1] / found["float32"][1]}
+        for kind in ("float16", "int8")
+    }
+    keep("item_table", {"quality": quality, "look_up_us": found}, ratios)
+
+
+@torch.no_grad()
+def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
+    """Figures of one run, by how the device's table is kept."""
+    at = parts.test_positions
+    whole: dict[str, Any] = {}
+    found: dict[str, Any] = {"users": len(at)}
+    for kind in KINDS:
+        scn = with_table(model.scn, kind)
+        gains = {
+            "local": _gains(scn, scn, parts),
+            "corrected": _gains(_corrected(model, scn), scn, parts),
+        }
+        whole = whole or gains
+        lows, highs = bootstrap(np.stack([gains[way] - whole[way] for way in gains], axis=1))
+        found[kind] = {way: float(each.mean()) for way, each in gains.items()} | {
+            "difference": {
+                way: [float(low), float(high)]
+                for way, low, high in zip(gains, lows, highs, strict=True)
+            },
+            "table_bytes": KINDS[kind] * scn.item_embedding.numel(),
+        }
+    return found
+
+
+def _gains(model: SCN | CoCorrRec, scn: SCN, parts: Split) -> Any:
+    """Each user's NDCG@10: states of `model`, items of `scn`."""
+    at, items = parts.test_positions, parts.log.items
+    states = user_states(model, items, parts.starts, at, np.zeros_like(at))
+    targets = items[at].astype(np.int64)
+    return per_user(ranks_over_all(scn, states, targets, clicked_before(parts, at)), METRIC)
+
+
+def _corrected(model: CoCorrRec, scn: SCN) -> CoCorrRec:
+    """`model` with another device; the cloud goes on knowing the exact table."""
+    found = copy.copy(model)
+    found._modules = dict(model._modules)
+    found.scn = scn
+    assert isinstance(found.gcn, ProjectedGCN)
+    return found
+
+
+def with_table(scn: SCN, kind: str) -> SCN:
+    """The SCN as it is after its table was rounded to `kind`."""
+    found = copy.deepcopy(scn)
+    table = found.item_embedding.data
+    if kind == "float16":
+        table.copy_(table.half().float())
+    elif kind == "int8":
+        scale = table.abs().amax(0) / 127
+        table.copy_((table / scale).round().clamp(-127, 127) * scale)
+    return found
+
+
+class _LookUp(nn.Module):
+    """Candidates of a table times a user state."""
+
+    scale: Tensor
+
+    def __init__(self, kind: str, dim: int) -> None:
+        super().__init__()
+        self._kind = kind
+        self.register_buffer("scale", torch.rand(1, dim) / 127)
+
+    def forward(self, table: Tensor, user: Tensor, candidates: Tensor) -> Tensor:
+        rows = table[candidates].float()
+        user = user * self.scale if self._kind == "int8" else user
+        return rows @ user.T
+
+
+def look_ups(items: int = 20_000, dim: int = 64) -> dict[str, list[float]]:
+    """Quartiles of µs of a look-up and product, by kind, the kinds taking turns."""
+    random = np.random.default_rng(0)
+    user = random.normal(size=(1, dim)).astype(np.float32)
+    candidates = random.integers(1, items, CANDIDATES)
+    runs = {}
+    for kind in KINDS:
+        dtype = getattr(torch, kind)
+        table = torch.randint(-127, 128, (items, dim)).to(dtype)
+        inputs = {
+            "table": table,
+            "user": torch.from_numpy(user),
+            "candidates": torch.from_numpy(candidates),
+        }
+        listed = {"table": {}, "user": {}, "candidates": {0: torch.export.Dim("count")}}
+        session = open_session(export_module(_LookUp(kind, dim), inputs, ["scores"], listed))
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("table", ort.OrtValue.ortvalue_from_numpy(table.numpy()))
+        binding.bind_cpu_input("user", user)
+        binding.bind_cpu_input("candidates", candidates)
+        binding.bind_output("scores")
+        runs[kind] = session, binding
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind, (session, binding) in runs.items():
+            begun = time.perf_counter_ns()
+            session.run_with_iobinding(binding)
+            times[kind].append((time.perf_counter_ns() - begun) / 1e3)
+    return {kind: statistics.quantiles(each, n=4) for kind, each in times.items()}
+
+
+def _show(name: str, row: dict[str, Any]) -> None:
+    print(f"{name}: {row['users']:,} users, NDCG@10 over all items")
+    for kind in KINDS:
+        found = row[kind]
+        words = []
+        for way in ("local", "corrected"):
+            low, high = found["difference"][way]
+            words.append(f"{way} {found[way]:.5f} ({low:+.5f} to {high:+.5f})")
+        print(f"  {kind:8} {found['table_bytes'] / 1e6:6.2f} MB  {'  '.join(words)}")
+
+
+if __name__ == "__main__":
+    main()
