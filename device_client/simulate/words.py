@@ -150,12 +150,19 @@ def _cost(results: Sequence[ProfileResult], budget_ms: float) -> str:
 def cautions(report: Report) -> list[str]:
     """What a reader must know before believing the numbers; empty when there is nothing."""
     budget = report.settings.budget_ms
-    slow = [each.name for each in report.profiles if each.arrivals.saturated(budget)]
+    limits = {each.name: each.arrivals.limit(budget) for each in report.profiles}
+    slow = [name for name, limit in limits.items() if limit == "simulator"]
+    few = [name for name, limit in limits.items() if limit == "devices"]
     found = []
     if slow:
         found.append(
             f"The simulator itself could not keep up over {', '.join(slow)}: the times there are "
-            "partly its own."
+            "partly its own, and say little of the cloud. Ask for a lower rate."
+        )
+    if few:
+        found.append(
+            f"Over {', '.join(few)} clicks began late because their devices still waited for the "
+            "correction of the click before: there are too few devices for this rate."
         )
     partial = [
         each.name
