@@ -24,7 +24,8 @@ SHUTDOWN_SECONDS = 3
 def build_services(settings: CloudSettings) -> Services:
     """Everything the API calls. Opens no database and no model yet."""
     store = Store(settings.store)
-    models, corrections = Models(store), Corrections(store)
+    models = Models(store)
+    corrections = Corrections(store, room=settings.max_gcn_mb << 20)
     return Services(
         models=models,
         candidates=Candidates(models),
