@@ -20,6 +20,7 @@ from shared.wire import FLOAT, Wire, all_finite
 
 Floats = NDArray[np.float32]
 
+GRAPHS: Final = (files.GCN_GRAPH, files.GCN_ROW_GRAPH)
 _SESSION_BYTES: Final = 600_000
 """What a session takes beside what its graph's file holds: measured, for the paper's GCN."""
 
@@ -36,10 +37,7 @@ class Corrector:
         whole = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
         last = (s.heads, s.segment), (s.heads, s.head_dim)
         shape = (1, s.segment, s.dim)
-        self.size = sum(
-            (folder / name).stat().st_size + _SESSION_BYTES
-            for name in (files.GCN_GRAPH, files.GCN_ROW_GRAPH)
-        )
+        self.size = sum((folder / name).stat().st_size + _SESSION_BYTES for name in GRAPHS)
         """Bytes of memory it takes, about."""
         self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
@@ -166,7 +164,8 @@ class Corrections:
         return list(self._open)
 
     def _load(self, version: str) -> Corrector:
-        manifest = self._store.checked(version)
+        # Only what is opened is checked: of a million items all files are nearly a gigabyte.
+        manifest = self._store.checked(version, GRAPHS)
         found = Corrector(self._store.version_folder(version), version, manifest)
         with self._changing:
             self._open[version], self._used[version] = found, time.monotonic()

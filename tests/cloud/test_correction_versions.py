@@ -8,7 +8,9 @@ import pytest
 from cloud_service.services import corrections
 from cloud_service.services.corrections import Corrections, Corrector
 from cloud_service.storage.store import Store, StoreFile
-from shared.errors import UnknownModel
+from shared import bundle as files
+from shared.errors import BundleInvalid, BundleTampered, UnknownModel
+from shared.manifest import Manifest
 
 VERSIONS = 4
 PLENTY = 1 << 30
@@ -17,12 +19,7 @@ PLENTY = 1 << 30
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, small_store) -> Store:
     """A store in which one model was published four times; the first is in production."""
-    version = small_store.production()
-    manifest, folder = small_store.manifest(version), small_store.version_folder(version)
-    content = {
-        entry.name: StoreFile((folder / entry.name).read_bytes(), entry.role)
-        for entry in manifest.files
-    }
+    manifest, content = _files(small_store)
     store = Store(tmp_path_factory.mktemp("versions"))
     for day in range(VERSIONS):
         created = datetime(2026, 2, day + 1, tzinfo=UTC)
@@ -97,3 +94,38 @@ def test_versions_that_cannot_be_opened_leave_nothing_behind(store):
                 found.open(version)
     assert found.loaded() == []
     assert not found._opening
+
+
+def test_only_the_files_that_are_opened_are_checked_and_these_always(tmp_path, small_store):
+    manifest, content = _files(small_store)
+    store = Store(tmp_path)
+    version = store.publish(content, lambda entries: manifest.model_copy(update={"files": entries}))
+    table = store.version_folder(version) / files.ITEM_TABLE
+    table.write_bytes(table.read_bytes()[:-1] + b"!")
+    Corrections(store, room=PLENTY).open(version)
+    with pytest.raises(BundleTampered):
+        store.promote(version)
+    graph = store.version_folder(version) / files.GCN_ROW_GRAPH
+    graph.write_bytes(graph.read_bytes()[:-1] + b"!")
+    with pytest.raises(BundleTampered):
+        Corrections(store, room=PLENTY).open(version)
+
+
+def test_a_manifest_without_the_clouds_graphs_is_said_to_be_one(tmp_path, small_store):
+    manifest, content = _files(small_store)
+    del content[files.GCN_GRAPH]
+    store = Store(tmp_path)
+    version = store.publish(content, lambda entries: manifest.model_copy(update={"files": entries}))
+    with pytest.raises(BundleInvalid, match=files.GCN_GRAPH):
+        Corrections(store, room=PLENTY).open(version)
+
+
+def _files(store: Store) -> tuple[Manifest, dict[str, StoreFile]]:
+    """The manifest and all files of the production version."""
+    version = store.production()
+    assert version is not None
+    manifest, folder = store.manifest(version), store.version_folder(version)
+    return manifest, {
+        entry.name: StoreFile((folder / entry.name).read_bytes(), entry.role)
+        for entry in manifest.files
+    }
