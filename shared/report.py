@@ -203,7 +203,8 @@ class Arrivals(_Value):
         """What kept clicks from beginning when they were due; `None` where nothing did.
 
         `simulator`: it used nine tenths of a core, or 1 click in 100 began later than a whole
-        budget by its own doing. Its times are partly its own, and say little of the cloud.
+        budget by its own doing or its machine's, whose cores it may share. Its times are partly its
+        own, and say little of the cloud.
         `devices`: it had time to spare, but 1 click in 100 began that late, or under 95% of the
         rate was achieved: devices still waited for corrections, so there are too few for the rate.
         """

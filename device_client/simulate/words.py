@@ -156,8 +156,8 @@ def cautions(report: Report) -> list[str]:
     found = []
     if slow:
         found.append(
-            f"The simulator itself could not keep up over {', '.join(slow)}: the times there are "
-            "partly its own, and say little of the cloud. Ask for a lower rate."
+            f"The simulator itself, or its machine, could not keep up over {', '.join(slow)}: the "
+            "times there are partly its own, and say little of the cloud. Ask for a lower rate."
         )
     if few:
         found.append(

@@ -203,7 +203,10 @@ def test_a_saturated_simulator_is_announced(worse_report: Report) -> None:
     assert cautions(worse_report) == []
     result = worse_report.profiles[0]
     for update, said in (
-        ({"cpu_share": 0.97}, ("could not keep up over 4g-5", "no: saturated", "97.0%")),
+        (
+            {"cpu_share": 0.97},
+            ("its machine, could not keep up over 4g-5", "no: saturated", "97.0%"),
+        ),
         ({"achieved_per_s": 10.0}, ("there are too few devices", "no: too few devices")),
     ):
         arrivals = result.arrivals.model_copy(update=update)
