@@ -21,6 +21,7 @@ from device_client.scn import Graphs
 from device_client.simulate.network import PROFILES
 from device_client.simulate.requests import Visit, plan_visits
 from device_client.simulate.runner import Load, run_profile
+from shared.open_files import SPARE, allow_open_files
 
 PLANNED, CANDIDATES, LONGEST = 2000, 100, 10
 
@@ -56,6 +57,7 @@ def main() -> None:
     visits = visits_for(url, bundle.version, int(devices), requests, int(seed))
     load = Load(int(devices), rate, 0.0, Budget(), "row", int(seed))
     graphs = Graphs(bundle)
+    allow_open_files(int(devices) + SPARE)
     begun, ours, cloud = time.perf_counter(), cpu_seconds(), cpu_seconds(int(pid))
     result = run_profile(visits, graphs, url, PROFILES["loopback"], load, lambda: None)
     found: dict[str, Any] = {

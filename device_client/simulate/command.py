@@ -28,6 +28,7 @@ from device_client.simulate.page import write_json, write_page
 from device_client.simulate.requests import Visit, plan_visits, rank_beforehand
 from device_client.simulate.runner import Load, run_profile
 from device_client.simulate.terminal import print_report
+from shared.open_files import SPARE, allow_open_files
 from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
 
 
@@ -51,6 +52,7 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
             options.form,
             options.seed,
         )
+        _allow_devices(load.devices)
         results = [
             _run(progress, visits, graphs, options.url, network, load, total)
             for network in networks
@@ -81,6 +83,16 @@ def _checked(options: argparse.Namespace) -> list[NetworkProfile]:
     if not names:
         raise ValueError("--profiles is empty: see --list-profiles")
     return [profile(name) for name in dict.fromkeys(names)]
+
+
+def _allow_devices(count: int) -> None:
+    """Raises ValueError where so many devices cannot have a connection each."""
+    wanted = count + SPARE
+    if (allowed := allow_open_files(wanted)) < wanted:
+        raise ValueError(
+            f"{count:,} devices need {wanted:,} open files, of which the system allows {allowed:,} "
+            "(ulimit -n): ask for fewer --devices"
+        )
 
 
 def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, list[Visit], Graphs]:
