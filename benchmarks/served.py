@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import torch
@@ -21,6 +22,9 @@ from cloud_service.storage.store import Store
 from shared.model import ModelSettings
 
 START_SECONDS = 60.0
+READY_SECONDS = 180.0
+"""A million items' graphs take long to open on a busy machine."""
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -31,8 +35,7 @@ def published(folder: Path, users: int = 300, items: int = 2000) -> tuple[Store,
     torch.manual_seed(7)
     model = CoCorrRec(parts.log.item_count, ModelSettings(), init_std=0.5).eval()
     store = Store(folder)
-    created = datetime(2026, 1, 1, tzinfo=UTC)
-    store.promote(version := publish(store, model, parts, {}, created=created))
+    store.promote(version := publish(store, model, parts, {}, created=CREATED))
     return store, version
 
 
@@ -58,6 +61,29 @@ def cloud(store: Store, port: int, **settings: str) -> Iterator[str]:
         yield url
 
 
+class Running(NamedTuple):
+    """A cloud's process, once its production version answers corrections."""
+
+    url: str
+    port: int
+    pid: int
+    start_s: float
+    """From the command to that moment; seconds, to a twentieth."""
+
+
+@contextmanager
+def ready_cloud(store: Store, cores: set[int] | None = None, **settings: str) -> Iterator[Running]:
+    """As `cloud`, for those who look at the process itself; on the cores given."""
+    port, begun = free_port(), time.perf_counter()
+    command = [sys.executable, "-m", "cloud_service.cli", "serve", "--port", str(port)]
+    with _process(command, {"CLOUD_STORE": str(store.folder)} | settings) as process:
+        if cores is not None:
+            os.sched_setaffinity(process.pid, cores)
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/ready", READY_SECONDS)
+        yield Running(url, port, process.pid, time.perf_counter() - begun)
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -65,16 +91,16 @@ def free_port() -> int:
         return port
 
 
-def wait_for(url: str) -> None:
-    """Returns when `url` answers 200. Raises RuntimeError after a minute."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url).status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
+def wait_for(url: str, seconds: float = START_SECONDS) -> None:
+    """Returns when `url` answers 200. Raises RuntimeError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    with httpx.Client() as client:
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if client.get(url).status_code == httpx.codes.OK:
+                    return
             time.sleep(0.05)
-    raise RuntimeError(f"{url} did not answer within {START_SECONDS:g} s")
+    raise RuntimeError(f"{url} did not answer within {seconds:g} s")
 
 
 @contextmanager

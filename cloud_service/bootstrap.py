@@ -16,7 +16,9 @@ from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import Models
 from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
+from shared.open_files import SPARE, allow_open_files
 
+_log = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 3
 """How long open answers (a log that is followed, say) may go on after SIGTERM."""
 
@@ -24,7 +26,8 @@ SHUTDOWN_SECONDS = 3
 def build_services(settings: CloudSettings) -> Services:
     """Everything the API calls. Opens no database and no model yet."""
     store = Store(settings.store)
-    models, corrections = Models(store), Corrections(store)
+    models = Models(store)
+    corrections = Corrections(store, room=settings.max_gcn_mb << 20)
     return Services(
         models=models,
         candidates=Candidates(models),
@@ -71,6 +74,19 @@ def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn
             server_header=False,
         )
     )
+
+
+def allow_connections(settings: CloudSettings) -> None:
+    """Lets this process have all the connections its settings name; warns where it may not."""
+    wanted = settings.max_connections + SPARE
+    allowed = allow_open_files(wanted)
+    if allowed < wanted:
+        _log.warning(
+            "%d connections need %d open files, of which the system allows %d (ulimit -n)",
+            settings.max_connections,
+            wanted,
+            allowed,
+        )
 
 
 def log_to_stderr(settings: CloudSettings) -> None:

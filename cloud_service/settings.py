@@ -69,6 +69,10 @@ class CloudSettings(BaseSettings):
         float,
         Field(gt=0, le=60_000, description="a correction that would wait longer is answered 503"),
     ] = 3.0
+    max_gcn_mb: Annotated[
+        int,
+        Field(ge=1, description="memory for versions that answer; the idlest is closed for more"),
+    ] = 512
     serve_replays: bool = Field(
         False, description="hand out clicks of held-out users, for simulated devices"
     )

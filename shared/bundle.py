@@ -40,6 +40,8 @@ WEIGHTS = "weights.safetensors"
 def find_item(ids: NDArray[np.bytes_], item: str) -> int:
     """The number (from 1) of a catalogue id in the sorted ids of ITEM_IDS; 0: it has none."""
     key = item.encode("utf-8", "surrogatepass")
+    if len(key) > ids.dtype.itemsize:  # numpy would widen, and so copy, the whole mapped table
+        return 0
     at = int(np.searchsorted(ids, key))
     return at + 1 if at < len(ids) and ids[at] == key else 0
 

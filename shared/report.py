@@ -10,6 +10,10 @@ from shared.wire import Form
 FORMAT: Final = 2
 """The report format this code writes and reads."""
 
+WHOLE_CORE: Final = 0.9
+"""Share of a core from which on one interpreter has nothing to spare."""
+
+Limit = Literal["simulator", "devices"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -181,20 +185,38 @@ class Traffic(_Value):
 
 
 class Arrivals(_Value):
-    """Whether the simulator kept up. `start_delay`: how late it fired its open-loop clicks."""
+    """Whether the simulator kept up, and if not, what held it up.
 
-    intended_per_s: float = Field(gt=0)
+    `start_delay`: how late open-loop clicks began. `own_delay`: the part of it that neither the
+    user nor the wait for a correction explains: where a device was still at earlier clicks, their
+    think times and waits (each a budget at most) are taken off. `cpu_share`: CPU time of the
+    simulator by time of the run; 1 is a whole core, which is all that one interpreter has.
+    """
+
+    intended_per_s: float = Field(gt=0, description="of the moments that were drawn")
     achieved_per_s: float = Field(ge=0)
     start_delay: Summary | None = None
+    own_delay: Summary | None = None
+    cpu_share: float | None = Field(default=None, ge=0)
 
-    def saturated(self, budget_ms: float) -> bool:
-        """Whether the simulator itself was the limit, so that its times say little.
+    def limit(self, budget_ms: float) -> Limit | None:
+        """What kept clicks from beginning when they were due; `None` where nothing did.
 
-        True when under 95% of the intended rate was achieved, or 1 click in 100 started later
-        than a whole budget.
+        `simulator`: it used nine tenths of a core, or 1 click in 100 began later than a whole
+        budget by its own doing or its machine's, whose cores it may share. Its times are partly its
+        own, and say little of the cloud.
+        `devices`: it had time to spare, but 1 click in 100 began that late, or under 95% of the
+        rate was achieved: devices still waited for corrections, so there are too few for the rate.
         """
+        busy = self.cpu_share is not None and self.cpu_share >= WHOLE_CORE
+        if busy or _late(self.own_delay, budget_ms):
+            return "simulator"
         slow = self.achieved_per_s < 0.95 * self.intended_per_s
-        return slow or (self.start_delay is not None and self.start_delay.p99 > budget_ms)
+        return "devices" if slow or _late(self.start_delay, budget_ms) else None
+
+
+def _late(delay: Summary | None, budget_ms: float) -> bool:
+    return delay is not None and delay.p99 > budget_ms
 
 
 class ProfileResult(_Value):

@@ -37,9 +37,16 @@ def serve(
     settings = load_settings(
         host=host, port=port, store=store, data_folder=data_folder, serve_replays=serve_replays
     )
-    from cloud_service.bootstrap import build_app, build_services, log_to_stderr, server
+    from cloud_service.bootstrap import (
+        allow_connections,
+        build_app,
+        build_services,
+        log_to_stderr,
+        server,
+    )
 
     log_to_stderr(settings)
+    allow_connections(settings)
     services = build_services(settings)
     serving = server(build_app(settings, services), settings, services)
     # What is there by now stays: looking through it for garbage would hold corrections up for a

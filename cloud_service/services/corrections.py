@@ -1,9 +1,11 @@
 """Corrections: H in, bytes for the wire out, for every model version that is in use."""
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime as ort
@@ -18,6 +20,10 @@ from shared.wire import FORMS, Form, Wire, all_finite, narrowed
 
 Floats = NDArray[np.float32]
 
+GRAPHS: Final = (files.GCN_GRAPH, files.GCN_ROW_GRAPH)
+_SESSION_BYTES: Final = 600_000
+"""What a session takes beside what its graph's file holds: measured, for the paper's GCN."""
+
 
 class Corrector:
     """The GCN of one model version, in ONNX Runtime."""
@@ -30,6 +36,8 @@ class Corrector:
         whole = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
         last = (s.heads, s.segment), (s.heads, s.head_dim)
         shape = (1, s.segment, s.dim)
+        self.size = sum((folder / name).stat().st_size + _SESSION_BYTES for name in GRAPHS)
+        """Bytes of memory it takes, about."""
         self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
 
@@ -113,15 +121,18 @@ def _sent(correction: Floats, number: np.dtype[Any]) -> bytes | None:
 
 
 class Corrections:
-    """The correctors of a store, opened when first asked for and kept.
+    """The correctors of a store, opened when first asked for and kept while there is room.
 
     A version goes on answering after another is promoted, until it is retired.
     """
 
-    def __init__(self, store: Store, *, keep: int = 8) -> None:
-        self._store, self._keep = store, keep
+    def __init__(self, store: Store, *, room: int) -> None:
+        """`room`: bytes that all open correctors together may take, about."""
+        self._store, self._room = store, room
         self._open: dict[str, Corrector] = {}
         self._used: dict[str, float] = {}
+        self._changing = threading.Lock()
+        self._opening: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
 
     def get(self, version: str) -> Corrector | None:
         """The corrector of a version if it is open: what the hot path asks first."""
@@ -131,17 +142,18 @@ class Corrections:
         return found
 
     def open(self, version: str) -> Corrector:
-        """The corrector of a version, checked and loaded if it was not.
+        """The corrector of a version, checked and loaded if it was not. For any thread.
 
         Raises UnknownModel, RetiredModel, or a BundleError where its files are damaged.
         """
-        found = self._open.get(version)
-        if found is None:
-            manifest = self._store.checked(version)
-            found = Corrector(self._store.version_folder(version), version, manifest)
-            self._open[version] = found
-            self._close_surplus()
-        self._used[version] = time.monotonic()
+        with self._changing:
+            turn = self._opening.get(version)
+            if turn is None:
+                turn = self._opening[version] = _Turn()
+        with turn.lock:  # many devices ask for a new version at once: it is loaded once
+            found = self.get(version)
+            if found is None:
+                found = self._load(version)
         return found
 
     def refresh(self) -> None:
@@ -164,11 +176,30 @@ class Corrections:
         """The versions that are open."""
         return list(self._open)
 
-    def _close_surplus(self) -> None:
-        """Keeps memory bounded: the version asked for longest ago goes, never production."""
-        production = self._store.production()
-        while len(self._open) > self._keep:
-            spare = [v for v in self._open if v != production]
-            oldest = min(spare, key=lambda version: self._used.get(version, 0.0))
-            self._open.pop(oldest, None)
-            self._used.pop(oldest, None)
+    def _load(self, version: str) -> Corrector:
+        # Only what is opened is checked: of a million items all files are nearly a gigabyte.
+        manifest = self._store.checked(version, GRAPHS)
+        found = Corrector(self._store.version_folder(version), version, manifest)
+        with self._changing:
+            self._open[version], self._used[version] = found, time.monotonic()
+            self._make_room(version)
+        return found
+
+    def _make_room(self, newest: str) -> None:
+        """Keeps memory bounded: the version asked for longest ago goes, never the newest one or
+        production, however large."""
+        kept = {newest, self._store.production()}
+        taken = sum(corrector.size for corrector in list(self._open.values()))
+        for version in sorted(self.loaded(), key=lambda each: self._used.get(each, 0.0)):
+            if taken <= self._room:
+                return
+            if version not in kept and (closed := self._open.pop(version, None)) is not None:
+                self._used.pop(version, None)
+                taken -= closed.size
+
+
+class _Turn:
+    """Whoever opens a version, and those who wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()

@@ -14,13 +14,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shared.bundle import check_files, read_manifest, version_of
-from shared.errors import BundleError, RetiredModel, UnknownModel
+from shared.bundle import check_file, check_files, read_manifest, version_of
+from shared.errors import BundleError, BundleInvalid, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 
 PRODUCTION = "production"
@@ -105,15 +105,24 @@ class Store:
             raise UnknownModel(f"no version {version} here")
         return read_manifest(folder, version)
 
-    def checked(self, version: str) -> Manifest:
-        """A version's manifest, after checking every file it names and that it may answer.
+    def checked(self, version: str, names: Collection[str] | None = None) -> Manifest:
+        """A version's manifest, after checking that it may answer, and every file it names, or
+        those of `names`.
 
-        Raises UnknownModel, RetiredModel or a BundleError.
+        Raises UnknownModel, RetiredModel or a BundleError; BundleInvalid where the manifest has no
+        file of such a name.
         """
         manifest = self.manifest(version)
         if self.is_retired(version):
             raise RetiredModel(f"version {version} was retired")
-        check_files(self.version_folder(version), manifest, None)
+        if names is None:
+            check_files(self.version_folder(version), manifest, None)
+            return manifest
+        entries = {entry.name: entry for entry in manifest.files}
+        for name in names:
+            if name not in entries:
+                raise BundleInvalid(f"the manifest of version {version} names no {name}")
+            check_file(self.version_folder(version) / name, entries[name])
         return manifest
 
     def promote(self, version: str) -> None:

@@ -29,6 +29,7 @@ from device_client.simulate.page import write_json, write_page
 from device_client.simulate.requests import Visit, plan_visits, rank_beforehand
 from device_client.simulate.runner import Load, run_profile
 from device_client.simulate.terminal import print_report
+from shared.open_files import SPARE, allow_open_files
 from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
 from shared.wire import FORMS, Form
 
@@ -53,6 +54,7 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
             forms[0],
             options.seed,
         )
+        _allow_devices(load.devices)
         results = []
         for form in forms:
             _rank_beforehand(options.url, progress, visits, graphs, form)
@@ -94,6 +96,16 @@ def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Fo
 def _listed(text: str) -> list[str]:
     """The names of a comma-separated list, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _allow_devices(count: int) -> None:
+    """Raises ValueError where so many devices cannot have a connection each."""
+    wanted = count + SPARE
+    if (allowed := allow_open_files(wanted)) < wanted:
+        raise ValueError(
+            f"{count:,} devices need {wanted:,} open files, of which the system allows {allowed:,} "
+            "(ulimit -n): ask for fewer --devices"
+        )
 
 
 def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, list[Visit]]:

@@ -69,6 +69,7 @@ class Measurement:
     rerank_s: float | None = None
     local_s: float | None = None
     start_delay_s: float | None = None
+    own_delay_s: float | None = None
     payload_up: int = 0
     payload_down: int = 0
     sent_up: int = 0
@@ -94,9 +95,10 @@ class Recorder:
         budget_s: float,
         intended_per_s: float,
         elapsed_s: float,
+        cpu_s: float | None = None,
     ) -> ProfileResult:
-        """Sums up the run over `profile`, which took `elapsed_s`, with clicks meant to come at
-        `intended_per_s`."""
+        """Sums up the run over `profile`, which took `elapsed_s` and `cpu_s` of CPU time, with
+        clicks meant to come at `intended_per_s`."""
         taken = tuple(self._measurements)
         totals = [each.total_s for each in taken]
         within = sum(total is not None and total <= budget_s for total in totals)
@@ -116,6 +118,8 @@ class Recorder:
                 intended_per_s=intended_per_s,
                 achieved_per_s=len(taken) / elapsed_s,
                 start_delay=summary(each.start_delay_s for each in taken),
+                own_delay=summary(each.own_delay_s for each in taken),
+                cpu_share=None if cpu_s is None else cpu_s / elapsed_s,
             ),
         )
 

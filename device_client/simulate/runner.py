@@ -1,8 +1,8 @@
 """Many devices at once, each a session of its own, clicking in open loop over one network.
 
 Every device has a thread. Clicks come at random times that were drawn beforehand and do not wait
-for answers; how late each one started is recorded, so that the report can say when the simulator,
-and not the cloud, was what limited it.
+for answers; how late each one started is recorded, and how much of that is the simulator's own
+doing, so that the report can say when it, and not the cloud, was what limited the run.
 """
 
 import socket
@@ -54,6 +54,30 @@ class _Event:
     """Not None at the first request of a visit: the history the new user brings."""
 
 
+class Punctuality:
+    """How much of a device's lateness is the simulator's own.
+
+    A click may have to wait for its device, which is still at the click before: for the user's
+    think time, and for a correction, a budget at most. What is later than that, the simulator
+    made late: it had no time for this device.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._think_s, self._budget_s = load.think_s, load.budget.tolerance_ms / 1e3
+        self._excused = 0.0
+
+    def own(self, late: float, was_free: bool) -> float:
+        """Of a click that began `late`, the simulator's part; seconds. `was_free`: its device had
+        nothing to do when it was due."""
+        if was_free:
+            self._excused = 0.0
+        return max(late - self._excused, 0.0)
+
+    def waited(self, seconds: float) -> None:
+        """The rerank of that click waited so long for a correction."""
+        self._excused += self._think_s + min(max(seconds, 0.0), self._budget_s)
+
+
 class _Meter:
     """What crossed one device's sockets, exchange by exchange."""
 
@@ -96,7 +120,8 @@ class _Device:
         )
         self._link.watch = self._meter.watch
         self._session = Session(graphs, self._link, load.budget)
-        self._done: list[tuple[Request, Ranking, int, float]] = []
+        self._punctuality = Punctuality(load)
+        self._done: list[tuple[Request, Ranking, int, float, float]] = []
 
     def play(self, events: list[_Event], start: float, tick: Callable[[], None]) -> None:
         """Clicks and reranks at the moments of the events."""
@@ -104,13 +129,18 @@ class _Device:
             if event.earlier is not None:
                 self._session = Session(self._graphs, self._link, self._load.budget)
                 self._session.preload(event.earlier)
-            wait_until(start + event.due)
-            late = time.perf_counter() - start - event.due
+            due = start + event.due
+            was_free = time.perf_counter() <= due
+            wait_until(due)
+            late = time.perf_counter() - due
+            own = self._punctuality.own(late, was_free)
             self._session.click(event.request.click)
             if self._load.think_s:
                 time.sleep(self._load.think_s)
             ranking = self._session.rerank(event.request.candidates)
-            self._done.append((event.request, ranking, self._session.ticket, late))
+            waited_ns = ranking.timeline.applied_ns - ranking.timeline.reranked_ns
+            self._punctuality.waited(waited_ns / 1e9)
+            self._done.append((event.request, ranking, self._session.ticket, late, own))
             tick()
 
     def finish(self, recorder: Recorder) -> None:
@@ -120,8 +150,8 @@ class _Device:
         layout = FORMS[self._load.form]
         wire = Wire(self._graphs.bundle.manifest.model, half=layout.half)
         down_size = wire.row_bytes if layout.row else wire.correction_bytes
-        for request, ranking, ticket, late in self._done:
-            measured = _measure(request, ranking, late)
+        for request, ranking, ticket, late, own in self._done:
+            measured = _measure(request, ranking, late, own)
             found = self._meter.answers.get(ticket)
             if found is not None:
                 received, arrived, up, down = found
@@ -153,7 +183,7 @@ def run_profile(
     # after 0.2 ms, not after the usual 5, which would outlast the budget.
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
-    start = time.perf_counter() + 0.2
+    start, used = time.perf_counter() + 0.2, time.process_time()
     threads = [
         threading.Thread(target=device.play, args=(events, start, tick), daemon=True)
         for device, events in zip(devices, shares, strict=True)
@@ -162,7 +192,7 @@ def run_profile(
         thread.start()
     for thread in threads:
         thread.join()
-    elapsed = time.perf_counter() - start
+    elapsed, used = time.perf_counter() - start, time.process_time() - used
     sys.setswitchinterval(usual)
     recorder = Recorder()
     for device in devices:
@@ -171,8 +201,9 @@ def run_profile(
         profile,
         load.form,
         budget_s=load.budget.tolerance_ms / 1e3,
-        intended_per_s=load.rate,
+        intended_per_s=_drawn_rate(shares),
         elapsed_s=elapsed,
+        cpu_s=used,
     )
 
 
@@ -196,7 +227,13 @@ def _schedule(visits: list[Visit], load: Load) -> list[list[_Event]]:
     return shares
 
 
-def _measure(request: Request, ranking: Ranking, late: float) -> Measurement:
+def _drawn_rate(shares: list[list[_Event]]) -> float:
+    """Clicks a second of the moments drawn. A short draw may miss the rate that was asked for by
+    more than a simulator that does not keep up."""
+    return sum(map(len, shares)) / max(events[-1].due for events in shares)
+
+
+def _measure(request: Request, ranking: Ranking, late: float, own: float) -> Measurement:
     timeline = ranking.timeline
     served = place_of(request.target, request.candidates, ranking.scores)
     return Measurement(
@@ -205,6 +242,7 @@ def _measure(request: Request, ranking: Ranking, late: float) -> Measurement:
         rerank_s=(timeline.ranked_ns - timeline.reranked_ns) / 1e9,
         local_s=(timeline.ranked_ns - timeline.applied_ns) / 1e9,
         start_delay_s=max(late, 0.0),
+        own_delay_s=own,
         ranks=Ranks(request.corrected, request.local, served),
     )
 

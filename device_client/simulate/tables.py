@@ -13,7 +13,7 @@ from device_client.simulate.words import (
     score,
 )
 from shared.outcomes import Outcome
-from shared.report import Report, Summary
+from shared.report import Limit, Report, Summary
 
 LEGS = {
     "upload": "upload ↑: first byte of the request to its last",
@@ -123,12 +123,22 @@ def quality_table(report: Report, measure: Literal["NDCG@10", "HitRate@10"]) -> 
     return table(f"{measure} of the same requests, ranked three ways.", heads, rows)
 
 
+_KEPT_UP: dict[Limit | None, str] = {
+    None: "yes",
+    "simulator": "no: saturated",
+    "devices": "no: too few devices",
+}
+
+
 def traffic_table(report: Report) -> str:
     """Bytes of a rerank, and whether the simulator kept up."""
     rows = []
     for result in report.profiles:
         traffic, arrivals = result.traffic, result.arrivals
-        late = None if arrivals.start_delay is None else arrivals.start_delay.p99
+        late, own = (
+            None if delay is None else delay.p99
+            for delay in (arrivals.start_delay, arrivals.own_delay)
+        )
         numbers = (traffic.payload_up, traffic.sent_up, traffic.payload_down, traffic.sent_down)
         rows.append(
             (
@@ -136,13 +146,15 @@ def traffic_table(report: Report) -> str:
                 [
                     *(cell(f"{number:,.0f}") for number in numbers),
                     cell(f"{arrivals.achieved_per_s:,.1f} of {arrivals.intended_per_s:,.1f}"),
-                    cell(ms(late)),
-                    cell("saturated" if arrivals.saturated(report.settings.budget_ms) else "yes"),
+                    cell(ms(late), f"its own {ms(own)}"),
+                    cell("–" if arrivals.cpu_share is None else percent(arrivals.cpu_share)),
+                    cell(_KEPT_UP[arrivals.limit(report.settings.budget_ms)]),
                 ],
             )
         )
     heads = ["Network", "Up: payload", "Up: sent", "Down: payload", "Down: sent"]
-    heads += ["Clicks/s, achieved of intended", "Start delay p99, ms", "Kept up"]
+    heads += ["Clicks/s, achieved of intended", "Start delay p99, ms"]
+    heads += ["CPU, of a core", "Kept up"]
     return table("Mean bytes per rerank, and the simulator's own punctuality.", heads, rows)
 
 

@@ -149,12 +149,19 @@ def _cost(report: Report, results: Sequence[ProfileResult]) -> str:
 def cautions(report: Report) -> list[str]:
     """What a reader must know before believing the numbers; empty when there is nothing."""
     budget = report.settings.budget_ms
-    slow = [report.label(each) for each in report.profiles if each.arrivals.saturated(budget)]
+    limits = {report.label(each): each.arrivals.limit(budget) for each in report.profiles}
+    slow = [name for name, limit in limits.items() if limit == "simulator"]
+    few = [name for name, limit in limits.items() if limit == "devices"]
     found = []
     if slow:
         found.append(
-            f"The simulator itself could not keep up over {', '.join(slow)}: the times there are "
-            "partly its own."
+            f"The simulator itself, or its machine, could not keep up over {', '.join(slow)}: the "
+            "times there are partly its own, and say little of the cloud. Ask for a lower rate."
+        )
+    if few:
+        found.append(
+            f"Over {', '.join(few)} clicks began late because their devices still waited for the "
+            "correction of the click before: there are too few devices for this rate."
         )
     partial = [
         report.label(each)

@@ -5,12 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.processes import listening, running
+from tests.processes import BIN, listening, running
 
 SCRIPT = Path(__file__).with_name("probed_server.py")
 
@@ -90,3 +91,17 @@ def test_the_light_list_of_named_sets_is_the_real_one():
     from cloud_service.services.data_names import NAMED_SETS
 
     assert set(NAMED_SETS) == set(NAMES)
+
+
+def test_more_devices_connect_than_the_process_may_have_files_open_at_first(tmp_path):
+    log, serve = tmp_path / "output", f"exec '{BIN / 'cloud-service'}' serve --port 0"
+    command = ["/bin/sh", "-c", f"ulimit -S -n 64 && {serve}"]
+    with (
+        running(command, log, CLOUD_STORE=str(tmp_path / "store")) as process,
+        ExitStack() as lines,
+    ):
+        host, port = listening(process, log).removeprefix("http://").split(":")
+        for _ in range(100):
+            last = lines.enter_context(socket.create_connection((host, int(port)), 10))
+        last.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert last.recv(65536).startswith(b"HTTP/1.1 200 ")

@@ -205,11 +205,21 @@ def test_a_report_without_quality_or_answers_has_a_page(worse_report: Report) ->
 def test_a_saturated_simulator_is_announced(worse_report: Report) -> None:
     assert cautions(worse_report) == []
     result = worse_report.profiles[0]
-    slow = result.arrivals.model_copy(update={"achieved_per_s": 10.0})
-    report = worse_report.model_copy(
-        update={"profiles": (result.model_copy(update={"arrivals": slow}),)}
-    )
-    assert "could not keep up over 4g-5" in html(report)
+    for update, said in (
+        (
+            {"cpu_share": 0.97},
+            ("its machine, could not keep up over 4g-5", "no: saturated", "97.0%"),
+        ),
+        ({"achieved_per_s": 10.0}, ("there are too few devices", "no: too few devices")),
+    ):
+        arrivals = result.arrivals.model_copy(update=update)
+        report = worse_report.model_copy(
+            update={"profiles": (result.model_copy(update={"arrivals": arrivals}),)}
+        )
+        assert all(part in html(report) for part in said)
+        text = io.StringIO()
+        print_report(report, Console(file=text, width=400))
+        assert said[0] in text.getvalue()
 
 
 def test_the_terminal_shows_times_outcomes_and_quality(report: Report) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from device_client.budget import Budget
 from device_client.simulate.measure import (
     Measurement,
     Ranks,
@@ -16,6 +17,7 @@ from device_client.simulate.measure import (
     summary,
 )
 from device_client.simulate.network import PROFILES
+from device_client.simulate.runner import Load, Punctuality
 from shared.outcomes import Outcome
 from shared.report import Arrivals, Histogram, ProfileResult, Report, Summary
 
@@ -178,9 +180,47 @@ def test_no_request_at_all_is_still_a_result() -> None:
     assert result.share_within_budget == 0
 
 
-def test_a_simulator_that_cannot_keep_up_is_called_saturated() -> None:
-    late = summary([0.005])
-    prompt = summary([0.004])
-    assert not Arrivals(intended_per_s=100, achieved_per_s=96, start_delay=prompt).saturated(4.21)
-    assert Arrivals(intended_per_s=100, achieved_per_s=94, start_delay=prompt).saturated(4.21)
-    assert Arrivals(intended_per_s=100, achieved_per_s=100, start_delay=late).saturated(4.21)
+def _arrivals(**found: object) -> Arrivals:
+    return Arrivals.model_validate({"intended_per_s": 100, "achieved_per_s": 100} | found)
+
+
+def test_a_simulator_is_the_limit_where_it_is_late_by_itself_or_has_no_cpu_to_spare() -> None:
+    prompt, late = summary([0.004]), summary([0.005])
+    assert _arrivals(start_delay=prompt, own_delay=prompt, cpu_share=0.5).limit(4.21) is None
+    assert _arrivals(start_delay=late, own_delay=late).limit(4.21) == "simulator"
+    assert _arrivals(start_delay=prompt, own_delay=prompt, cpu_share=0.9).limit(4.21) == "simulator"
+    assert _arrivals(achieved_per_s=50, cpu_share=0.95).limit(4.21) == "simulator"
+
+
+def test_devices_that_wait_for_corrections_are_the_limit_and_not_the_simulator() -> None:
+    prompt, late = summary([0.001]), summary([0.02])
+    assert _arrivals(start_delay=late, own_delay=prompt, cpu_share=0.3).limit(4.21) == "devices"
+    assert _arrivals(achieved_per_s=94, own_delay=prompt, cpu_share=0.3).limit(4.21) == "devices"
+    assert _arrivals(achieved_per_s=96, own_delay=prompt, cpu_share=0.3).limit(4.21) is None
+
+
+def test_a_click_that_waited_for_its_devices_correction_is_not_late_by_the_simulators_doing() -> (
+    None
+):
+    load = Load(1, 100.0, 0.002, Budget(tolerance_ms=4.0), "row", 0)
+    found = Punctuality(load)
+    assert found.own(0.0001, was_free=True) == 0.0001
+    found.waited(0.003)
+    assert found.own(0.005, was_free=False) == 0
+    found.waited(0.5)  # longer than the budget: nobody waits for the cloud so long
+    assert found.own(0.012, was_free=False) == pytest.approx(0.001)
+    assert found.own(0.001, was_free=True) == 0.001
+    found.waited(-0.1)
+    assert found.own(0.003, was_free=False) == pytest.approx(0.001)
+
+
+def test_cpu_time_and_own_delays_reach_the_report() -> None:
+    recorder = Recorder()
+    recorder.add(Measurement(Outcome.OFFLINE, start_delay_s=0.02, own_delay_s=0.01))
+    result = recorder.result(
+        PROFILES["loopback"], budget_s=4.21e-3, intended_per_s=1, elapsed_s=2.0, cpu_s=0.5
+    )
+    assert result.arrivals.cpu_share == 0.25
+    assert result.arrivals.own_delay is not None
+    assert result.arrivals.own_delay.p99 == pytest.approx(10)
+    assert result.arrivals.limit(4.21) == "simulator"

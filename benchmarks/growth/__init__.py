@@ -1,0 +1,1 @@
+"""What growth costs: more versions, more items, more devices."""

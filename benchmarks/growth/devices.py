@@ -1,0 +1,156 @@
+"""More devices: what the simulator asks of a real cloud, what it gets, and which of the two is at
+its end. Each has a core of its own where there are two."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks import served
+from benchmarks.served import SPARE, Running
+from cloud_service.data.clicks import split
+from cloud_service.data.synthetic import synthetic_log
+from cloud_service.export.publish import publish
+from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.storage.store import Store
+from shared.model import ModelSettings
+from shared.report import WHOLE_CORE, Limit
+
+CLICKS = 2.0
+"""A second, of each device: more than a person's, so that 1,000 devices are a load."""
+SHED = 0.01
+"""Share of corrections refused from which on the cloud is at its end."""
+
+Verdict = Literal["simulator", "cloud", "both", "devices", "neither"]
+
+
+def measured(
+    counts: Sequence[int], rounds: int, seconds: float, clicks: float, folder: Path
+) -> dict[str, Any]:
+    """Every number of devices in turn; times in ms, CPU in cores."""
+    store, version = _store(folder / "devices")
+    found: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
+    cores = sorted(os.sched_getaffinity(0))
+    with served.ready_cloud(store, {cores[0]}, CLOUD_SERVE_REPLAYS="true") as cloud:
+        bundle = store.version_folder(version)
+        _run(cloud, bundle, 10, 100.0, 1.0, 0, cores)  # to warm up
+        for number in range(rounds):
+            for count in counts:
+                print(f"devices, round {number + 1}: {count}", file=sys.stderr)
+                run = _run(cloud, bundle, count, clicks * count, seconds, number + 1, cores)
+                found[count].append(_read(run))
+    return {str(count): _together(each) for count, each in found.items()}
+
+
+def verdict(limit: Limit | None, cloud_cpu: float, refused: float) -> Verdict:
+    """Which of the two is at its end. `limit` is the simulator's own word, `cloud_cpu` in cores,
+    `refused` the share of corrections that the cloud would not compute."""
+    cloud = cloud_cpu >= WHOLE_CORE or refused > SHED
+    if limit == "simulator":
+        return "both" if cloud else "simulator"
+    return "cloud" if cloud else limit or "neither"
+
+
+def _store(folder: Path) -> tuple[Store, str]:
+    log = synthetic_log(users=1500, items=2000, clicks_per_user=15, seed=3)
+    parts = split(log, holdout_users=0.5, seed=1)
+    model = CoCorrRec(log.item_count, ModelSettings(), init_std=0.5).eval()
+    store = Store(folder)
+    store.promote(version := publish(store, model, parts, {}, created=served.CREATED))
+    return store, version
+
+
+def _run(
+    cloud: Running,
+    bundle: Path,
+    devices: int,
+    rate: float,
+    seconds: float,
+    seed: int,
+    cores: list[int],
+) -> dict[str, Any]:
+    arguments = [cloud.url, cloud.pid, bundle, devices, rate, seconds, seed]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth.simulated", *map(str, arguments)],
+        env=os.environ | SPARE,
+        stdout=subprocess.PIPE,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {cores[-1]}),
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _read(run: dict[str, Any]) -> dict[str, Any]:
+    result = run["result"]
+    arrivals, requests = result["arrivals"], result["requests"]
+    elapsed = requests / arrivals["achieved_per_s"]
+    total = result["legs"]["total"] or {"count": 0, "p50": float("nan"), "p99": float("nan")}
+    cloud_cpu = run["cloud_cpu_s"] / run["seconds"]
+    refused = result["outcomes"]["refused"] / requests
+    return {
+        "asked_per_s": arrivals["intended_per_s"],
+        "reached_per_s": total["count"] / elapsed,
+        "outcomes": {word: count / requests for word, count in result["outcomes"].items() if count},
+        "p50": total["p50"],
+        "p99": total["p99"],
+        "late_p99": arrivals["start_delay"]["p99"],
+        "own_late_p99": arrivals["own_delay"]["p99"],
+        "simulator_cpu": arrivals["cpu_share"],
+        "cloud_cpu": cloud_cpu,
+        "limit": run["limit"],
+        "saturated": verdict(run["limit"], cloud_cpu, refused),
+    }
+
+
+def _together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in rounds[0].items():
+        if isinstance(value, float):
+            every = [each[name] for each in rounds]
+            found[name] = statistics.median(every)
+            found[f"{name}_range"] = [min(every), max(every)]
+    words = sorted({word for each in rounds for word in each["outcomes"]})
+    found["outcomes"] = {
+        word: statistics.median(each["outcomes"].get(word, 0.0) for each in rounds)
+        for word in words
+    }
+    found["saturated"] = [each["saturated"] for each in rounds]
+    return found
+
+
+def ratios(results: dict[str, Any]) -> dict[str, Any]:
+    """What is reached of what is asked."""
+    return {
+        f"devices: reached of asked, {int(count):,}": {
+            "value": row["reached_per_s"] / row["asked_per_s"],
+            "goal": 0.95,
+        }
+        for count, row in results.items()
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """The table."""
+    print(
+        f"\n{'devices':>8}{'asked/s':>9}{'reached/s':>11}{'median ms':>11}{'p99 ms (range)':>24}"
+        f"{'late p99 (own)':>18}{'CPU: simulator':>16}{'cloud':>7}  saturated: outcomes"
+    )
+    for count, row in results.items():
+        low, high = row["p99_range"]
+        p99 = f"{row['p99']:.2f} ({low:.2f} to {high:.2f})"
+        late = f"{row['late_p99']:.2f} ({row['own_late_p99']:.2f})"
+        shares = ", ".join(
+            f"{word} {share:.1%}"
+            for word, share in sorted(row["outcomes"].items(), key=lambda each: -each[1])
+        )
+        print(
+            f"{int(count):8,}{row['asked_per_s']:9,.0f}{row['reached_per_s']:11,.0f}"
+            f"{row['p50']:11.2f}{p99:>24}{late:>18}"
+            f"{row['simulator_cpu']:16.2f}{row['cloud_cpu']:7.2f}"
+            f"  {' / '.join(dict.fromkeys(row['saturated']))}: {shares}"
+        )

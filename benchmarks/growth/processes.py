@@ -1,0 +1,59 @@
+"""What a process has and has used, as Linux says it in /proc."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+PROC = Path("/proc")
+
+
+class Memory(NamedTuple):
+    """Bytes of a process. `shared` pages are counted in part (`pss`) or whole (`rss`)."""
+
+    rss: int
+    """All pages it has in memory, mapped files among them."""
+    pss: int
+    """The same, a page shared by n processes counted as its nth part."""
+    private: int
+    """Pages of its own that no file stands behind: what it costs for certain."""
+
+    def less(self, before: "Memory") -> "Memory":
+        """By how much it grew."""
+        return Memory(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+def memory(pid: int | None = None) -> Memory:
+    """The memory of a process; of this one without `pid`."""
+    return parse_memory((_folder(pid) / "smaps_rollup").read_text("ascii"))
+
+
+def parse_memory(text: str) -> Memory:
+    """The text of smaps_rollup."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return Memory(found["Rss"], found["Pss"], found["Anonymous"])
+
+
+def cpu_seconds(pid: int | None = None) -> float:
+    """CPU time that all threads of a process have used."""
+    return parse_cpu((_folder(pid) / "stat").read_text("utf-8")) / os.sysconf("SC_CLK_TCK")
+
+
+def parse_cpu(text: str) -> int:
+    """User and system ticks of the text of stat. The name before them may hold anything."""
+    fields = text.rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def available_memory() -> int:
+    """Bytes that a new process can have before something must be thrown out."""
+    for line in (PROC / "meminfo").read_text("ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/meminfo names no MemAvailable")
+
+
+def _folder(pid: int | None) -> Path:
+    return PROC / ("self" if pid is None else str(pid))
