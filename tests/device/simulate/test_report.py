@@ -218,7 +218,7 @@ def test_cpu_time_and_own_delays_reach_the_report() -> None:
     recorder = Recorder()
     recorder.add(Measurement(Outcome.OFFLINE, start_delay_s=0.02, own_delay_s=0.01))
     result = recorder.result(
-        PROFILES["loopback"], budget_s=4.21e-3, intended_per_s=1, elapsed_s=2.0, cpu_s=0.5
+        PROFILES["loopback"], "full", budget_s=4.21e-3, intended_per_s=1, elapsed_s=2.0, cpu_s=0.5
     )
     assert result.arrivals.cpu_share == 0.25
     assert result.arrivals.own_delay is not None
