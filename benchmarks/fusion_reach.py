@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_of, projected_runs, split_of
+from benchmarks.runs import corrected_runs
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import Clicked, ranks_over_all
 from cloud_service.evaluation.metrics import ranks
@@ -48,23 +48,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="its click log")
     parser.add_argument("--users", type=int, default=1500)
     options = parser.parse_args()
-    for recipe, weights in projected_runs(options.folder, 0):
-        if recipe.data == options.data.name:
-            parts = split_of(recipe, options.data)
-            results = measure(corrected_of(recipe, parts, weights), parts, options.users)
-            gain = results["teachers"] - results["no correction"]
-            ratios = {
-                f"{name}: share of the teachers' gain": {
-                    "value": (value - results["no correction"]) / gain
-                }
-                for name, value in results.items()
-            }
-            for name, value in results.items():
-                share = ratios[f"{name}: share of the teachers' gain"]["value"]
-                print(f"{name:24} NDCG@10 {value:.4f}  {share:5.0%} of the teachers' gain")
-            keep(f"fusion_reach_{parts.log.name}", results, ratios)
-            return
-    parser.error(f"{options.folder} has no projected run of seed 0 on {options.data.name}")
+    run = next(corrected_runs(options.folder, [options.data]))
+    results = measure(run.model, run.parts, options.users)
+    gain = results["teachers"] - results["no correction"]
+    ratios = {
+        f"{name}: share of the teachers' gain": {"value": (value - results["no correction"]) / gain}
+        for name, value in results.items()
+    }
+    print(run.name)
+    for name, value in results.items():
+        share = ratios[f"{name}: share of the teachers' gain"]["value"]
+        print(f"{name:24} NDCG@10 {value:.4f}  {share:5.0%} of the teachers' gain")
+    keep(f"fusion_reach_{run.parts.log.name}", results, ratios)
 
 
 def measure(model: CoCorrRec, parts: Split, users: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_of, projected_runs, split_of
+from benchmarks.runs import corrected_runs
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
@@ -47,16 +47,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
     parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
     options = parser.parse_args()
-    logs = {path.name: path for path in options.data}
     quality: dict[str, Any] = {}
-    for recipe, weights in projected_runs(options.folder, options.seed):
-        if recipe.data in logs and recipe.teachers == "item-knn":
-            parts = split_of(recipe, logs[recipe.data])
-            name = f"{recipe.data}, readout {recipe.model.readout}"
-            quality[name] = measure(corrected_of(recipe, parts, weights), parts)
-            _show(name, quality[name])
-    if not quality:
-        parser.error(f"{options.folder} has no projected run of seed {options.seed} on those logs")
+    for run in corrected_runs(options.folder, options.data, options.seed):
+        if run.recipe.teachers == "item-knn":
+            quality[run.name] = measure(run.model, run.parts)
+            _show(run.name, quality[run.name])
     found = look_ups()
     for kind, (low, median, high) in found.items():
         print(f"{kind:8} {CANDIDATES} candidates: {median:.1f} µs ({low:.1f} to {high:.1f})")

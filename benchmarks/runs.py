@@ -2,7 +2,9 @@
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors.torch import load_file
 
@@ -32,13 +34,38 @@ def trained_runs(folder: Path, seed: int) -> list[Run]:
     return found
 
 
-def projected_runs(folder: Path, seed: int) -> list[Run]:
-    """Those of a projected GCN."""
-    return [
+class Corrected(NamedTuple):
+    """A trained SCN, its projected GCN, and the clicks they are of."""
+
+    name: str
+    """Of the log, the teachers, and the readout if there is one."""
+    recipe: TrainingRecipe
+    parts: Split
+    model: CoCorrRec
+
+
+def corrected_runs(folder: Path, logs: Sequence[Path], seed: int = 0) -> Iterator[Corrected]:
+    """The runs of projected GCNs that an evaluation tested on these logs, log by log.
+
+    Raises SystemExit where there is none.
+    """
+    runs = [
         (recipe, weights)
         for recipe, weights in trained_runs(folder, seed)
         if recipe.network == "scn+gcn" and recipe.model.gcn == "projected"
     ]
+    found = False
+    for path in logs:
+        for recipe, weights in runs:
+            if recipe.data == path.name:
+                found, parts = True, split_of(recipe, path)
+                readout = "" if recipe.model.readout == "norm" else ", readout"
+                model = model_of(recipe, parts, weights)
+                assert isinstance(model, CoCorrRec)
+                name = f"{parts.log.name}, {recipe.teachers.replace(',', ' and ')}{readout}"
+                yield Corrected(name, recipe, parts, model)
+    if not found:
+        raise SystemExit(f"{folder} has no projected run of seed {seed} on those logs")
 
 
 def split_of(recipe: TrainingRecipe, path: Path) -> Split:
@@ -58,10 +85,3 @@ def model_of(recipe: TrainingRecipe, parts: Split, weights: Path) -> Recommender
     model = build(parts, recipe, fit=False)
     model.load_state_dict(load_file(weights))
     return model.eval()
-
-
-def corrected_of(recipe: TrainingRecipe, parts: Split, weights: Path) -> CoCorrRec:
-    """The SCN and GCN of a run of `projected_runs`."""
-    model = model_of(recipe, parts, weights)
-    assert isinstance(model, CoCorrRec)
-    return model

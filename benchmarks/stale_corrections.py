@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_of, projected_runs, split_of
+from benchmarks.runs import corrected_runs
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
@@ -50,15 +50,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
     parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
     options = parser.parse_args()
-    logs = {path.name: path for path in options.data}
     results: dict[str, Any] = {}
-    for recipe, weights in projected_runs(options.folder, options.seed):
-        if recipe.data in logs:
-            parts = split_of(recipe, logs[recipe.data])
-            results[recipe.data] = measure(corrected_of(recipe, parts, weights), parts)
-            _show(recipe.data, results[recipe.data])
-    if not results:
-        parser.error(f"{options.folder} has no projected run of seed {options.seed} on those logs")
+    for run in corrected_runs(options.folder, options.data, options.seed):
+        results[run.name] = measure(run.model, run.parts)
+        _show(run.name, results[run.name])
     ratios = {
         f"{name}: {age} clicks old / no correction": {"value": row["ndcg"][age] / row["ndcg"]["no"]}
         for name, row in results.items()

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from benchmarks import served
 from benchmarks.device_cost.figure import STYLE
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_of, projected_runs, split_of
+from benchmarks.runs import corrected_runs
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
@@ -186,16 +186,7 @@ def _counted(sock: socket.socket) -> Counted:
 
 def quality(folder: Path, logs: Sequence[Path]) -> dict[str, Any]:
     """NDCG@10 of the projected runs on `logs`, float32 and float16, by log and recipe."""
-    known = {path.name: path for path in logs}
-    found = {}
-    for recipe, weights in projected_runs(folder, 0):
-        if recipe.data in known:
-            parts = split_of(recipe, known[recipe.data])
-            name = f"{recipe.data}, {recipe.teachers}, readout {recipe.model.readout}"
-            found[name] = _rounded(corrected_of(recipe, parts, weights), parts)
-    if not found:
-        raise SystemExit(f"{folder} has no projected run of seed 0 on those logs")
-    return found
+    return {run.name: _rounded(run.model, run.parts) for run in corrected_runs(folder, logs)}
 
 
 @torch.no_grad()
