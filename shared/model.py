@@ -17,7 +17,7 @@ Fusion = Literal["moments", "shift"]
 """`moments`: Eq. 14 and 15, both corrections inside the block with the mean and deviation of what
 they correct. `shift`: `attn` is added as it is, `b` is added to the user state."""
 
-Readout = Literal["norm", "mlp"]
+ReadoutForm = Literal["norm", "mlp"]
 """What comes between the block's output and the user state. `norm`: a normalisation (paper).
 `mlp`: the output, the last click and a convolution over the last four are added up, and an MLP
 follows (not in the paper)."""
@@ -52,7 +52,7 @@ class ModelSettings(BaseModel):
         int, Field(ge=16, le=8192, description="items a projection is fitted on")
     ] = 500
     fusion: Fusion = "moments"
-    readout: Readout = "norm"
+    readout: ReadoutForm = "norm"
     history: History = "window"
 
     @model_validator(mode="before")

@@ -3,7 +3,7 @@
 from typing import Final
 
 from shared.jobs import Network, TrainingRecipe
-from shared.model import ModelSettings, Readout
+from shared.model import ModelSettings, ReadoutForm
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
@@ -63,7 +63,7 @@ def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     return TrainingRecipe(network=recipe.network, model=shape, **own)
 
 
-def _window(model: ModelSettings, dim: int, *, readout: Readout = "norm") -> ModelSettings:
+def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") -> ModelSettings:
     return ModelSettings(
         length=model.length, dim=dim, heads=model.heads, segment=model.segment, readout=readout
     )
