@@ -33,7 +33,7 @@ _LONGEST_S = 10.0
 
 def measured(sizes: Sequence[int], rounds: int, asked: int, folder: Path) -> dict[str, Any]:
     """Every size; times in ms, memory in bytes."""
-    results: dict[str, Any] = {str(size): {} for size in sizes}
+    results: dict[str, Any] = {}
     small = stores.exported("causal")
     kept = {size: _published(folder / f"causal-{size}", small, "causal", size) for size in sizes}
     devices: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
@@ -44,10 +44,11 @@ def measured(sizes: Sequence[int], rounds: int, asked: int, folder: Path) -> dic
             devices[size].append(_device(store, asked))
             clouds[size].append(_cloud(store, asked))
     for size, store in kept.items():
-        disk = stores.sizes(store.version_folder(_version(store)), store.manifest(_version(store)))
-        results[str(size)] |= disk | {
+        bundle, gcn = stores.sizes(store.manifest(_version(store)))
+        results[str(size)] = {
+            "bundle_bytes": bundle,
             "device": _device_together(devices[size]),
-            "causal": _cloud_together(clouds[size]) | {"gcn_bytes": disk.pop("gcn_bytes")},
+            "causal": _cloud_together(clouds[size]) | {"gcn_bytes": gcn},
         }
         shutil.rmtree(store.folder)
     small = stores.exported("projected")
@@ -68,9 +69,9 @@ def _projected(
     store = _published(folder / f"projected-{size}", small, "projected", size)
     spent = time.perf_counter() - begun
     found = _cloud_together([_cloud(store, asked) for _ in range(rounds)])
-    disk = stores.sizes(store.version_folder(_version(store)), store.manifest(_version(store)))
+    _, gcn = stores.sizes(store.manifest(_version(store)))
     shutil.rmtree(store.folder)
-    return found | {"gcn_bytes": disk["gcn_bytes"], "export_s": spent}
+    return found | {"gcn_bytes": gcn, "export_s": spent}
 
 
 def _published(folder: Path, small: stores.Files, form: GCNForm, size: int) -> Store:

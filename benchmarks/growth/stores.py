@@ -9,7 +9,6 @@ import io
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,14 +98,11 @@ def items_of(content: Files) -> int:
     return len(table)
 
 
-def sizes(folder: Path, version_files: Manifest) -> dict[str, int]:
+def sizes(manifest: Manifest) -> tuple[int, int]:
     """Bytes on disk: what a device downloads, and the cloud's two graphs."""
-    return {
-        "bundle_bytes": sum(entry.size for entry in version_files.device_files()),
-        "gcn_bytes": sum(
-            (folder / name).stat().st_size for name in (files.GCN_GRAPH, files.GCN_ROW_GRAPH)
-        ),
-    }
+    bundle = sum(entry.size for entry in manifest.device_files())
+    graphs = (files.GCN_GRAPH, files.GCN_ROW_GRAPH)
+    return bundle, sum(entry.size for entry in manifest.files if entry.name in graphs)
 
 
 def _model(items: int, form: GCNForm, teacher: ItemKNN | None = None) -> CoCorrRec:
