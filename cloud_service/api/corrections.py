@@ -295,7 +295,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 },
                 "content": {FULL_TYPE: {"schema": _BINARY}, ROW_TYPE: {"schema": _BINARY}},
             },
-            "400": {"description": "wrong-length or bad-deadline", "content": _PROBLEM},
+            "400": {"description": "wrong-length, bad-deadline or bad-http", "content": _PROBLEM},
             "404": {"description": "unknown-model", "content": _PROBLEM},
             "405": {"description": "method-not-allowed", "content": _PROBLEM},
             "406": {"description": "not-acceptable", "content": _PROBLEM},
@@ -308,7 +308,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 "description": "not-finite, empty-hidden or unusable-hidden",
                 "content": _PROBLEM,
             },
-            "503": {"description": "overloaded", "content": _PROBLEM},
+            "503": {"description": "overloaded or too-many-connections", "content": _PROBLEM},
             "504": {"description": "deadline-passed", "content": _PROBLEM},
         },
     }
