@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from benchmarks.proxy import accepted
 from shared.wire import FULL_TYPE, ROW_TYPE, VERSION_HEADER
-from tests.sockets import accepted
 
 
 class FakeCloud:
