@@ -74,7 +74,8 @@ class CorrectionEndpoint:
             version = scope["path"][len(PREFIX) : -len(SUFFIX)]
             corrector = self._corrections.get(version)
             if corrector is None:  # reads files: not on the event loop
-                corrector = await asyncio.to_thread(self._corrections.open, version)
+                loop, known = asyncio.get_running_loop(), self._corrections
+                corrector = await loop.run_in_executor(known.thread, known.open, version)
             body = await _read_body(receive, wish.length, corrector.hidden_bytes)
             if body is None:
                 return

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from cloud_service.runtime import open_session
+from cloud_service.runtime import give_back_memory, open_session
 from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import RecommendationError, UnusableHidden, WireError
@@ -108,6 +109,9 @@ class Corrections:
         self._store, self._keep = store, keep
         self._open: dict[str, Corrector] = {}
         self._used: dict[str, float] = {}
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="models")
+        """For `open` and `refresh` of a cloud that serves: memory that one thread took for a
+        version is used again for the next, that of many threads adds up."""
 
     def get(self, version: str) -> Corrector | None:
         """The corrector of a version if it is open: what the hot path asks first."""
@@ -135,10 +139,12 @@ class Corrections:
 
         A version that cannot be opened is left alone: asking for it says why.
         """
-        for version in self.loaded():
-            if self._store.is_retired(version):
-                self._open.pop(version, None)
-                self._used.pop(version, None)
+        retired = [version for version in self.loaded() if self._store.is_retired(version)]
+        for version in retired:
+            self._open.pop(version, None)
+            self._used.pop(version, None)
+        if retired:
+            give_back_memory()
         production = self._store.production()
         if production is not None and production not in self._open:
             try:
@@ -158,3 +164,4 @@ class Corrections:
             oldest = min(spare, key=lambda version: self._used.get(version, 0.0))
             self._open.pop(oldest, None)
             self._used.pop(oldest, None)
+            give_back_memory()
