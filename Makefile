@@ -59,6 +59,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.rerank --short
 	$(BIN)/python -m benchmarks.one_device --short
 	$(BIN)/python -m benchmarks.many_devices --short
+	$(BIN)/python -m benchmarks.soak --short
 
 clean:
 	rm -rf $(VENV) store bundles report build *.egg-info

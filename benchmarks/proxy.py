@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 REMEMBERED = 8
-"""Earlier answers that a fault may send again."""
+"""Earlier answers, to other requests, that a fault may send."""
 
 
 class Place(NamedTuple):
@@ -142,7 +142,7 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = self.exchanges = 0
         self._sockets: set[socket.socket] = set()
-        self._earlier: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._earlier: deque[tuple[bytes, bytes]] = deque(maxlen=REMEMBERED)
         self._times: dict[tuple[str, int], int] = {}
         self._changed = threading.Condition()
         self._asking, self._held = 0, False
@@ -197,8 +197,9 @@ class Proxy:
                         return
                     with self._changed:
                         self.exchanges += 1
-                        earlier = list(self._earlier)
-                        self._earlier.append(answer)
+                        # The same H again, on a new connection, has the same answer by right.
+                        earlier = [told for asked, told in self._earlier if asked != request]
+                        self._earlier.append((request, answer))
                         number = self.exchanges
                     self._fault(Exchange(number, answer, device, earlier, place))
         finally:

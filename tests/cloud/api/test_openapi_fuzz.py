@@ -145,6 +145,11 @@ def ask(place, label, mode):
         response = case.call(timeout=30)
         asked += 1
         is_a_sound_refusal(Answer(response))
+        if not negative and response.status_code == 422:
+            fault = response.json()
+            # What JSON Schema cannot say (how heads divide a width) is a rule that is named.
+            ruled = "Value error" in fault["detail"]
+            assert ruled or not fault["type"].endswith(":invalid-request"), fault
         if not set(ELSEWHERE) & set(case.path_parameters.values()):
             case.validate_response(response, checks=CHECKED)
 
