@@ -61,6 +61,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.one_device --short
 	$(BIN)/python -m benchmarks.many_devices --short
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.growth --short
+	$(BIN)/python -m benchmarks.soak --short
 
 clean:
 	rm -rf $(VENV) store bundles report build *.egg-info

@@ -18,7 +18,7 @@ from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.storage.store import Store
+from cloud_service.storage.store import Store, StoreFile
 from shared.model import ModelSettings
 
 START_SECONDS = 60.0
@@ -37,6 +37,19 @@ def published(folder: Path, users: int = 300, items: int = 2000) -> tuple[Store,
     store = Store(folder)
     store.promote(version := publish(store, model, parts, {}, created=CREATED))
     return store, version
+
+
+def published_again(store: Store, version: str, created: datetime) -> str:
+    """The files of a version as another one, which differs in when it was made."""
+    manifest = store.manifest(version)
+    folder = store.version_folder(version)
+    files = {
+        entry.name: StoreFile((folder / entry.name).read_bytes(), entry.role)
+        for entry in manifest.files
+    }
+    return store.publish(
+        files, lambda entries: manifest.model_copy(update={"created": created, "files": entries})
+    )
 
 
 @contextmanager

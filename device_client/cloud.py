@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_client.connection import address_of
-from shared.bundle import MANIFEST_LIMIT, check_file, check_files, parse_manifest, version_of
+from shared.bundle import (
+    MANIFEST_LIMIT,
+    check_file,
+    check_files,
+    mark_newest,
+    parse_manifest,
+    version_of,
+)
 from shared.errors import (
     BundleError,
     BundleInvalid,
@@ -104,6 +111,7 @@ class Cloud:
         for entry in manifest.device_files():
             self._download(found, entry, draft / entry.name, progress)
         (draft / MANIFEST_NAME).write_bytes(raw)
+        mark_newest(draft, (f for f in draft.parent.iterdir() if not f.name.startswith(".")))
         shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
         draft.replace(target)
 

@@ -71,9 +71,10 @@ class CorrectionLink:
         )
         self._pending = np.empty((s.segment, s.dim), np.float32)
         self._place = 0
-        self._asked = 0
+        self._asked = self._waits = 0
         self._queued = False
-        """Whether the newest H lies in `_pending` and waits for the thread to send it."""
+        """Whether an H lies in `_pending` and waits for the thread to send it, by ticket `_waits`:
+        not always the newest, which a breaker that opened meanwhile may have kept back."""
         self._flight: _Flight | None = None
         self._handed = False
         """Whether the thread has the line; the caller hands it over, the thread gives it back."""
@@ -85,6 +86,8 @@ class CorrectionLink:
         self.breaker = Breaker(time.monotonic)
         self.outcomes: Counter[Outcome] = Counter()
         """What became of the requests, whether or not a rerank waited for them."""
+        self.replaced = 0
+        """H that were never answered for, since a newer one went in their place."""
         self.watch: Callable[[Received], None] | None = None
         """Called with every answer, late ones too, by whoever read it: for measuring."""
 
@@ -132,8 +135,9 @@ class CorrectionLink:
                 self._body[...] = hidden
                 if self._send(ticket, place):
                     return ticket
+            self.replaced += self._queued
             self._pending[...] = hidden
-            self._place, self._queued = place, True
+            self._place, self._queued, self._waits = place, True, ticket
             if not self._handed:  # said here: the thread may be slow to begin
                 self._busy_with = self._flight.ticket if self._flight else 0
             self._hand_over()
@@ -226,9 +230,10 @@ class CorrectionLink:
         """The connection was closed before the cloud saw the request: the thread sends it anew."""
         with self._changed:
             self._flight = None
-            if not self._queued:  # a newer H goes in its place
+            self.replaced += self._queued
+            if not self._queued:  # else a newer H goes in its place
                 self._pending[...] = self._body
-                self._place, self._queued = flight.place, True
+                self._place, self._queued, self._waits = flight.place, True, flight.ticket
             self._hand_over()
 
     def _hand_over(self) -> None:
@@ -267,8 +272,8 @@ class CorrectionLink:
                 self._changed.notify_all()
                 return None
             self._body[...] = self._pending
-            self._queued, self._busy_with = False, self._asked
-            return self._asked, self._place
+            self._queued, self._busy_with = False, self._waits
+            return self._waits, self._place
 
     def _record(self, received: Received) -> None:
         """Counts an outcome, and keeps it if there is no newer one. By whoever has the line; with

@@ -66,7 +66,7 @@ def _newest(folder: Path, version: str) -> Path:
     found = [p for p in folder.glob("*") if re.fullmatch(VERSION_PATTERN, p.name)]
     if not found:
         raise BundleMissing(f"no bundle in {folder}: run `device-client pull` while online")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
 def _clicks(options: argparse.Namespace, bundle: Bundle, cloud: Cloud) -> list[int]:

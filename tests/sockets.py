@@ -1,20 +1,6 @@
 """What tests share that talk through sockets of their own."""
 
-import socket
-from collections.abc import Iterator
-
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, correction_path
-
-
-def accepted(listener: socket.socket) -> Iterator[socket.socket]:
-    """Connections as they come, until the listener is closed."""
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError:
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield sock
 
 
 def request(

@@ -1,6 +1,5 @@
 """A real cloud behind a network that fails: the device ranks, and never with a wrong correction."""
 
-import random
 import socket
 import threading
 import time
@@ -11,6 +10,18 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from benchmarks.proxy import (
+    Proxy,
+    cut_then_closed,
+    cut_then_reset,
+    delayed,
+    dripped,
+    flipped,
+    of_the_click_before,
+    passed,
+    silence,
+    twice,
+)
 from cloud_service.export.publish import publish
 from cloud_service.storage.store import Store
 from device_client.breaker import Breaker
@@ -22,7 +33,6 @@ from device_client.session import Session
 from shared.outcomes import Outcome
 from shared.wire import ROW_TYPE
 from tests.processes import listening, running
-from tests.proxy import Proxy
 from tests.sockets import request
 
 CANDIDATES = np.arange(1, 60)
@@ -57,31 +67,6 @@ def proxied(served_store):
         proxy.close()
 
 
-def _flipped(exchange):
-    body = bytearray(exchange.body)
-    body[random.Random(exchange.number).randrange(len(body))] ^= 1
-    exchange.send(exchange.with_body(bytes(body)))
-
-
-def _dripped(exchange):
-    for byte in exchange.answer:
-        exchange.send(bytes([byte]))
-        time.sleep(0.003)
-
-
-def _cut_then(end):
-    def fault(exchange):
-        exchange.send(exchange.answer[:-100])
-        getattr(exchange, end)()
-
-    return fault
-
-
-def _jitter(exchange):
-    time.sleep(random.Random(exchange.number).uniform(0, 0.02))
-    exchange.send()
-
-
 def _nan(exchange):
     body = np.frombuffer(exchange.body, "<f4").copy()
     body[7] = np.nan
@@ -91,10 +76,6 @@ def _nan(exchange):
 def _shuffled(exchange):
     body = np.frombuffer(exchange.body, "<f4")
     exchange.send(exchange.with_body(body[::-1].tobytes()))
-
-
-def _of_the_click_before(exchange):
-    exchange.send(exchange.earlier[-1] if exchange.earlier else exchange.answer)
 
 
 def _with_a_longer_length(exchange):
@@ -115,20 +96,20 @@ def _of_another_model(exchange):
 
 
 FAULTS = {
-    "an answer that never comes": lambda exchange: None,
+    "an answer that never comes": silence,
     "a connection closed before the answer": lambda exchange: exchange.close(),
     "a connection reset before the answer": lambda exchange: exchange.reset(),
-    "an answer cut off by a close": _cut_then("close"),
-    "an answer cut off by a reset": _cut_then("reset"),
+    "an answer cut off by a close": cut_then_closed,
+    "an answer cut off by a reset": cut_then_reset,
     "an answer cut off by silence": lambda exchange: exchange.send(exchange.answer[:-100]),
     "a head without its body": lambda exchange: exchange.send(exchange.head + b"\r\n\r\n"),
     "half a head": lambda exchange: exchange.send(exchange.head[:40]),
-    "an answer byte by byte": _dripped,
-    "one flipped bit": _flipped,
+    "an answer byte by byte": dripped,
+    "one flipped bit": flipped,
     "one number that is none": _nan,
     "the numbers in another order": _shuffled,
-    "the answer to the click before": _of_the_click_before,
-    "the answer twice": lambda exchange: exchange.send(2 * exchange.answer),
+    "the answer to the click before": of_the_click_before,
+    "the answer twice": twice,
     "a length that is too long": _with_a_longer_length,
     "a length that is too short": _with_a_shorter_length,
     "no length at all": _with_no_length,
@@ -167,7 +148,7 @@ def test_the_local_ranking_is_served_after(fault, graphs, proxied):
 
 
 def test_delays_that_differ_cost_no_correction_and_mix_none_up(graphs, proxied):
-    proxy, direct = proxied(_jitter), proxied(lambda each: each.send())
+    proxy, direct = proxied(delayed(0.02)), proxied(passed)
     with (
         Session(graphs, CorrectionLink.to(proxy.url, graphs.bundle), BUDGET) as session,
         Session(graphs, CorrectionLink.to(direct.url, graphs.bundle), BUDGET) as other,

@@ -96,9 +96,10 @@ class Front:
 
 
 async def _refresh(services: Services) -> None:
+    loop, corrections = asyncio.get_running_loop(), services.corrections
     while True:
         try:
-            await run_in_threadpool(services.corrections.refresh)
+            await loop.run_in_executor(corrections.thread, corrections.refresh)
         except Exception:  # a store that cannot be read now may be readable in a second
             _log.exception("the models could not be refreshed")
         await asyncio.sleep(REFRESH_SECONDS)

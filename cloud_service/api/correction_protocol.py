@@ -12,6 +12,7 @@ import time
 from typing import Any, Final, NamedTuple
 
 import httptools
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cloud_service.api.context import Services
@@ -24,6 +25,7 @@ from cloud_service.api.corrections import (
     read_head,
     timing,
 )
+from cloud_service.api.problems import BadHTTP, TooManyConnections, problem
 from shared.errors import RecommendationError
 from shared.manifest import VERSION_PATTERN
 from shared.wire import CHECK_HEADER, FORMS
@@ -178,6 +180,15 @@ class CorrectionProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
+    def send_400_response(self, msg: str) -> None:
+        """What llhttp cannot read is refused as everything else is, and the connection closed."""
+        headers, document = problem_of(BadHTTP("what came is not HTTP/1.1"))
+        lines = [*headers, (b"connection", b"close"), (b"content-length", b"%d" % len(document))]
+        head = b"".join(b"%s: %s\r\n" % header for header in lines)
+        common = self.heads.common(self.server_state.default_headers)
+        self.transport.write(b"".join((STATUS_LINE[400], common, head, b"\r\n", document)))
+        self.transport.close()
+
     def resume_writing(self) -> None:
         """The device takes its answers again: so are its requests."""
         super().resume_writing()
@@ -197,6 +208,10 @@ class CorrectionProtocol(HttpToolsProtocol):
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
         self._write(STATUS_LINE[error.status], lines, b"", document)
         self.services.metrics.correction(error.code, time.perf_counter() - self._arrived)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """uvicorn: a request begins, or is one too many, which it would say in plain text."""
+        super()._start_asgi_task(cycle, _one_too_many if app is service_unavailable else app)
 
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -296,6 +311,11 @@ class CorrectionProtocol(HttpToolsProtocol):
         if self._paused and settled and not self._waiting and not self.transport.is_closing():
             self._paused = False
             self.transport.resume_reading()
+
+
+async def _one_too_many(scope: Any, receive: Any, send: Any) -> None:
+    error = TooManyConnections("CLOUD_MAX_CONNECTIONS are open: ask again in a second")
+    await problem(error, {"retry-after": "1", "connection": "close"})(scope, receive, send)
 
 
 def correction_protocol(services: Services) -> type[CorrectionProtocol]:

@@ -85,7 +85,8 @@ class CorrectionEndpoint:
             version = scope["path"][len(PREFIX) : -len(SUFFIX)]
             corrector = self._corrections.get(version)
             if corrector is None:  # reads files: not on the event loop
-                corrector = await asyncio.to_thread(self._corrections.open, version)
+                loop, known = asyncio.get_running_loop(), self._corrections
+                corrector = await loop.run_in_executor(known.thread, known.open, version)
             wanted = corrector.hidden_bytes(half=wish.hidden_half)
             body = await _read_body(receive, wish.length, wanted)
             if body is None:
@@ -326,7 +327,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 },
                 "content": {kind: {"schema": _BINARY} for kind in _CORRECTION_TYPES},
             },
-            "400": {"description": "wrong-length or bad-deadline", "content": _PROBLEM},
+            "400": {"description": "wrong-length, bad-deadline or bad-http", "content": _PROBLEM},
             "404": {"description": "unknown-model", "content": _PROBLEM},
             "405": {"description": "method-not-allowed", "content": _PROBLEM},
             "406": {"description": "not-acceptable", "content": _PROBLEM},
@@ -339,7 +340,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 "description": "not-finite, empty-hidden or unusable-hidden",
                 "content": _PROBLEM,
             },
-            "503": {"description": "overloaded", "content": _PROBLEM},
+            "503": {"description": "overloaded or too-many-connections", "content": _PROBLEM},
             "504": {"description": "deadline-passed", "content": _PROBLEM},
         },
     }

@@ -29,6 +29,12 @@ class MethodNotAllowed(RecommendationError):
     title = "This address does not take this method"
 
 
+class BadHTTP(RecommendationError):
+    code = "bad-http"
+    status = 400
+    title = "What came is no HTTP request"
+
+
 class RequestTooLarge(RecommendationError):
     code = "request-too-large"
     status = 413
@@ -45,6 +51,12 @@ class Overloaded(RecommendationError):
     code = "overloaded"
     status = 503
     title = "The cloud cannot compute this correction now"
+
+
+class TooManyConnections(RecommendationError):
+    code = "too-many-connections"
+    status = 503
+    title = "The cloud has as many connections as it takes"
 
 
 class Expired(RecommendationError):

@@ -3,15 +3,15 @@
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from cloud_service.runtime import open_session
+from cloud_service.runtime import give_back_memory, open_session
 from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import RecommendationError, UnusableHidden, WireError
@@ -132,7 +132,9 @@ class Corrections:
         self._open: dict[str, Corrector] = {}
         self._used: dict[str, float] = {}
         self._changing = threading.Lock()
-        self._opening: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="models")
+        """For `open` and `refresh` of a cloud that serves: memory that one thread took for a
+        version is used again for the next, that of many threads adds up."""
 
     def get(self, version: str) -> Corrector | None:
         """The corrector of a version if it is open: what the hot path asks first."""
@@ -146,25 +148,20 @@ class Corrections:
 
         Raises UnknownModel, RetiredModel, or a BundleError where its files are damaged.
         """
-        with self._changing:
-            turn = self._opening.get(version)
-            if turn is None:
-                turn = self._opening[version] = _Turn()
-        with turn.lock:  # many devices ask for a new version at once: it is loaded once
-            found = self.get(version)
-            if found is None:
-                found = self._load(version)
-        return found
+        with self._changing:  # many devices ask for a new version at once: it is loaded once
+            return self.get(version) or self._load(version)
 
     def refresh(self) -> None:
         """Opens the production version and closes retired ones; called about once a second.
 
         A version that cannot be opened is left alone: asking for it says why.
         """
-        for version in self.loaded():
-            if self._store.is_retired(version):
-                self._open.pop(version, None)
-                self._used.pop(version, None)
+        retired = [version for version in self.loaded() if self._store.is_retired(version)]
+        for version in retired:
+            self._open.pop(version, None)
+            self._used.pop(version, None)
+        if retired:
+            give_back_memory()
         production = self._store.production()
         if production is not None and production not in self._open:
             try:
@@ -180,9 +177,8 @@ class Corrections:
         # Only what is opened is checked: of a million items all files are nearly a gigabyte.
         manifest = self._store.checked(version, GRAPHS)
         found = Corrector(self._store.version_folder(version), version, manifest)
-        with self._changing:
-            self._open[version], self._used[version] = found, time.monotonic()
-            self._make_room(version)
+        self._open[version], self._used[version] = found, time.monotonic()
+        self._make_room(version)
         return found
 
     def _make_room(self, newest: str) -> None:
@@ -196,10 +192,5 @@ class Corrections:
             if version not in kept and (closed := self._open.pop(version, None)) is not None:
                 self._used.pop(version, None)
                 taken -= closed.size
-
-
-class _Turn:
-    """Whoever opens a version, and those who wait for it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+                del closed
+                give_back_memory()

@@ -155,7 +155,9 @@ class Jobs:
             _log.warning("job %s is of another release and is not shown", status.workflow_id)
             return None
         written = self.files(status.workflow_id).progress()
-        updated = _time(status.updated_at)
+        created = _time(status.created_at)
+        # By the clocks of two processes, of which one may have been set back meanwhile.
+        updated = max(created, _time(status.updated_at))
         return Job(
             id=status.workflow_id,
             state=state,
@@ -163,7 +165,7 @@ class Jobs:
             progress=written[0] if written else None,
             version=status.output if state == "succeeded" else None,
             error=_reason(status) if state == "failed" else None,
-            created=_time(status.created_at),
+            created=created,
             updated=max(updated, written[1]) if written else updated,
         )
 

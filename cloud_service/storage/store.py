@@ -8,6 +8,7 @@ jobs/ID/              checkpoints and log of a training job
 data/                 data sets fetched from their publishers
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -15,11 +16,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shared.bundle import check_file, check_files, read_manifest, version_of
+from shared.bundle import check_file, check_files, mark_newest, read_manifest, version_of
 from shared.errors import BundleError, BundleInvalid, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 
@@ -44,8 +46,10 @@ class Store:
         for part in ("versions", "aliases", "retired", "replays", "jobs", "data"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for draft in (folder / "versions").glob(".draft-*"):  # of a process that was killed
-            if time.time() - draft.stat().st_mtime > DRAFT_SECONDS:
-                shutil.rmtree(draft, ignore_errors=True)
+            with suppress(FileNotFoundError):  # published, or swept by another, at this moment
+                old = time.time() - draft.stat().st_mtime > DRAFT_SECONDS
+                if old and not _is_held(draft):  # a clock that was set forward makes all look old
+                    shutil.rmtree(draft, ignore_errors=True)
 
     def publish(
         self,
@@ -71,11 +75,14 @@ class Store:
         version = version_of(manifest)
         target = self.version_folder(version)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder / "versions"))
+        held = os.open(draft, os.O_RDONLY)
         try:
+            fcntl.flock(held, fcntl.LOCK_SH)
             for name, file in files.items():
                 _write(draft / name, file.content)
             _write(draft / MANIFEST_NAME, manifest)
             draft.chmod(0o755)
+            mark_newest(draft, self._folders())
             _sync(draft)
             try:
                 draft.rename(target)
@@ -84,6 +91,7 @@ class Store:
                     raise
             _sync(target.parent)
         finally:
+            os.close(held)
             shutil.rmtree(draft, ignore_errors=True)
         return version
 
@@ -94,9 +102,13 @@ class Store:
         return self.folder / "versions" / version
 
     def versions(self) -> list[str]:
-        """Every published version, the newest first."""
-        folders = [f for f in (self.folder / "versions").iterdir() if _VERSION.fullmatch(f.name)]
-        return [f.name for f in sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)]
+        """Every published version, the newest first: the last to be published, whatever the clock
+        said then."""
+        found = sorted(self._folders(), key=lambda f: f.stat().st_mtime_ns, reverse=True)
+        return [folder.name for folder in found]
+
+    def _folders(self) -> list[Path]:
+        return [f for f in (self.folder / "versions").iterdir() if _VERSION.fullmatch(f.name)]
 
     def manifest(self, version: str) -> Manifest:
         """A version's manifest. Raises UnknownModel or a BundleError."""
@@ -174,6 +186,18 @@ class InUse(BundleError):
     code = "in-use"
     status = 409
     title = "This version is in production"
+
+
+def _is_held(draft: Path) -> bool:
+    """Whether a process is writing it; the kernel lets go of what a dead one held."""
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from benchmarks.proxy import accepted
 from shared.wire import FORMS, VERSION_HEADER, Form
-from tests.sockets import accepted
 
 
 class FakeCloud:

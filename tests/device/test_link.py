@@ -301,3 +301,30 @@ def test_an_answer_in_pieces_is_put_together(graphs, fake_cloud):
             assert received.outcome is Outcome.APPLIED
             np.testing.assert_array_equal(received.correction.attn.ravel(), np.arange(40))
     assert len(pieces) > 3
+
+
+def test_an_h_that_waits_is_answered_as_itself_though_the_breaker_kept_a_newer_one_back(
+    graphs, fake_cloud, eventually
+):
+    """The newer one is offline and stays so: it must not get the correction of the older."""
+    released = threading.Event()
+
+    def reply(request):
+        released.wait(5)
+        return answer(bytes(416), version=graphs.bundle.version)
+
+    cloud = fake_cloud(reply)
+    link = CorrectionLink.to(cloud.url, graphs.bundle)
+    clock = Clock()
+    link.breaker = Breaker(clock)
+    with Session(graphs, link) as session:
+        session.click(1)  # on its way
+        eventually(lambda: len(cloud.requests) == 1)
+        session.click(2)  # waits for the line
+        link.breaker.failed(retry_after_s=5.0)
+        session.click(3)
+        assert session.settle(2).outcome is Outcome.OFFLINE
+        released.set()
+        eventually(lambda: link.outcomes[Outcome.APPLIED] == 2)
+        assert session.settle(2).outcome is Outcome.OFFLINE
+        assert session.rerank(CANDIDATES).outcome is Outcome.OFFLINE

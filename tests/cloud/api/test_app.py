@@ -1,11 +1,15 @@
 """What holds for every address: problems, limits, health, metrics."""
 
 import asyncio
+import threading
 
 import pytest
 from calling import code_of, publish
 
+from cloud_service.api.app import _refresh
 from cloud_service.api.metrics import BUDGET_MS, Metrics
+from cloud_service.services import corrections
+from shared.wire import correction_path
 
 
 def test_an_unknown_address_is_a_problem(cloud):
@@ -152,3 +156,39 @@ def test_requests_are_counted_by_their_template(cloud):
     assert version not in page.text
     assert "secret-in-a-path" not in page.text
     assert "cloud_loaded_versions 0.0" in page.text
+
+
+def test_versions_are_opened_and_closed_by_one_thread_which_gives_their_memory_back(
+    cloud, monkeypatch
+):
+    """Memory that many threads took for versions adds up: 5 MB for each one published."""
+    opened, closed = [], []
+
+    class Opened:
+        hidden_bytes = 2560
+
+        def __init__(self, *_):
+            opened.append(threading.current_thread().name)
+
+    def give_back():
+        closed.append(threading.current_thread().name)
+
+    monkeypatch.setattr(corrections, "Corrector", Opened)
+    monkeypatch.setattr(corrections, "give_back_memory", give_back)
+    versions = [cloud.promoted(name) for name in ("a", "b", "c")]
+    for version in versions:
+        answer = cloud.call("POST", correction_path(version), content=b"")
+        assert code_of(answer) == "wrong-length"
+    cloud.store.retire(versions[0])
+
+    async def refreshed():
+        task = asyncio.create_task(_refresh(cloud.services))
+        async with asyncio.timeout(20):
+            while not closed:
+                await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(refreshed())
+    assert opened == ["models_0"] * 3
+    assert closed == ["models_0"]
+    assert sorted(cloud.services.corrections.loaded()) == sorted(versions[1:])

@@ -62,6 +62,32 @@ def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(address):
     assert received.startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\0", b"BREW /tea HTTP/1.1", b"POST / HTTP/1.1\r\nContent-Length: -1"]
+)
+def test_what_is_no_http_is_refused_with_a_problem_and_the_line_closed(address, sent):
+    received = raw(address, sent + b"\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/problem+json\r\n" in received
+    assert b"problem:bad-http" in received
+
+
+def test_one_connection_too_many_is_refused_with_a_problem_that_says_when_to_come_back(tmp_path):
+    limit = {"CLOUD_STORE": str(tmp_path / "store"), "CLOUD_MAX_CONNECTIONS": "4"}
+    with running(["cloud-service", "serve", "--port", "0"], tmp_path / "log", **limit) as process:
+        address = listening(process, tmp_path / "log")
+        host, port = address.removeprefix("http://").split(":")
+        lines = [socket.create_connection((host, int(port)), 5) for _ in range(4)]
+        for line in lines:
+            line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = raw(address, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        for line in lines:
+            line.close()
+    assert received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"retry-after: 1\r\n" in received
+    assert b"problem:too-many-connections" in received
+
+
 def test_admin_calls_from_this_machine_pass_on_a_real_connection(address):
     with httpx.Client(base_url=address, trust_env=False) as http:
         assert http.post("/v1/jobs", json={}).status_code == 201

@@ -59,8 +59,8 @@ class Place:
         self._processes.append(process)
         return process
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        return self.start(str(FAKE_WORKER))
+    def worker(self, *before: str) -> subprocess.Popen[bytes]:
+        return self.start(*before, str(FAKE_WORKER))
 
     def serve(self) -> tuple[subprocess.Popen[bytes], str]:
         """A cloud on a free port, and its address."""

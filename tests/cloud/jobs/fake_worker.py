@@ -1,7 +1,9 @@
 """A worker process whose training is a counter: it has checkpoints, progress and ends like a real
-one, in a second. `recipe.seed` says how it ends: 0 well, 1 with bad data, 2 with a surprise."""
+one, in a second. `recipe.seed` says how it ends: 0 well, 1 with bad data, 2 with a surprise, 3
+well, but the first worker dies when it has published and not said so."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -50,7 +52,11 @@ def train(
             created=datetime(2026, 1, 1, tzinfo=UTC), files=entries,
         )  # fmt: skip
 
-    return store.publish({"a.bin": StoreFile(b"x", "device")}, describe)
+    version = store.publish({"a.bin": StoreFile(b"x", "device")}, describe)
+    if recipe.seed == 3 and not (died := work / "died").exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return version
 
 
 if __name__ == "__main__":

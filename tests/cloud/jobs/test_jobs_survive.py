@@ -1,9 +1,13 @@
 """Jobs with real worker and API processes: killed, restarted, doubled, cancelled."""
 
 import json
+import signal
 import time
+from pathlib import Path
 
 import httpx
+
+JUMPING = Path(__file__).parents[2] / "jumping_clock.py"
 
 
 def ticks_of(log: str) -> list[str]:
@@ -27,6 +31,38 @@ def test_after_kill_nine_the_next_worker_goes_on_where_the_dead_one_was(any_plac
     assert numbers == list(range(40))  # from the checkpoint: none lost, none done twice
     assert {tick.split()[-1] for tick in ticks} == {str(first.pid), str(second.pid)}
     assert any_place.log(job).count("Going on after an interruption.") == 1
+
+
+def test_a_worker_that_dies_between_publishing_and_promoting_leaves_both_to_the_next(any_place):
+    job = any_place.submit(ticks=3, seed=3)
+    first = any_place.worker()
+    assert first.wait(30) == -signal.SIGKILL
+    (version,) = any_place.store.versions()
+    assert any_place.store.production() is None
+    assert any_place.jobs.get(job).state == "running"
+    any_place.worker()
+    done = any_place.wait(job, "succeeded", "failed")
+    assert (done.state, done.version) == ("succeeded", version)
+    assert any_place.store.versions() == [version]  # published twice, it is one version
+    assert any_place.store.production() == version
+
+
+def test_a_worker_whose_wall_clock_jumps_by_hours_does_its_jobs_in_turn(any_place):
+    jobs = [any_place.submit(ticks=5) for _ in range(2)]
+    worker = any_place.worker(str(JUMPING))
+    for job in jobs:
+        ended = any_place.wait(job, "succeeded", "failed", seconds=60)
+        assert ended.state == "succeeded", (ended.error, any_place.log(job), any_place.said())
+        numbers = [int(tick.split()[1]) for tick in ticks_of(any_place.log(job))]
+        assert numbers == list(range(5))
+        assert ended.updated >= ended.created
+    worker.kill()
+    worker.wait()
+    last = any_place.submit(ticks=200)  # by the right clock, after those of the wrong one
+    any_place.worker(str(JUMPING))
+    any_place.wait_for_log(last, "tick 1 ")
+    assert any_place.jobs.cancel(last).state == "cancelled"
+    any_place.wait_for_log(last, "Stopped: the job was cancelled.")
 
 
 def test_a_running_job_stops_within_two_seconds_of_its_cancellation(any_place):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -125,3 +126,34 @@ def test_the_manifest_on_disk_is_the_one_that_was_described(store):
     manifest = read_manifest(store.version_folder(version), version)
     check_files(store.version_folder(version), manifest, None)
     assert manifest.data == DATA
+
+
+def test_a_version_published_after_the_clock_was_set_back_is_still_the_newest(store):
+    ahead = publish(store, b"by a clock five hours ahead")
+    future = time.time() + 5 * 3600
+    os.utime(store.version_folder(ahead), (future, future))
+    later = [publish(store, bytes([n])) for n in range(3)]
+    assert store.versions() == [*reversed(later), ahead]
+    store.promote(later[-1])
+    assert store.production() == later[-1]
+
+
+def test_a_clock_set_forward_sweeps_no_draft_that_is_being_written_but_those_of_the_dead(
+    store, monkeypatch
+):
+    """Another process opens the store in the middle of a publication."""
+    dead = store.folder / "versions" / ".draft-dead"
+    dead.mkdir()
+    real_sync, real_time, looked = os.fsync, time.time, []
+
+    def sync(handle):
+        if not looked:
+            monkeypatch.setattr(time, "time", lambda: real_time() + 5 * 3600)
+            looked.append(Store(store.folder))
+        real_sync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    version = publish(store)
+    assert looked
+    assert not dead.exists()
+    assert store.checked(version)

@@ -1,0 +1,256 @@
+"""A real cloud asked for whatever its OpenAPI description allows, and for what it does not.
+
+Some hundreds of requests, always the same ones. With OPENAPI_CASES=2000 in the environment, so
+many of each operation, others each time.
+"""
+
+import base64
+import os
+import shutil
+import socket
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import schemathesis
+from calling import code_of
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode, checks
+
+from benchmarks.served import published_again
+from cloud_service.api.corrections import OPENAPI_PATH
+from cloud_service.storage.store import Store
+from shared.manifest import MANIFEST_NAME
+from shared.model import ModelSettings
+from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
+from shared.problems import Problem
+from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
+from tests.processes import listening, running
+
+CASES = int(os.environ.get("OPENAPI_CASES", "0"))
+HIDDEN = np.zeros((10, 64), np.float32)
+HIDDEN[:4] = np.random.default_rng(61).normal(size=(4, 64))
+BODY = Wire(ModelSettings()).encode_hidden(HIDDEN)
+CORRECTION = "POST /v1/models/{version}/correction"
+UNKNOWN = "0123456789abcdef"
+ELSEWHERE = ["", ".", "..", "a/b"]
+"""Names that make another address, perhaps another operation's."""
+STRANGE = [*ELSEWHERE, "%2e%2e", "production\0", "é", "x" * 5000, UNKNOWN.upper()]
+FOLLOWED = (True, "true", "True", "1", "on", "yes")
+CHECKED = (
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+)
+
+
+def cases(count):
+    """So many, the same each time; or as many others as OPENAPI_CASES says."""
+    return settings(
+        max_examples=CASES or count,
+        derandomize=not CASES,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if CASES else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class Place:
+    """A cloud without a worker, and names that mean something to it."""
+
+    def __init__(self, url, log, versions):
+        self.url, self.log, self.versions = url, log, versions
+        self.page = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        self.operations = {found.ok().label: found.ok() for found in self.page.get_all_operations()}
+        self.jobs = [self.job() for _ in range(3)]
+
+    def job(self):
+        answer = self.operations["POST /v1/jobs"].Case(body={}, media_type="application/json")
+        return answer.call().json()["id"]
+
+    def names(self, data, label, path_parameters, negative):
+        """Path parameters, of which some are names that exist."""
+        known = {
+            "version": ["production", *self.versions, UNKNOWN, *STRANGE],
+            "name": [MANIFEST_NAME, "hidden.onnx", "gcn.onnx", *STRANGE],
+            "job": [*self.jobs, *STRANGE],
+        }
+        if label == CORRECTION:  # the one path parameter with a form that is described
+            known["version"] = [*self.versions, UNKNOWN]
+        if negative and label == CORRECTION:
+            return path_parameters
+        return {
+            name: data.draw(st.sampled_from(known[name])) if data.draw(st.booleans()) else value
+            for name, value in path_parameters.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def place(small_store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzzed")
+    shutil.copytree(small_store.folder, folder / "store")
+    store = Store(folder / "store")
+    used = store.production()
+    retired = published_again(store, used, datetime(2026, 2, 1, tzinfo=UTC))
+    store.retire(retired)
+    beside = published_again(store, used, datetime(2026, 3, 1, tzinfo=UTC))
+    versions = [used, beside, retired]
+    set_to = {
+        "CLOUD_STORE": str(store.folder),
+        "CLOUD_SERVE_REPLAYS": "true",
+        "CLOUD_LOG_LEVEL": "debug",  # whatever could be logged, is
+    }
+    log = folder / "log"
+    with running(["cloud-service", "serve", "--port", "0"], log, **set_to) as process:
+        yield Place(listening(process, log), log, versions)
+        assert process.poll() is None
+
+
+def is_a_sound_refusal(response):
+    """A problem document, and of no fault of the cloud's own."""
+    assert response.status_code != 500
+    if response.status_code >= 400:
+        code_of(response)
+    if response.status_code == 503:
+        assert response.headers["retry-after"] in ("1", ["1"])
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_every_operation_answers_as_its_description_says(place, mode):
+    """What fits the description and what does not; the names in a path exist half of the time."""
+    asked = sum(ask(place, label, mode) for label in place.operations)
+    assert asked > 100
+
+
+def ask(place, label, mode):
+    """Asks one operation, and checks every answer; how often it was asked."""
+    asked, negative = 0, mode is GenerationMode.NEGATIVE
+
+    @cases(20)
+    @given(place.operations[label].as_strategy(generation_mode=mode), st.data())
+    def answers(case, data):
+        nonlocal asked
+        case.path_parameters = place.names(data, label, case.path_parameters, negative)
+        if case.query.get("follow") in FOLLOWED:
+            # Of a job that no worker ends, it would go on for ever (test_jobs_survive.py).
+            case.query["follow"] = "false"
+        if not negative and label == CORRECTION and data.draw(st.booleans()):
+            case.body = BODY  # random bytes are an H once in a lifetime
+        response = case.call(timeout=30)
+        asked += 1
+        is_a_sound_refusal(Answer(response))
+        if not negative and response.status_code == 422:
+            fault = response.json()
+            # What JSON Schema cannot say (how heads divide a width) is a rule that is named.
+            ruled = "Value error" in fault["detail"]
+            assert ruled or not fault["type"].endswith(":invalid-request"), fault
+        if not set(ELSEWHERE) & set(case.path_parameters.values()):
+            case.validate_response(response, checks=CHECKED)
+
+    try:
+        answers()
+    except Unsatisfiable:
+        assert negative, label  # it takes nothing that could be wrong
+    return asked
+
+
+class Answer:
+    """A response as `code_of` reads one."""
+
+    def __init__(self, response):
+        self.status_code, self.text, self.json = response.status_code, "", response.json
+        self.headers = {name.lower(): value[0] for name, value in response.headers.items()}
+
+
+GOOD = {
+    "host": b"localhost",
+    "accept": ROW_TYPE.encode(),
+    "content-type": HIDDEN_TYPE.encode(),
+    "content-length": b"2560",
+    "correction-deadline": b"2000",
+}
+MORE = [
+    "expect", "transfer-encoding", "connection", "upgrade", "range", "if-none-match", "origin",
+    "authorization", "content-encoding", "accept-encoding", "x-forwarded-for", "cookie", *GOOD,
+]  # fmt: skip
+ABSURD = [
+    b"", b" ", b"0", b"-1", b"+2560", b"2560, 2560", b"0xa00", b"2559", b"2561", b"1e3", b"NaN",
+    b"inf", b"9" * 40, b"99999999", b"text/html", b"*/*", b"*/*;q=0", b"*/*;q=nan", b"a/b;q=-1",
+    b",", b";", b"chunked", b"gzip, chunked", b"identity", b"close", b"keep-alive", b"websocket",
+    b"100-continue", b"bytes=0-1", b"\xff\xfe", b"\t", b"x" * 20_000, HIDDEN_TYPE.encode(),
+    ROW_TYPE.encode() + b";q=0.1, */*;q=0.01", b"application/octet-stream; charset=utf-8",
+]  # fmt: skip
+
+
+@st.composite
+def heads(draw):
+    """Headers of a correction's request: some absent, some absurd, some that do not belong."""
+    absurd = st.one_of(st.sampled_from(ABSURD), st.binary(max_size=20).map(_of_a_header))
+    lines = []
+    for name, good in GOOD.items():
+        kind = draw(st.sampled_from(["good", "good", "good", "absent", "absurd"]))
+        if kind != "absent":
+            lines.append((name.encode(), good if kind == "good" else draw(absurd)))
+    for _ in range(draw(st.integers(0, 2))):
+        lines.append((draw(st.sampled_from(MORE)).encode(), draw(absurd)))
+    return lines
+
+
+def _of_a_header(value):
+    return bytes(byte for byte in value if byte not in b"\r\n\0")
+
+
+def first_answer(received):
+    """Status, media type and body of the first answer that is not an interim one."""
+    while True:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        fields = dict(line.split(b": ", 1) for line in lines[1:])
+        if not lines[0].startswith(b"http/1.1 100"):
+            length = int(fields[b"content-length"])
+            assert len(rest) >= length
+            return int(lines[0].split()[1]), fields[b"content-type"].decode(), rest[:length]
+        received = rest
+
+
+@cases(300)
+@given(heads())
+def test_whatever_headers_a_correction_is_asked_with_the_answer_is_documented(place, lines):
+    head = b"".join(b"%s: %s\r\n" % line for line in lines)
+    path = correction_path(place.versions[0]).encode()
+    parts = urlsplit(place.url)
+    with socket.create_connection((parts.hostname, parts.port), 30) as sock:
+        sock.sendall(b"POST %s HTTP/1.1\r\n%s\r\n%s" % (path, head, BODY))
+        sock.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: sock.recv(65536), b""))
+    # What follows the first answer is of bytes that the head called another request.
+    status, kind, body = first_answer(received)
+    assert str(status) in OPENAPI_PATH["post"]["responses"]
+    if status >= 400:
+        assert kind == PROBLEM_TYPE
+        assert Problem.model_validate_json(body).status == status
+        assert status != 500
+    else:
+        assert kind in (FULL_TYPE, ROW_TYPE)
+
+
+def test_nothing_that_was_asked_left_h_or_a_traceback_in_the_log(place):
+    """After the tests above, whose every correction had the same H; the cloud logged all it can."""
+    answer = (
+        place.operations[CORRECTION]
+        .Case(path_parameters={"version": place.versions[0]}, body=BODY, media_type=HIDDEN_TYPE)
+        .call()
+    )
+    assert answer.status_code == 200
+    log = place.log.read_bytes()
+    assert b"Traceback" not in log
+    numbers = HIDDEN[:4].ravel()
+    written = {BODY[:12], BODY[:12].hex().encode(), base64.b64encode(BODY)[:12]}
+    written |= {repr(BODY[:12])[2:-1].encode()} | {f"{x:.4f}".encode() for x in numbers}
+    assert not [form for form in written if form in log]
