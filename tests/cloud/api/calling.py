@@ -59,6 +59,7 @@ def publish(
             "item_ids.npy": StoreFile(buffer.getvalue(), "device"),
             "empty.bin": StoreFile(b"", "device"),
             "gcn.onnx": StoreFile(b"not for devices", "cloud"),
+            "gcn_row.onnx": StoreFile(b"nor this", "cloud"),
             "neighbours.safetensors": StoreFile(
                 save_arrays({"ids": ids, "weights": weights, "popular": popular}), "cloud"
             ),

@@ -165,10 +165,13 @@ def test_versions_are_opened_and_closed_by_one_thread_which_gives_their_memory_b
     opened, closed = [], []
 
     class Opened:
-        hidden_bytes = 2560
+        size = 0
 
         def __init__(self, *_):
             opened.append(threading.current_thread().name)
+
+        def hidden_bytes(self, *, half):
+            return 2560
 
     def give_back():
         closed.append(threading.current_thread().name)
