@@ -22,7 +22,7 @@ from cloud_service.storage.store import Store, StoreFile
 from shared.model import ModelSettings
 
 START_SECONDS = 60.0
-READY_SECONDS = 180.0
+READY_SECONDS = 600.0
 """A million items' graphs take long to open on a busy machine."""
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -57,7 +57,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clicks", type=float, default=devices.CLICKS, help="a second, each (2)")
     parser.add_argument("--rounds", type=int, help="fresh processes of every point (3)")
     parser.add_argument("--count", type=int, help="corrections or reranks of each (1,000)")
-    parser.add_argument("--seconds", type=float, help="of each simulation (10)")
+    parser.add_argument("--seconds", type=float, help="of each simulation (6)")
     parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")
     options = parser.parse_args(arguments)
     short = options.short
@@ -67,7 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.devices = sorted(options.devices or ((10, 100) if short else (10, 100, 1000)))
     options.rounds = options.rounds or (1 if short else 3)
     options.count = options.count or (100 if short else 1000)
-    options.seconds = options.seconds or (2.0 if short else 10.0)
+    options.seconds = options.seconds or (2.0 if short else 6.0)
     return options
 
 
