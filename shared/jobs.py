@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from shared.manifest import Version
-from shared.model import ModelSettings
+from shared.model import Exact, ModelSettings
 
 Ablation = Literal["none", "only-attn", "only-bias", "shuffled-users"]
 """What is left of a correction: all of it, one of its two arrays, or that of another user."""
@@ -43,10 +43,10 @@ Seen = Literal["auto", "ranked", "left-out"]
 """Whether a ranking of all items holds what its user clicked before."""
 
 
-class TrainingRecipe(BaseModel):
+class TrainingRecipe(Exact):
     """Everything that decides the outcome of a training run, and nothing that does not."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     data: str = Field("synthetic", min_length=1, description="a named set or a click log")
     items: str | None = Field(None, description="an item file with titles")
@@ -122,10 +122,10 @@ class TrainingRecipe(BaseModel):
         return teachers
 
 
-class JobRequest(BaseModel):
+class JobRequest(Exact):
     """A training job as it is submitted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     recipe: TrainingRecipe = TrainingRecipe()
     promote: bool = Field(True, description="point `production` at the result")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 FLOAT_BYTES = 4
 
@@ -31,10 +31,27 @@ History = Literal["window", "carry"]
 carried state to the next one, so the whole history counts at fixed memory."""
 
 
-class ModelSettings(BaseModel):
+def whole(value: Any) -> Any:
+    """5.0 is the integer 5, as JSON Schema has it; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class Exact(BaseModel):
+    """A model that takes values of the types it describes and no others: "5" and true are no
+    numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return whole(value)
+
+
+class ModelSettings(Exact):
     """Shapes and forms of one SCN and its GCN. Defaults are the paper's (CoCorrRec, Table 3)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     length: Annotated[int, Field(ge=1, le=4096, description="clicks in a training window")] = 10
     dim: Annotated[int, Field(ge=4, le=1024, description="width of an item embedding")] = 64

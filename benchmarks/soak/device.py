@@ -7,6 +7,7 @@ Ends at SIGTERM. Leaves FOLDER/requests-N-M (a line a request that was sent), FO
 """
 
 import gc
+import itertools
 import json
 import select
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
@@ -124,8 +126,6 @@ class Device:
         self._rankings: TextIO = (folder / f"rankings-{name}").open("w")
         self.books: Counter[str] = Counter()
         self._times: Counter[int] = Counter()
-        self._line = self._number = 0
-        self._port, self._time = 0, 0
         self._unanswered: list[str] = []
         self._applied = 0
         self._breaker = Noted(time.monotonic)
@@ -248,17 +248,17 @@ class Device:
             self.books["connections refused"] += 1
             raise
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sent = self._sent
         self.books["connections"] += 1
-        self._port, self._number = sock.getsockname()[1], 0
-        self._times[self._port] += 1
+        port = sock.getsockname()[1]
+        self._times[port] += 1
+        # By the socket: the link of a session that has ended may still open one.
+        sock.sent = partial(self._sent, f"{port} {self._times[port]}", itertools.count(1))
         return sock
 
-    def _sent(self) -> None:
+    def _sent(self, connection: str, numbers: "itertools.count[int]") -> None:
         """A request is on its way. By whoever has the line, like `_answered`."""
-        self._number += 1
         self.books["requests sent"] += 1
-        self._unanswered.append(f"{self._port} {self._times[self._port]} {self._number}")
+        self._unanswered.append(f"{connection} {next(numbers)}")
 
     def _answered(self, received: Received) -> None:
         if self._breaker.kept_back:  # an older request may still be on its way

@@ -3,17 +3,21 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
 
 from cloud_service.api import examples
 from cloud_service.api.context import ModelName, Used
 from cloud_service.api.problems import RequestTimeout, RequestTooLarge, documented
 from shared.errors import InvalidRequest, NotReady, RetiredModel, UnknownItem, UnknownModel
 from shared.manifest import Version
+from shared.model import Exact, whole
 
 router = APIRouter(prefix="/v1/models", tags=["candidates"])
 
-Click = StrictInt | Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Click = (
+    Annotated[StrictInt, BeforeValidator(whole)]
+    | Annotated[str, StringConstraints(min_length=1, max_length=256)]
+)
 Clicks = Annotated[
     list[Click],
     Field(max_length=10_000, description="oldest first; item numbers or catalogue ids"),
@@ -32,11 +36,10 @@ _ERRORS = documented(
 )  # fmt: skip
 
 
-class CandidateRequest(BaseModel):
+class CandidateRequest(Exact):
     """One user's clicks, and how many candidates are wanted."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"clicks": ["85123A", "22423", 17], "count": 5}]},
     )
 
@@ -52,11 +55,10 @@ class CandidateList(BaseModel):
     candidates: list[int]
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Exact):
     """The clicks of up to 256 users."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"clicks": [[3, 17], [8]], "count": 5}]},
     )
 

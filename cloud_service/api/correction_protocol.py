@@ -262,7 +262,7 @@ class CorrectionProtocol(HttpToolsProtocol):
 
     def _go_the_usual_way(self, data: bytes) -> None:
         self._stop_timer()
-        super().data_received(data)
+        super().data_received(data if self._usual else _without_upgrade(data))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -311,6 +311,16 @@ class CorrectionProtocol(HttpToolsProtocol):
         if self._paused and settled and not self._waiting and not self.transport.is_closing():
             self._paused = False
             self.transport.resume_reading()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A request without its wish for another protocol, which may be ignored: llhttp would take
+    what follows the head for that protocol, and the body would be lost."""
+    head, mark, rest = data.partition(_END)
+    if not mark or b"upgrade" not in head.lower():
+        return data
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"upgrade:")]
+    return b"\r\n".join(lines) + mark + rest
 
 
 async def _one_too_many(scope: Any, receive: Any, send: Any) -> None:

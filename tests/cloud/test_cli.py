@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -200,3 +202,11 @@ def test_parity_over_the_tolerance_ends_in_exit_code_1(in_process, monkeypatch):
     assert code == 1
     assert "2.00e-04" in out
     assert "over 0.0001" in out
+
+
+def test_the_environment_of_a_composed_training_is_read_as_numbers(monkeypatch):
+    for name, value in {"EPOCHS": "5", "LEARNING_RATE": "0.01", "DIM": "32"}.items():
+        monkeypatch.setenv(f"TRAIN_{name}", value)
+    script = Path(__file__).parents[2] / "docker" / "train_once.py"
+    recipe = runpy.run_path(str(script))["_recipe"]()
+    assert (recipe.epochs, recipe.learning_rate, recipe.model.dim) == (5, 0.01, 32)

@@ -160,3 +160,14 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "neighbours.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(BundleInvalid):
         Retrieval.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given", [{"count": True}, {"count": "5"}, {"exclude_clicked": "yes"}, {"exclude_clicked": 1}]
+)
+def test_a_value_of_another_type_is_refused_as_the_description_says(cloud, given):
+    cloud.promoted()
+    path = "/v1/models/production/candidates"
+    answer = cloud.call("POST", path, json={"clicks": [1]} | given)
+    assert (answer.status_code, code_of(answer)) == (422, "invalid-request")
+    assert cloud.call("POST", path, json={"clicks": [1.0], "count": 3.0}).status_code == 200

@@ -106,3 +106,25 @@ def test_without_its_database_the_list_is_a_problem_and_the_rest_goes_on(make_cl
     assert "retry-after" in answer.headers
     assert "hidden" not in answer.text
     assert cloud.call("GET", "/v1/models").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"recipe": {"weight_decay": True}},
+        {"recipe": {"epochs": "5"}},
+        {"recipe": {"model": {"dim": "64"}}},
+        {"promote": "yes"},
+        {"promote": 1},
+    ],
+)
+def test_a_value_of_another_type_is_refused_as_the_description_says(cloud, body):
+    answer = cloud.call("POST", "/v1/jobs", json=body)
+    assert (answer.status_code, code_of(answer)) == (422, "invalid-request")
+
+
+def test_a_whole_number_may_be_written_with_a_point(cloud):
+    answer = cloud.call("POST", "/v1/jobs", content=b'{"recipe": {"epochs": 5.0}}',
+                        headers={"content-type": "application/json"})  # fmt: skip
+    assert answer.status_code == 201
+    assert answer.json()["request"]["recipe"]["epochs"] == 5

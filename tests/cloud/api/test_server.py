@@ -72,6 +72,17 @@ def test_what_is_no_http_is_refused_with_a_problem_and_the_line_closed(address, 
     assert b"problem:bad-http" in received
 
 
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_a_wish_for_another_protocol_is_ignored_and_the_body_read(address, protocol):
+    """Java's HTTP client, for one, wishes so with every request it makes without TLS."""
+    head = (
+        b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nUpgrade: %s\r\n"
+        b"Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    )
+    assert raw(address, head % protocol + b"{}").startswith(b"HTTP/1.1 201 ")
+
+
 def test_one_connection_too_many_is_refused_with_a_problem_that_says_when_to_come_back(tmp_path):
     limit = {"CLOUD_STORE": str(tmp_path / "store"), "CLOUD_MAX_CONNECTIONS": "4"}
     with running(["cloud-service", "serve", "--port", "0"], tmp_path / "log", **limit) as process:
