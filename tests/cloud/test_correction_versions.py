@@ -93,7 +93,7 @@ def test_versions_that_cannot_be_opened_leave_nothing_behind(store):
             with pytest.raises(UnknownModel):
                 found.open(version)
     assert found.loaded() == []
-    assert not found._opening
+    assert found.open(store.production()) is found.get(store.production())
 
 
 def test_only_the_files_that_are_opened_are_checked_and_these_always(tmp_path, small_store):
