@@ -45,7 +45,8 @@ def test_private_memory_grows_by_what_is_written_and_not_by_what_is_mapped(tmp_p
     before = memory()
     assert mapped.sum() == size // 8
     read = memory()
-    own = np.frombuffer(mmap.mmap(-1, size), np.uint8)  # never memory that was freed before
+    # Never memory that was freed before.
+    own = np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
     own[:] = 1
     written = memory(os.getpid())
     assert read.less(before).private < size / 2 < read.less(before).rss
