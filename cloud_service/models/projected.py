@@ -72,7 +72,7 @@ class ProjectedGCN(Correcting):
         rows = functional.pad(hidden @ self.signature, (0, 1), value=1.0)
         nearness = rows @ against.T
         # ONNX Runtime's arg max takes twice as long as these two.
-        numbers = torch.arange(1.0, len(table) + 1, device=table.device)
+        numbers = torch.arange(1, len(table) + 1, device=table.device).float()
         nearest = torch.where(nearness == nearness.amax(-1, keepdim=True), numbers, 0.0).amax(-1)
         return nearest.long() * (hidden != 0).any(-1)
 

@@ -1,5 +1,6 @@
 """Corrections: H in, bytes for the wire out, for every model version that is in use."""
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 from cloud_service.runtime import give_back_memory, open_session
 from cloud_service.storage.store import Store
 from shared import bundle as files
-from shared.errors import RecommendationError, UnusableHidden, WireError
+from shared.errors import UnusableHidden, WireError
 from shared.manifest import Manifest
 from shared.wire import FORMS, Form, Wire, all_finite, narrowed
 
 Floats = NDArray[np.float32]
+_log = logging.getLogger(__name__)
 
 GRAPHS: Final = (files.GCN_GRAPH, files.GCN_ROW_GRAPH)
+RETRY_SECONDS: Final = 30.0
+"""After which a production version that could not be opened is tried again unasked."""
 _SESSION_BYTES: Final = 600_000
 """What a session takes beside what its graph's file holds: measured, for the paper's GCN."""
 
@@ -132,6 +136,8 @@ class Corrections:
         self._open: dict[str, Corrector] = {}
         self._used: dict[str, float] = {}
         self._changing = threading.Lock()
+        self._unopened = "", 0.0
+        """The production version that could not be opened, and when that may be tried again."""
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="models")
         """For `open` and `refresh` of a cloud that serves: memory that one thread took for a
         version is used again for the next, that of many threads adds up."""
@@ -154,7 +160,8 @@ class Corrections:
     def refresh(self) -> None:
         """Opens the production version and closes retired ones; called about once a second.
 
-        A version that cannot be opened is left alone: asking for it says why.
+        A version that cannot be opened is left alone for a while, for its files are read and
+        hashed before one knows; asking for it says why.
         """
         retired = [version for version in self.loaded() if self._store.is_retired(version)]
         for version in retired:
@@ -163,11 +170,16 @@ class Corrections:
         if retired:
             give_back_memory()
         production = self._store.production()
-        if production is not None and production not in self._open:
-            try:
-                self.open(production)
-            except RecommendationError:
-                return
+        if production is None or production in self._open:
+            return
+        version, again = self._unopened
+        if production == version and time.monotonic() < again:
+            return
+        try:
+            self.open(production)
+        except Exception as error:
+            self._unopened = production, time.monotonic() + RETRY_SECONDS
+            _log.warning("version %s cannot be opened: %s", production, error)
 
     def loaded(self) -> list[str]:
         """The versions that are open."""

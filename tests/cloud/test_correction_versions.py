@@ -1,6 +1,7 @@
 """Which versions' correctors are open: as many as there is room for, each loaded once."""
 
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -84,6 +85,28 @@ def test_a_version_that_many_ask_for_at_once_is_loaded_once(store, monkeypatch):
     assert len(loads) == 1
     assert len(answers) == 8
     assert len(set(map(id, answers))) == 1
+
+
+def test_a_production_version_that_cannot_be_opened_is_not_tried_every_second(
+    store, monkeypatch, caplog
+):
+    tried = []
+
+    def fail(*_):
+        tried.append(time.monotonic())
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(corrections, "Corrector", fail)
+    found = Corrections(store, room=PLENTY)
+    for _ in range(3):
+        found.refresh()
+    assert len(tried) == 1
+    assert caplog.text.count("cannot be opened: no such operator") == 1
+    found._unopened = store.production(), 0.0  # the time is over
+    found.refresh()
+    assert len(tried) == 2
+    monkeypatch.setattr(corrections, "Corrector", Corrector)
+    assert found.open(store.production())  # asked for, it is tried at once
 
 
 def test_versions_that_cannot_be_opened_leave_nothing_behind(store):

@@ -140,6 +140,18 @@ def test_both_graphs_send_what_pytorch_computes(small_split, kind):
                 np.testing.assert_allclose(one, other[part].numpy(), rtol=1e-3, atol=1e-3)
 
 
+def test_graphs_of_more_than_a_million_items_open():
+    """At that size the exporter no longer works out constants, and their types have to agree."""
+    settings = ModelSettings(dim=8, heads=1, gcn="projected", fusion="shift")
+    model = CoCorrRec((1 << 20) + 1, settings, teachers=[], seen_left_out=True).eval()
+    clicks = torch.tensor([[5, 1 << 20] + 8 * [0]])
+    hidden = model.scn.hidden(clicks).detach()
+    graph = export_cloud_graphs(model.gcn)["gcn_row"]
+    attn, bias = onnxruntime.InferenceSession(graph).run(None, {"hidden": hidden.numpy()})
+    assert not attn.any()
+    assert np.isfinite(bias).all()
+
+
 def _neighbours(split):
     from cloud_service.training.neighbours import fit_neighbours
 
