@@ -10,11 +10,9 @@ Runtime with one thread: 100 candidates looked up and multiplied by the user sta
 FOLDER is the --out folder of the evaluation, LOG its data.
 """
 
-import argparse
 import copy
 import statistics
 import time
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_runs
+from benchmarks.runs import corrected_runs, runs_parser
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
@@ -42,11 +40,7 @@ METRIC: Final = "ndcg@10"
 
 def main() -> None:
     """Measures every projected run of the folder on the logs given, and the look-ups."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="the --out folder of an evaluation")
-    parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
-    parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
-    options = parser.parse_args()
+    options = runs_parser(__doc__).parse_args()
     quality: dict[str, Any] = {}
     for run in corrected_runs(options.folder, options.data, options.seed):
         if run.recipe.teachers == "item-knn":

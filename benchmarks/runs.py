@@ -1,16 +1,22 @@
 """Trained models out of the folder of `cloud-service evaluate`."""
 
+import argparse
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import Tensor
 
 from cloud_service.data.catalog import load
-from cloud_service.data.clicks import Split, split
+from cloud_service.data.clicks import Split, recent, split
 from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.projected import ProjectedGCN
 from cloud_service.models.recommender import Recommender
 from cloud_service.training.build import build
 from cloud_service.training.checkpoint import BEST
@@ -18,6 +24,15 @@ from shared.jobs import TrainingRecipe
 
 Run = tuple[TrainingRecipe, Path]
 """A recipe and where the weights of its best epoch are."""
+
+
+def runs_parser(doc: str | None) -> argparse.ArgumentParser:
+    """The arguments of a benchmark of one evaluation's runs, described by its `doc`."""
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="the --out folder of an evaluation")
+    parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
+    parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
+    return parser
 
 
 def trained_runs(folder: Path, seed: int) -> list[Run]:
@@ -85,3 +100,32 @@ def model_of(recipe: TrainingRecipe, parts: Split, weights: Path) -> Recommender
     model = build(parts, recipe, fit=False)
     model.load_state_dict(load_file(weights))
     return model.eval()
+
+
+def _as_it_is(numbers: Tensor) -> Tensor:
+    return numbers
+
+
+@torch.no_grad()
+def shifts(
+    model: CoCorrRec,
+    parts: Split,
+    at: NDArray[np.int64],
+    *,
+    sent: Callable[[Tensor], Tensor] = _as_it_is,
+    rows: int = 256,
+) -> Tensor:
+    """The corrections (n, D) of the clicks before each position; zero where there are none.
+
+    `sent` is what the wire makes of H, and of the correction.
+    """
+    assert isinstance(model.gcn, ProjectedGCN)
+    found = []
+    for begin in range(0, len(at), rows):
+        part = slice(begin, begin + rows)
+        starts = parts.starts[part]
+        clicks = recent(parts.log.items, starts, np.maximum(at[part], starts), model.length)
+        numbers = torch.from_numpy(clicks.astype(np.int64))
+        hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
+        found.append(sent(model.gcn.shift(sent(hidden))) * (numbers[:, :1] > 0))
+    return torch.cat(found)

@@ -52,6 +52,17 @@ def published_again(store: Store, version: str, created: datetime) -> str:
     )
 
 
+def cloud_command(port: int) -> list[str]:
+    """`cloud-service serve` on a port."""
+    return [sys.executable, "-m", "cloud_service.cli", "serve", "--port", str(port)]
+
+
+def clean_environment(settings: dict[str, str]) -> dict[str, str]:
+    """The environment with these settings of a cloud and no others, and one thread a process."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
+    return clean | SPARE | settings
+
+
 @contextmanager
 def module(name: str, *arguments: str, speaks: bool = True) -> Iterator[str]:
     """A server of these benchmarks, `python -m NAME ARGUMENTS`: the line it prints first."""
@@ -67,8 +78,7 @@ def module(name: str, *arguments: str, speaks: bool = True) -> Iterator[str]:
 @contextmanager
 def cloud(store: Store, port: int, **settings: str) -> Iterator[str]:
     """`cloud-service serve` on a store: its address, once it answers."""
-    command = [sys.executable, "-m", "cloud_service.cli", "serve", "--port", str(port)]
-    with _process(command, {"CLOUD_STORE": str(store.folder)} | settings):
+    with _process(cloud_command(port), {"CLOUD_STORE": str(store.folder)} | settings):
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health")
         yield url
@@ -88,8 +98,8 @@ class Running(NamedTuple):
 def ready_cloud(store: Store, cores: set[int] | None = None, **settings: str) -> Iterator[Running]:
     """As `cloud`, for those who look at the process itself; on the cores given."""
     port, begun = free_port(), time.perf_counter()
-    command = [sys.executable, "-m", "cloud_service.cli", "serve", "--port", str(port)]
-    with _process(command, {"CLOUD_STORE": str(store.folder)} | settings) as process:
+    settings = {"CLOUD_STORE": str(store.folder)} | settings
+    with _process(cloud_command(port), settings) as process:
         if cores is not None:
             os.sched_setaffinity(process.pid, cores)
         url = f"http://127.0.0.1:{port}"
@@ -122,9 +132,8 @@ def _process(
     environment: dict[str, str] | None = None,
     stdout: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
     process = subprocess.Popen(
-        command, stdout=stdout, stderr=subprocess.DEVNULL, env=clean | SPARE | (environment or {})
+        command, stdout=stdout, stderr=subprocess.DEVNULL, env=clean_environment(environment or {})
     )
     try:
         yield process

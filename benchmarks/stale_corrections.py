@@ -14,9 +14,7 @@ given, all at once and a second apart. Logs without times have no such table.
 FOLDER is the --out folder of the evaluation, LOG its data.
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,12 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_runs
-from cloud_service.data.clicks import Split, recent
+from benchmarks.runs import corrected_runs, runs_parser, shifts
+from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.projected import ProjectedGCN
 
 AGES: Final = (1, 2, 5)
 FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -45,11 +42,7 @@ Float64 = NDArray[np.float64]
 
 def main() -> None:
     """Measures every projected run of the folder on the logs given."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="the --out folder of an evaluation")
-    parser.add_argument("--data", type=Path, action="append", required=True, help="a click log")
-    parser.add_argument("--seed", type=int, default=0, help="which seed's run (default: 0)")
-    options = parser.parse_args()
+    options = runs_parser(__doc__).parse_args()
     results: dict[str, Any] = {}
     for run in corrected_runs(options.folder, options.data, options.seed):
         results[run.name] = measure(run.model, run.parts)
@@ -95,28 +88,14 @@ def _gains(
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
     items = parts.log.items
     states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
-    shifts = 0.0 if age is None else _shifts(model, parts, at - age)
+    moved = 0.0 if age is None else shifts(model, parts, at - age)
     targets = items[at].astype(np.int64)
     left_out = clicked_before(parts, at)
     found = {}
     for fade in fades:
-        ranks = ranks_over_all(model.scn, states + fade * shifts, targets, left_out)
+        ranks = ranks_over_all(model.scn, states + fade * moved, targets, left_out)
         found[fade] = per_user(ranks, METRIC)
     return found
-
-
-def _shifts(model: CoCorrRec, parts: Split, at: Int64, rows: int = 256) -> torch.Tensor:
-    """The corrections of the clicks before each position; zero where there are none."""
-    assert isinstance(model.gcn, ProjectedGCN)
-    found = []
-    for begin in range(0, len(at), rows):
-        part = slice(begin, begin + rows)
-        starts = parts.starts[part]
-        clicks = recent(parts.log.items, starts, np.maximum(at[part], starts), model.length)
-        numbers = torch.from_numpy(clicks.astype(np.int64))
-        hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
-        found.append(model.gcn.shift(hidden) * (numbers[:, :1] > 0))
-    return torch.cat(found)
 
 
 def _real_times(parts: Split) -> bool:

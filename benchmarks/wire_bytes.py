@@ -30,16 +30,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks import served
 from benchmarks.device_cost.figure import STYLE
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_runs
-from cloud_service.data.clicks import Split, recent
+from benchmarks.runs import corrected_runs, shifts
+from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.projected import ProjectedGCN
 from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.connection import Connect, SocketLike, address_of, tcp_connect
@@ -122,8 +122,8 @@ def count(url: str, bundle: Bundle, form: Form, rounds: int) -> dict[str, float]
     if len(connections) > 1:
         raise RuntimeError("the connection was lost: the counts are of no use")
     each = Counted(*((b - a) / rounds for a, b in zip(before, after, strict=True)))  # type: ignore[arg-type]
-    layout, wire = FORMS[form], Wire(bundle.manifest.model, half=FORMS[form].half)
-    down = wire.row_bytes if layout.row else wire.correction_bytes
+    wire = Wire(bundle.manifest.model, half=FORMS[form].half)
+    down = wire.answer_bytes(form)
     return {
         "payload_up": wire.hidden_bytes,
         "head_up": each.sent - wire.hidden_bytes,
@@ -194,7 +194,7 @@ def _rounded(model: CoCorrRec, parts: Split) -> dict[str, Any]:
     """Figures of one run: the same requests with float32 and with float16 on the wire."""
     at, items = parts.test_positions, parts.log.items
     states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
-    whole, half = _shifts(model, parts, half=False), _shifts(model, parts, half=True)
+    whole, half = shifts(model, parts, at), shifts(model, parts, at, sent=_halved)
     targets, left_out = items[at].astype(np.int64), clicked_before(parts, at)
     gains = [
         per_user(ranks_over_all(model.scn, states + shift, targets, left_out), "ndcg@10")
@@ -212,18 +212,9 @@ def _rounded(model: CoCorrRec, parts: Split) -> dict[str, Any]:
     }
 
 
-def _shifts(model: CoCorrRec, parts: Split, *, half: bool, rows: int = 256) -> torch.Tensor:
-    """What each test user is sent; `half`: computed from H in float16, and sent so."""
-    assert isinstance(model.gcn, ProjectedGCN)
-    at, found = parts.test_positions, []
-    for begin in range(0, len(at), rows):
-        part = slice(begin, begin + rows)
-        clicks = recent(parts.log.items, parts.starts[part], at[part], model.length)
-        numbers = torch.from_numpy(clicks.astype(np.int64))
-        hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
-        shift = model.gcn.shift(hidden.half().float() if half else hidden)
-        found.append(shift.half().float() if half else shift)
-    return torch.cat(found)
+def _halved(numbers: Tensor) -> Tensor:
+    """As it is on the wire in float16."""
+    return numbers.half().float()
 
 
 def _ratios(results: dict[str, Any]) -> dict[str, Any]:

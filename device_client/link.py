@@ -109,7 +109,6 @@ class CorrectionLink:
         """
         layout = FORMS[form]
         wire = Wire(bundle.manifest.model, half=layout.half)
-        answer = wire.row_bytes if layout.row else wire.correction_bytes
         timeout = (budget or Budget()).request_timeout_s
         connection = Connection(
             url,
@@ -117,7 +116,7 @@ class CorrectionLink:
             layout,
             wire.hidden_bytes,
             connect,
-            body_limit=max(answer, ERROR_BODY_LIMIT),
+            body_limit=max(wire.answer_bytes(form), ERROR_BODY_LIMIT),
             deadline_ms=max(1, int(timeout * 1e3)),
         )
         return cls(connection, wire, bundle.version, form, timeout)

@@ -109,6 +109,10 @@ class Wire:
         self._row_shapes = (h, k), (h, f)
         self._full_cut, self._row_cut = h * k * k, h * k
 
+    def answer_bytes(self, form: Form) -> int:
+        """Bytes of a correction in this form, whose precision is this wire's."""
+        return self.row_bytes if FORMS[form].row else self.correction_bytes
+
     def encode_hidden(self, hidden: Array) -> bytes:
         """H of (1..K, dim), padded with zero rows at the end, as bytes.
 

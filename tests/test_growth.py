@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.growth.asking import summary
 from benchmarks.growth.devices import verdict
-from benchmarks.growth.processes import (
+from benchmarks.processes import (
     Memory,
     available_memory,
     cpu_seconds,

@@ -5,7 +5,6 @@ of each kind, others each time.
 """
 
 import gzip
-import os
 import socket
 from contextlib import suppress
 from itertools import pairwise
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from cloud_service.data.log import read_log, read_titles
@@ -26,23 +25,18 @@ from shared.errors import BundleError, DataError, WireError
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
 from shared.wire import FORMS, Wire, check_of
+from tests.cases import drawn
 from tests.sockets import request
 
-CASES = int(os.environ.get("HOSTILE_CASES", "0"))
 WIRE = Wire(ModelSettings(length=2, dim=4, heads=1, segment=2))
 BODY = bytes(range(WIRE.settings.correction_bytes))
 HIDDEN = bytes(WIRE.settings.hidden_bytes)
 
 
 def cases(count):
-    """So many, the same each time; or as many others as HOSTILE_CASES says."""
-    return settings(
-        max_examples=CASES or count,
-        derandomize=not CASES,
-        database=None,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
+    """So many, or HOSTILE_CASES."""
+    unhealthy = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return drawn("HOSTILE_CASES", count, suppress_health_check=unhealthy)
 
 
 @st.composite

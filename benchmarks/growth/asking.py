@@ -4,8 +4,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +26,8 @@ class Asker:
         ]
         self._asked = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends the connection."""
         self._socket.close()
 
     def ask(self, version: str) -> float:

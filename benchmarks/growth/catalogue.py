@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import served
 from benchmarks.growth import stores
 from benchmarks.growth.asking import Asker, spread, summary
-from benchmarks.growth.processes import available_memory, memory
+from benchmarks.processes import available_memory, memory
 from benchmarks.served import SPARE
 from cloud_service.storage.store import Store
 from shared.model import GCNForm
@@ -97,7 +97,7 @@ def _device(store: Store, asked: int) -> dict[str, Any]:
 
 def _cloud(store: Store, asked: int) -> dict[str, Any]:
     version, times = _version(store), []
-    with served.ready_cloud(store) as cloud, Asker(cloud.port) as asker:
+    with served.ready_cloud(store) as cloud, closing(Asker(cloud.port)) as asker:
         first = asker.ask(version)
         asker.ask(version)
         with _at_most(_LONGEST_S) as runs:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.growth.processes import memory
+from benchmarks.processes import memory
 from device_client.bundle import Bundle
 from device_client.session import Session
 

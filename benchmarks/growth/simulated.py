@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.growth.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds
 from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud

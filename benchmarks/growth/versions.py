@@ -3,13 +3,14 @@
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from benchmarks import served
 from benchmarks.growth import stores
 from benchmarks.growth.asking import Asker, spread, summary
-from benchmarks.growth.processes import memory
+from benchmarks.processes import memory
 from cloud_service.storage.store import Store
 
 GOALS = {"median": 1.25, "p99": 1.5}
@@ -35,7 +36,7 @@ def measured(counts: Sequence[int], rounds: int, asked: int, folder: Path) -> di
 
 
 def _once(store: Store, versions: list[str], asked: int) -> dict[str, Any]:
-    with served.ready_cloud(store) as cloud, Asker(cloud.port) as asker:
+    with served.ready_cloud(store) as cloud, closing(Asker(cloud.port)) as asker:
         before = memory(cloud.pid)
         first = [asker.ask(version) for version in versions]
         asker.ask_all(versions, len(versions))

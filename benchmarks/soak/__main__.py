@@ -24,7 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -33,6 +33,7 @@ import torch
 
 from benchmarks import served
 from benchmarks.machine import keep
+from benchmarks.processes import PROC, memory
 from benchmarks.proxy import (
     Exchange,
     Fault,
@@ -124,11 +125,10 @@ class TheCloud:
 
     def start(self, answered: Counter[int]) -> None:
         """Starts a process; returns when it has a model."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
-        clean |= SPARE | {"CLOUD_STORE": str(self.store.folder)}
-        command = [sys.executable, "-m", "cloud_service.cli", "serve", "--port", str(self._port)]
+        environment = served.clean_environment({"CLOUD_STORE": str(self.store.folder)})
+        command = served.cloud_command(self._port)
         with (self._folder / f"cloud-{len(self.lives)}.log").open("wb") as log:
-            self.process = subprocess.Popen(command, env=clean, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         self.lives.append(Life(answered))
         served.wait_for(f"{self.url}/ready")
 
@@ -157,7 +157,7 @@ class Versions:
 
     def __init__(self, store: Store, http: httpx.Client) -> None:
         self._store, self._http = store, http
-        self._made = datetime(2026, 1, 1, tzinfo=UTC)
+        self._made = served.CREATED
         self._bases = [_published(store, form, self._made) for form in FORMS]
         self._alive = list(self._bases[:1])
         self.published = self.retired = 0
@@ -215,8 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _print(results)
     if not options.short:
         keep("soak", results, {})
-        memory = {name: usage["PSS, MB"] for name, usage in samples.of.items()}
-        draw(samples.times, memory, kills, FIGURE)
+        pss = {name: usage["PSS, MB"] for name, usage in samples.of.items()}
+        draw(samples.times, pss, kills, FIGURE)
     if results["wrong"]:
         sys.exit("the books do not balance: " + "; ".join(results["wrong"]))
 
@@ -308,15 +308,12 @@ def _devices(cloud: TheCloud, proxy: str, folder: Path, seed: int) -> list[subpr
 
 
 def _usage(pid: int) -> dict[str, float]:
-    process = Path("/proc") / str(pid)
-    memory = dict(
-        line.split(":", 1) for line in (process / "smaps_rollup").read_text().splitlines()[1:]
-    )
+    process, used = PROC / str(pid), memory(pid)
     files = [str(file.readlink()) for file in (process / "fd").iterdir()]
     status = (process / "status").read_text()
     return {
-        "PSS, MB": int(memory["Pss"].split()[0]) / 1024,
-        "RSS, MB": int(memory["Rss"].split()[0]) / 1024,
+        "PSS, MB": used.pss / 2**20,
+        "RSS, MB": used.rss / 2**20,
         "open files": len(files),
         "sockets": sum(file.startswith("socket:") for file in files),
         "threads": int(status.split("Threads:")[1].split()[0]),

@@ -50,7 +50,6 @@ BODY_SECONDS = 5.0
 """How long an H may be on its way, once its head is here."""
 _FORM_OF: dict[str, Form] = {layout.correction_type: form for form, layout in FORMS.items()}
 _FORM_OF |= {"application/*": "full", "*/*": "full"}
-_KNOWN = {kind.encode(): form for kind, form in _FORM_OF.items()}
 _HALF_OF = {HIDDEN_TYPE.encode(): False, HALF_HIDDEN_TYPE.encode(): True}
 _DEADLINE = DEADLINE_HEADER.encode()
 _MILLISECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -156,7 +155,7 @@ def read_head(headers: list[tuple[bytes, bytes]]) -> Wish:
     half, length, deadline = False, -1, math.inf
     for name, value in headers:
         if name == b"accept":
-            form = _KNOWN.get(value) or _preferred(value)
+            form = _preferred(value)
         elif name == b"content-length":
             length = int(value)  # the server has parsed it before
         elif name == b"content-type":

@@ -147,9 +147,8 @@ class _Device:
         """Waits for what is still on its way, and hands in the measurements."""
         self._session.settle(self._load.budget.request_timeout_s)
         self._link.close()
-        layout = FORMS[self._load.form]
-        wire = Wire(self._graphs.bundle.manifest.model, half=layout.half)
-        down_size = wire.row_bytes if layout.row else wire.correction_bytes
+        form = self._load.form
+        wire = Wire(self._graphs.bundle.manifest.model, half=FORMS[form].half)
         for request, ranking, ticket, late, own in self._done:
             measured = _measure(request, ranking, late, own)
             found = self._meter.answers.get(ticket)
@@ -159,7 +158,7 @@ class _Device:
                 measured = replace(
                     _with_legs(measured, ranking.timeline.hidden_ns, received, arrived),
                     payload_up=wire.hidden_bytes if up else 0,
-                    payload_down=down_size if whole else 0,
+                    payload_down=wire.answer_bytes(form) if whole else 0,
                     sent_up=up,
                     sent_down=down,
                 )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import schemathesis
 from calling import code_of
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
@@ -28,6 +28,7 @@ from shared.model import ModelSettings
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
 from shared.problems import Problem
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
+from tests.cases import drawn
 from tests.processes import listening, running
 
 CASES = int(os.environ.get("OPENAPI_CASES", "0"))
@@ -50,15 +51,9 @@ CHECKED = (
 
 
 def cases(count):
-    """So many, the same each time; or as many others as OPENAPI_CASES says."""
-    return settings(
-        max_examples=CASES or count,
-        derandomize=not CASES,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink] if CASES else [Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    """So many, or OPENAPI_CASES."""
+    phases = [Phase.generate, Phase.shrink] if CASES else [Phase.generate]
+    return drawn("OPENAPI_CASES", count, phases=phases, suppress_health_check=list(HealthCheck))
 
 
 class Place:
