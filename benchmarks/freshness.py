@@ -30,7 +30,7 @@ from cloud_service.data.catalog import load
 from cloud_service.data.clicks import ClickLog, Split, split
 from cloud_service.evaluation.evaluate import Clicked, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.training.blend import fit_gcn
 from cloud_service.training.build import build
 from cloud_service.training.fit import fit
@@ -69,13 +69,14 @@ def main() -> None:
     made = int(log.timestamps.min()) + options.days * DAY
     log = _known(log, made)
     print(f"{log.name}: {log.item_count:,} items, {_words(log)}; bundle after {options.days} days")
-    old: CoCorrRec | None = None
+    old: ProjectedCoCorrRec | None = None
     rows = []
     for week in weeks:
         now = made + week * WEEK
         parts = split(_before(log, now), seen=recipe.seen)
         work = options.work / options.data.name / f"week-{week}"
         new = fit(parts, recipe, work, device=torch.device("cpu")).model.eval()
+        assert isinstance(new, ProjectedCoCorrRec)
         old = old or new
         rows.append(_measure(log, parts, now, old, _beside(parts, recipe, old, new), new))
         rows[-1]["week"] = week
@@ -88,10 +89,12 @@ def main() -> None:
     keep(f"freshness_{log.name}", {"recipe": recipe.model_dump(mode="json"), "weeks": rows}, ratios)
 
 
-def _beside(parts: Split, recipe: TrainingRecipe, old: CoCorrRec, new: CoCorrRec) -> CoCorrRec:
+def _beside(
+    parts: Split, recipe: TrainingRecipe, old: ProjectedCoCorrRec, new: ProjectedCoCorrRec
+) -> ProjectedCoCorrRec:
     """The old bundle's SCN with the new teachers."""
     found = build(parts, recipe, fit=False)
-    assert isinstance(found, CoCorrRec)
+    assert isinstance(found, ProjectedCoCorrRec)
     kept = {name: value for name, value in new.state_dict().items() if name.startswith("gcn.")}
     own = {name: value for name, value in old.state_dict().items() if name.startswith("scn.")}
     found.load_state_dict(kept | own)
@@ -102,7 +105,12 @@ def _beside(parts: Split, recipe: TrainingRecipe, old: CoCorrRec, new: CoCorrRec
 
 @torch.no_grad()
 def _measure(
-    log: ClickLog, parts: Split, now: int, old: CoCorrRec, beside: CoCorrRec, new: CoCorrRec
+    log: ClickLog,
+    parts: Split,
+    now: int,
+    old: ProjectedCoCorrRec,
+    beside: ProjectedCoCorrRec,
+    new: ProjectedCoCorrRec,
 ) -> dict[str, Any]:
     users = np.repeat(np.arange(log.user_count), log.lengths)
     positions = np.arange(log.click_count)

@@ -28,9 +28,10 @@ from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import Clicked, ranks_over_all
 from cloud_service.evaluation.metrics import ranks
 from cloud_service.evaluation.significance import per_user
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.models.gcn import last_click
-from cloud_service.models.projected import RIDGE, ProjectedGCN
+from cloud_service.models.projected import RIDGE
+from cloud_service.models.recommender import Recommender
 from cloud_service.models.ttt import Correction, match_moments
 
 STEPS: Final = 200
@@ -62,10 +63,9 @@ def main() -> None:
     keep(f"fusion_reach_{run.parts.log.name}", results, ratios)
 
 
-def measure(model: CoCorrRec, parts: Split, users: int) -> dict[str, float]:
+def measure(model: ProjectedCoCorrRec, parts: Split, users: int) -> dict[str, float]:
     """NDCG@10 over all items of some test users, by fusion."""
     gcn, scn = model.gcn, model.scn
-    assert isinstance(gcn, ProjectedGCN)
     model.requires_grad_(False)
     chosen = np.sort(np.random.default_rng(0).permutation(len(parts.starts))[:users])
     starts, at = parts.starts[chosen], parts.test_positions[chosen]
@@ -87,12 +87,14 @@ def measure(model: CoCorrRec, parts: Split, users: int) -> dict[str, float]:
     targets = parts.log.items[at].astype(np.int64)
     left_out = Clicked(parts.log.items, starts, at) if parts.seen_left_out else None
 
-    def ndcg(states: Tensor) -> float:
-        found = ranks_over_all(scn, states, targets, left_out)
+    def ndcg(states: Tensor, by: Recommender = scn) -> float:
+        found = ranks_over_all(by, states, targets, left_out)
         return float(per_user(found, "ndcg@10").mean())
 
     results = {"no correction": ndcg(local)}
-    results["shift, in closed form"] = ndcg(local + gcn.shift(hidden))
+    sent = torch.cat((local, model.row(hidden)), dim=1)
+    results["shift and named items, in closed form"] = ndcg(sent, model)
+    results["shift, in closed form"] = ndcg(local + gcn.fitted(hidden, room=0)[0])
     results["shift"] = ndcg(
         _fitted(loss, lambda free: local + free[:, -scn.settings.dim :], model, users)
     )
@@ -119,7 +121,7 @@ def _fusions() -> dict[str, Fuse]:
     return found
 
 
-def _through_block(model: CoCorrRec, hidden: Tensor) -> Callable[[Tensor], Tensor]:
+def _through_block(model: ProjectedCoCorrRec, hidden: Tensor) -> Callable[[Tensor], Tensor]:
     """Free numbers (users, h K + D) to user states, as a correction inside the block."""
     s, last = model.settings, last_click(hidden)
     place = last[:, None, :, None]
@@ -139,7 +141,7 @@ def _through_block(model: CoCorrRec, hidden: Tensor) -> Callable[[Tensor], Tenso
 def _fitted(
     loss: Callable[[Tensor], Tensor],
     states: Callable[[Tensor], Tensor],
-    model: CoCorrRec,
+    model: ProjectedCoCorrRec,
     users: int,
 ) -> Tensor:
     s = model.settings

@@ -26,8 +26,7 @@ from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.export.graphs import export_module
-from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.projected import ProjectedGCN
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session
 
@@ -63,7 +62,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
+def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
     """Figures of one run, by how the device's table is kept."""
     at = parts.test_positions
     whole: dict[str, Any] = {}
@@ -71,8 +70,8 @@ def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
     for kind in KINDS:
         scn = with_table(model.scn, kind)
         gains = {
-            "local": _gains(scn, scn, parts),
-            "corrected": _gains(_corrected(model, scn), scn, parts),
+            "local": _gains(scn, parts),
+            "corrected": _gains(_corrected(model, scn), parts),
         }
         whole = whole or gains
         lows, highs = bootstrap(np.stack([gains[way] - whole[way] for way in gains], axis=1))
@@ -86,20 +85,19 @@ def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
     return found
 
 
-def _gains(model: SCN | CoCorrRec, scn: SCN, parts: Split) -> Any:
-    """Each user's NDCG@10: states of `model`, items of `scn`."""
+def _gains(model: SCN | ProjectedCoCorrRec, parts: Split) -> Any:
+    """Each user's NDCG@10."""
     at, items = parts.test_positions, parts.log.items
     states = user_states(model, items, parts.starts, at, np.zeros_like(at))
     targets = items[at].astype(np.int64)
-    return per_user(ranks_over_all(scn, states, targets, clicked_before(parts, at)), METRIC)
+    return per_user(ranks_over_all(model, states, targets, clicked_before(parts, at)), METRIC)
 
 
-def _corrected(model: CoCorrRec, scn: SCN) -> CoCorrRec:
+def _corrected(model: ProjectedCoCorrRec, scn: SCN) -> ProjectedCoCorrRec:
     """`model` with another device; the cloud goes on knowing the exact table."""
     found = copy.copy(model)
     found._modules = dict(model._modules)
     found.scn = scn
-    assert isinstance(found.gcn, ProjectedGCN)
     return found
 
 

@@ -30,7 +30,7 @@ from cloud_service.export.baselines import export_ranker, export_scorer, export_
 from cloud_service.export.cost import count_flops
 from cloud_service.export.device_graphs import export_device_graphs
 from cloud_service.models.baselines.item_knn import ItemKNN
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.models.recommender import Recommender, Stepwise
 from cloud_service.models.scn import SCN
 from shared.jobs import TrainingRecipe
@@ -99,7 +99,7 @@ def measure(runs: list[tuple[TrainingRecipe, Path]], path: Path) -> dict[str, An
 def _forms(model: Recommender, recipe: TrainingRecipe) -> Iterator[Form]:
     layers = " (one layer)" if recipe.layers == 1 else ""
     name, length = f"{recipe.network}{layers}", recipe.model.length
-    if isinstance(model, CoCorrRec):
+    if isinstance(model, SCNAndGCN):
         if recipe.model.gcn == "projected":
             kind = "" if recipe.model.readout == "norm" else ", readout"
             flops = _scn_flops(model.scn)

@@ -27,7 +27,7 @@ from benchmarks.machine import keep
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.models.scn import SCN
 from cloud_service.storage.store import Store
 from cloud_service.training.build import build
@@ -86,7 +86,7 @@ def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
     parts = split(log, seed=1)
     torch.manual_seed(7)
     model = build(parts, recipe)
-    assert isinstance(model, CoCorrRec)
+    assert isinstance(model, SCNAndGCN)
     store = Store(folder)
     version = publish(store, model.eval(), parts, {}, created=datetime(2026, 1, 1, tzinfo=UTC))
     bundle = Bundle.open(store.version_folder(version))

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from cloud_service.data.catalog import load
 from cloud_service.data.clicks import Split, recent, split
-from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.projected import ProjectedGCN
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.models.recommender import Recommender
 from cloud_service.training.build import build
 from cloud_service.training.checkpoint import BEST
@@ -56,7 +55,7 @@ class Corrected(NamedTuple):
     """Of the log, the teachers, and the readout if there is one."""
     recipe: TrainingRecipe
     parts: Split
-    model: CoCorrRec
+    model: ProjectedCoCorrRec
 
 
 def corrected_runs(folder: Path, logs: Sequence[Path], seed: int = 0) -> Iterator[Corrected]:
@@ -76,7 +75,7 @@ def corrected_runs(folder: Path, logs: Sequence[Path], seed: int = 0) -> Iterato
                 found, parts = True, split_of(recipe, path)
                 readout = "" if recipe.model.readout == "norm" else ", readout"
                 model = model_of(recipe, parts, weights)
-                assert isinstance(model, CoCorrRec)
+                assert isinstance(model, ProjectedCoCorrRec)
                 name = f"{parts.log.name}, {recipe.teachers.replace(',', ' and ')}{readout}"
                 yield Corrected(name, recipe, parts, model)
     if not found:
@@ -107,19 +106,19 @@ def _as_it_is(numbers: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shifts(
-    model: CoCorrRec,
+def sent_rows(
+    model: ProjectedCoCorrRec,
     parts: Split,
     at: NDArray[np.int64],
     *,
     sent: Callable[[Tensor], Tensor] = _as_it_is,
     rows: int = 256,
 ) -> Tensor:
-    """The corrections (n, D) of the clicks before each position; zero where there are none.
+    """The corrections (n, h K + D) of the clicks before each position, in the compact form; zero
+    where there are none.
 
     `sent` is what the wire makes of H, and of the correction.
     """
-    assert isinstance(model.gcn, ProjectedGCN)
     found = []
     for begin in range(0, len(at), rows):
         part = slice(begin, begin + rows)
@@ -127,5 +126,5 @@ def shifts(
         clicks = recent(parts.log.items, starts, np.maximum(at[part], starts), model.length)
         numbers = torch.from_numpy(clicks.astype(np.int64))
         hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
-        found.append(sent(model.gcn.shift(sent(hidden))) * (numbers[:, :1] > 0))
+        found.append(sent(model.row(sent(hidden))) * (numbers[:, :1] > 0))
     return torch.cat(found)

@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_runs, runs_parser, shifts
+from benchmarks.runs import corrected_runs, runs_parser, sent_rows
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.models.projected import named_items
 
 AGES: Final = (1, 2, 5)
 FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
+def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
     """Figures of one log."""
     test = parts.test_positions
     local = _gains(model, parts, test, None, [0.0])[0.0]
@@ -83,18 +84,19 @@ def measure(model: CoCorrRec, parts: Split) -> dict[str, Any]:
 
 
 def _gains(
-    model: CoCorrRec, parts: Split, at: Int64, age: int | None, fades: Sequence[float]
+    model: ProjectedCoCorrRec, parts: Split, at: Int64, age: int | None, fades: Sequence[float]
 ) -> dict[float, Float64]:
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
     items = parts.log.items
     states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
-    moved = 0.0 if age is None else shifts(model, parts, at - age)
+    rows = sent_rows(model, parts, at if age is None else at - age)
+    numbers = 2 * named_items(model.settings)  # what says which items are named does not fade
     targets = items[at].astype(np.int64)
     left_out = clicked_before(parts, at)
     found = {}
     for fade in fades:
-        ranks = ranks_over_all(model.scn, states + fade * moved, targets, left_out)
-        found[fade] = per_user(ranks, METRIC)
+        faded = torch.cat((states, rows[:, :numbers], fade * rows[:, numbers:]), dim=1)
+        found[fade] = per_user(ranks_over_all(model, faded, targets, left_out), METRIC)
     return found
 
 

@@ -35,11 +35,11 @@ from torch import Tensor
 from benchmarks import served
 from benchmarks.device_cost.figure import STYLE
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_runs, shifts
+from benchmarks.runs import corrected_runs, sent_rows
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.connection import Connect, SocketLike, address_of, tcp_connect
@@ -190,19 +190,22 @@ def quality(folder: Path, logs: Sequence[Path]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _rounded(model: CoCorrRec, parts: Split) -> dict[str, Any]:
+def _rounded(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
     """Figures of one run: the same requests with float32 and with float16 on the wire."""
     at, items = parts.test_positions, parts.log.items
     states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
-    whole, half = shifts(model, parts, at), shifts(model, parts, at, sent=_halved)
+    whole, half = sent_rows(model, parts, at), sent_rows(model, parts, at, sent=_halved)
     targets, left_out = items[at].astype(np.int64), clicked_before(parts, at)
     gains = [
-        per_user(ranks_over_all(model.scn, states + shift, targets, left_out), "ndcg@10")
-        for shift in (whole, half)
+        per_user(
+            ranks_over_all(model, torch.cat((states, rows), dim=1), targets, left_out), "ndcg@10"
+        )
+        for rows in (whole, half)
     ]
     lows, highs = bootstrap((gains[1] - gains[0])[:, None])
-    table = model.scn.catalogue()
-    off = ((half - whole) @ table.T).abs().max() / ((states + whole) @ table.T).std()
+    table, dim = model.scn.catalogue(), model.settings.dim
+    shifted = states + whole[:, -dim:]
+    off = ((half - whole)[:, -dim:] @ table.T).abs().max() / (shifted @ table.T).std()
     return {
         "users": len(at),
         "float32": float(gains[0].mean()),

@@ -11,7 +11,7 @@ GCNForm = Literal["released", "causal", "transformer", "projected"]
 `causal`: step t emits only row t of each correction, so every position trains in one pass.
 `transformer`: as `causal`, from a transformer of any width (not in the paper).
 `projected`: the shift of the user state that brings the device's scores nearest to those of the
-cloud's own models, its teachers (not in the paper)."""
+cloud's own models, its teachers, and exact scores for the best items (not in the paper)."""
 
 Fusion = Literal["moments", "shift"]
 """`moments`: Eq. 14 and 15, both corrections inside the block with the mean and deviation of what

@@ -22,7 +22,7 @@ from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.graphs import OPSET, export_cloud_graphs
 from cloud_service.export.publish import version_files
 from cloud_service.models.baselines.item_knn import ItemKNN
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.training.neighbours import Counting
 from shared import bundle as files
@@ -105,12 +105,14 @@ def sizes(manifest: Manifest) -> tuple[int, int]:
     return bundle, sum(entry.size for entry in manifest.files if entry.name in graphs)
 
 
-def _model(items: int, form: GCNForm, teacher: ItemKNN | None = None) -> CoCorrRec:
+def _model(items: int, form: GCNForm, teacher: ItemKNN | None = None) -> SCNAndGCN:
     torch.manual_seed(7)
     length = ModelSettings().length
-    teachers = [teacher or ItemKNN.empty(items, length)] if form == "projected" else []
     settings = ModelSettings(gcn=form)
-    return CoCorrRec(items, settings, init_std=0.5, teachers=teachers).eval()
+    if form == "projected":
+        teachers = [teacher or ItemKNN.empty(items, length)]
+        return ProjectedCoCorrRec(items, settings, init_std=0.5, teachers=teachers).eval()
+    return CoCorrRec(items, settings, init_std=0.5).eval()
 
 
 def _neighbours(items: int) -> dict[str, NDArray[Any]]:

@@ -57,7 +57,7 @@ from benchmarks.soak.figure import draw
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import CoCorrRec, SCNAndGCN
 from cloud_service.storage.store import Store
 from cloud_service.training.build import build
 from shared.jobs import TrainingRecipe
@@ -287,7 +287,7 @@ def _published(store: Store, form: GCNForm, created: datetime) -> str:
     if form == "projected":
         recipe = TrainingRecipe(model=ModelSettings(gcn=form), teachers="item-knn")
         model = build(parts, recipe)
-        assert isinstance(model, CoCorrRec)
+        assert isinstance(model, SCNAndGCN)
     else:
         model = CoCorrRec(parts.log.item_count, ModelSettings(gcn=form), init_std=0.5)
         with torch.no_grad():

@@ -22,7 +22,7 @@ from cloud_service.evaluation.files import (
 )
 from cloud_service.evaluation.recipe import LOCAL
 from cloud_service.evaluation.tasks import Task
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.models.recommender import Recommender
 from cloud_service.training.blend import assemble
 from cloud_service.training.build import build
@@ -186,7 +186,7 @@ def _finite(figure: Callable[[], float]) -> float:
 def _test(folder: RunFolder, model: Recommender, parts: Split) -> None:
     """Writes the figures of the test clicks, and before them every user's ranks."""
     networks = {"": model}
-    if isinstance(model, CoCorrRec):
+    if isinstance(model, SCNAndGCN):
         networks[LOCAL] = model.scn
     rows = {}
     for row, network in networks.items():

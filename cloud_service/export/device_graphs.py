@@ -20,8 +20,8 @@ correction and 0 without, which gives the uncorrected scores to the last bit.
 
 What `prepare` computes, a device computes while the correction is on its way. Means and deviations
 are there where Eq. 14 is, times P and Q; where there is a readout, what it adds to O is there too,
-`near` (1, D). For a projected GCN, which only shifts the user state, all that is prepared is
-`user` (1, D), and `rank` gives scores alone.
+`near` (1, D). A projected GCN shifts the user state and adds to the scores of the items it names:
+all that is prepared is `user` (1, D), and `rank` gives scores alone.
 
 Everything is here once more that `TTTBlock` does for many rows, for one row and in as few operators
 as ONNX Runtime has for it: it is they that take the time, not the arithmetic.
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cloud_service.export.graphs import export_module
+from cloud_service.models.projected import named
 from cloud_service.models.scn import REACH, SCN, Readout
 from cloud_service.models.ttt import EPS, State, Terms, TTTBlock
 
@@ -146,7 +147,12 @@ class RankGraph(nn.Module):
         items = functional.embedding(candidates, item_table)
         items = items if scn.target is None else scn.target(items)
         if _follows(scn):
-            return (_product(items, prepared["user"] + gate * bias.view(1, -1)),)
+            user = prepared["user"] + gate * bias.view(1, -1)
+            best, residuals = named(attn.view(-1))
+            # A row for each named item: compared the other way it takes three times as long.
+            of_item = (candidates == best.unsqueeze(1)).float()  # (named, N)
+            added = (gate * residuals).view(1, -1) @ of_item
+            return ((_column(items, user).squeeze(1) + added).squeeze(0),)
         own_attn, start = prepared["own_attn"], prepared["start"]
         if "attn_mean" in prepared:
             matched = _match(attn, prepared["attn_mean"], prepared["attn_deviation"])
@@ -162,7 +168,7 @@ class RankGraph(nn.Module):
         user = scn.user_state(output)
         if "bias" in scn.block.corrected and scn.settings.fusion == "shift":
             user = user + gate * bias.view(1, -1)
-        return _product(items, user), output
+        return _column(items, user).squeeze(1), output
 
 
 class CarryGraph(nn.Module):
@@ -249,13 +255,14 @@ def _turned(weight: Tensor) -> Tensor:
     return torch.stack((-weight[1::2], weight[0::2]), dim=1).flatten(0, 1)
 
 
-def _product(items: Float[Tensor, "n dim"], user: Float[Tensor, "1 dim"]) -> Float[Tensor, " n"]:
+def _column(items: Float[Tensor, "n dim"], user: Float[Tensor, "1 dim"]) -> Float[Tensor, "n 1"]:
     """ONNX Runtime multiplies by a vector six times as slowly as by a matrix of one column."""
-    return (items @ user.view(-1, 1)).squeeze(1)
+    return items @ user.view(-1, 1)
 
 
 def _follows(scn: SCN) -> bool:
-    """Whether a correction only shifts the user state: then the block has done before it comes."""
+    """Whether a correction only adds to user state and scores: then the block has done before it
+    comes."""
     return scn.settings.gcn == "projected"
 
 

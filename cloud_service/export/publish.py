@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 from cloud_service.data.clicks import ClickLog, Split
 from cloud_service.export.device_graphs import export_device_graphs
 from cloud_service.export.graphs import OPSET, export_cloud_graphs
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.training.neighbours import fit_neighbours
 from shared import bundle as names
@@ -21,7 +21,7 @@ from shared.manifest import FileEntry, Manifest, TrainingData
 
 def publish(
     store: Store,
-    model: CoCorrRec,
+    model: SCNAndGCN,
     split: Split,
     metrics: dict[str, float],
     *,
@@ -63,7 +63,7 @@ def publish(
 
 
 def version_files(
-    model: CoCorrRec, split: Split, tick: Callable[[], None] = lambda: None
+    model: SCNAndGCN, split: Split, tick: Callable[[], None] = lambda: None
 ) -> dict[str, StoreFile]:
     """Every file of a version: the device's bundle, and what the cloud keeps to itself."""
     device = {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}

@@ -71,6 +71,20 @@ class Correcting(nn.Module, ABC):
     settings: ModelSettings
 
     @abstractmethod
+    def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
+        """The full form, as computed for the last click of each H."""
+
+    @abstractmethod
+    def last_row(
+        self, hidden: Float[Tensor, "batch k dim"]
+    ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
+        """The compact form: the last click's row of each correction."""
+
+
+class Predicting(Correcting):
+    """A network that is trained to correct."""
+
+    @abstractmethod
     def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
         """Row t as sent to a user whose last click is t: every prefix in one pass."""
 
@@ -88,7 +102,7 @@ class Correcting(nn.Module, ABC):
         return (attn * pick).sum(2), (bias * pick).sum(2)
 
 
-class GCN(Correcting):
+class GCN(Predicting):
     """The paper's: a network for each correction."""
 
     tril: Tensor
@@ -123,7 +137,7 @@ class GCN(Correcting):
         return Correction(attn, bias)
 
 
-class TransformerGCN(Correcting):
+class TransformerGCN(Predicting):
     """A causal transformer of any size over H, one trunk for both corrections.
 
     Its rows start at zero, so that training starts from the device's own ranking.

@@ -2,12 +2,14 @@
 
 The cloud finds the clicks behind H, lets its own models, the *teachers*, score the catalogue, and
 sends the shift of the user state after which the device's scores are nearest to theirs, where it
-matters: a weighted least-squares fit over the items that the teachers rank best. The device only
-adds 64 numbers; the teachers can be as large, as many and as new as the cloud likes, and the SCN
-is not retrained for them.
+matters: a weighted least-squares fit over the items that the teachers rank best. What 64 numbers
+cannot say of the very best of them goes beside it, item by item, where `attn` travels. The device
+only adds; the teachers can be as large, as many and as new as the cloud likes, and the SCN is not
+retrained for them.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +21,7 @@ from cloud_service.models.gcn import Correcting, last_click
 from cloud_service.models.recommender import Recommender
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import Correction
+from shared.model import ModelSettings
 
 RIDGE = 0.03
 """What a shift costs, against the mean variance of the item embedding."""
@@ -28,6 +31,10 @@ FLOOR = 0.01
 """Share of the best item's score that an item nobody's neighbour is counted with."""
 LEFT_OUT = -1e4
 """The wanted score of an item that is not to be ranked."""
+NAMED_WEIGHT = 0.1
+"""How much a named item counts in the fit, against the others: its score will be exact anyway."""
+_BASE = 2048
+"""Item numbers travel as two digits of this base, which float16 holds exactly."""
 _SIGNATURE = 8
 _STEPS = 20
 """With more of them nothing is gained on validation clicks (docs/decisions.md)."""
@@ -36,8 +43,20 @@ _LEAST = 1 / 200
 _TINY = 1e-30
 
 
+class Named(NamedTuple):
+    """Items, and what is to be added to their scores beside the shift."""
+
+    items: Int[Tensor, "*batch n"]
+    """Their numbers, 0 where there is none."""
+    residuals: Float[Tensor, "*batch n"]
+
+
 class ProjectedGCN(Correcting):
-    """Teachers, what each counts, and the fit. `attn` is not used and stays zero."""
+    """Teachers, what each counts, and the fit.
+
+    `bias` is the shift; `attn` holds the named items, a third of its numbers each for the higher
+    digits of the items, the lower ones and the residuals.
+    """
 
     blend: Tensor
     sharpness: Tensor
@@ -46,6 +65,8 @@ class ProjectedGCN(Correcting):
     def __init__(self, scn: SCN, teachers: Sequence[Recommender], *, seen_left_out: bool) -> None:
         """`seen_left_out`: the shift need not care for items the user clicked before."""
         super().__init__()
+        if scn.items > _BASE**2:
+            raise ValueError(f"a projected GCN knows at most {_BASE**2:,} items")
         self.settings, self.seen_left_out = scn.settings, seen_left_out
         self._device_model = (scn,)  # hidden from the module tree: its weights are the device's
         self.teachers = nn.ModuleList(teachers)
@@ -107,29 +128,45 @@ class ProjectedGCN(Correcting):
             blended = blended.scatter(1, known, LEFT_OUT)
         return blended
 
-    def shift(self, hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch dim"]:
-        """What to add to the device's user state."""
+    def fitted(
+        self, hidden: Float[Tensor, "batch k dim"], room: int | None = None
+    ) -> tuple[Float[Tensor, "batch dim"], Named]:
+        """What to add to the device's user state, and to the scores of the best items.
+
+        `room` is how many of these are named, by default as many as `attn` has room for.
+        """
         clicks, user = self.clicks(hidden), self.local_state(hidden)
         scores = self.scores(user, clicks)
         count = min(self.settings.projected_items, self.scn.items)
         best, index = self.wanted(scores, clicks).topk(count, dim=1)
+        first = min(named_items(self.settings) if room is None else room, count)
         table = self.scn.catalogue()
         rows = table[index]  # (batch, count, dim)
-        share = (self.sharpness * best).softmax(1).unsqueeze(1)  # (batch, 1, count)
+        weight = torch.ones(count, device=table.device)
+        weight[:first] = NAMED_WEIGHT
+        share = weight * (self.sharpness * best).softmax(1)
+        share = (share / share.sum(1, keepdim=True)).unsqueeze(1)  # (batch, 1, count)
         missing = (best - scores[0].gather(1, index)).unsqueeze(-1)
         rows = rows - share @ rows
         missing = missing - share @ missing
         weighted = rows.transpose(1, 2) * share  # (batch, dim, count)
         ridge = RIDGE * table.var(0).mean() * torch.eye(table.shape[1], device=table.device)
-        return solve(weighted @ rows + ridge, (weighted @ missing).squeeze(-1))
+        shift = solve(weighted @ rows + ridge, (weighted @ missing).squeeze(-1))
+        rest = (missing[:, :first] - rows[:, :first] @ shift.unsqueeze(-1)).squeeze(-1)
+        ranked = best[:, :first] > LEFT_OUT / 2
+        return shift, Named((index[:, :first] + 1) * ranked, rest * ranked)
 
     def last_row(
         self, hidden: Float[Tensor, "batch k dim"]
     ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
         """The compact form: the last click's row of each correction."""
         s = self.settings
-        attn = hidden.new_zeros(hidden.shape[0], s.heads, s.segment)
-        return attn, self.shift(hidden).unflatten(1, (s.heads, s.head_dim))
+        shift, best = self.fitted(hidden)
+        digits = (best.items // _BASE).float(), (best.items % _BASE).float()
+        third = named_items(s)
+        parts = [functional.pad(x, (0, third - x.shape[1])) for x in (*digits, best.residuals)]
+        attn = functional.pad(torch.cat(parts, dim=1), (0, s.heads * s.segment - 3 * third))
+        return attn.unflatten(1, (s.heads, s.segment)), shift.unflatten(1, (s.heads, s.head_dim))
 
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
         """The full form: zero but for the last click's row."""
@@ -137,12 +174,17 @@ class ProjectedGCN(Correcting):
         place = last_click(hidden)[:, None, :, None]
         return Correction(attn.unsqueeze(2) * place, bias.unsqueeze(2) * place)
 
-    def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """Row t as sent to a user whose last click is t: a fit for every prefix."""
-        k = hidden.shape[1]
-        seen = torch.ones(k, k, device=hidden.device).tril()[None, :, :, None]
-        attn, bias = self.last_row((hidden.unsqueeze(1) * seen).flatten(0, 1))
-        return Correction(*(each.unflatten(0, (-1, k)).transpose(1, 2) for each in (attn, bias)))
+
+def named_items(settings: ModelSettings) -> int:
+    """How many items a row of `attn` has room for: 13 at the defaults."""
+    return settings.heads * settings.segment // 3
+
+
+def named(attn: Float[Tensor, "*batch row"]) -> Named:
+    """The items that a row of `attn` names, all heads in one."""
+    third, left = divmod(attn.shape[-1], 3)
+    higher, lower, residuals, _ = attn.split([third, third, third, left], dim=-1)
+    return Named((higher * _BASE + lower).long(), residuals)
 
 
 def solve(

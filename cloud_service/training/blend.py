@@ -10,8 +10,7 @@ from torch import Tensor
 
 from cloud_service.data.clicks import Split, recent
 from cloud_service.evaluation.evaluate import validation_ndcg
-from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.projected import ProjectedGCN
+from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.models.recommender import Recommender
 from cloud_service.training.build import build
 from shared.jobs import TrainingRecipe
@@ -26,12 +25,13 @@ _BATCH: Final = 128
 _ROUNDS: Final = 30
 
 
-def assemble(split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]) -> CoCorrRec:
+def assemble(
+    split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]
+) -> ProjectedCoCorrRec:
     """SCN and projected GCN from the models of `stages(recipe)`, in that order."""
     whole = build(split, recipe, fit=False)
-    assert isinstance(whole, CoCorrRec)
+    assert isinstance(whole, ProjectedCoCorrRec)
     gcn = whole.gcn
-    assert isinstance(gcn, ProjectedGCN)
     device = next(models[0].parameters()).device
     whole.scn.load_state_dict(models[0].state_dict())
     for teacher, trained in zip(gcn.teachers, models[1:], strict=True):
@@ -41,11 +41,10 @@ def assemble(split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]
     return whole
 
 
-def fit_gcn(model: CoCorrRec, split: Split) -> None:
+def fit_gcn(model: ProjectedCoCorrRec, split: Split) -> None:
     """Sets what a projected GCN fits on validation clicks: what each teacher counts, and how much
     more the best items count than the next."""
     gcn = model.gcn
-    assert isinstance(gcn, ProjectedGCN)
     gcn.blend.fill_(1 / len(gcn.blend))  # the unweighted mean chooses what the fit looks at
     gcn.blend.copy_(fit_blend(model, split))
     some = split.train_users
@@ -59,7 +58,7 @@ def fit_gcn(model: CoCorrRec, split: Split) -> None:
 
 
 @torch.no_grad()
-def fit_blend(model: CoCorrRec, split: Split) -> Tensor:
+def fit_blend(model: ProjectedCoCorrRec, split: Split) -> Tensor:
     """Weights (1 + teachers,) of the logits under which validation clicks are likeliest.
 
     Stacking (Wolpert, 1992) among the items that the unweighted mean ranks best. The likelihood
@@ -85,13 +84,12 @@ def fit_blend(model: CoCorrRec, split: Split) -> Tensor:
     return weights.float()
 
 
-def _examples(model: CoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
+def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
     """Logits (n, 1 + teachers, items) of the best items, and the place of the wanted one (n,).
 
     Users whose validation click is not among their best items have nothing to say.
     """
     gcn, positions = model.gcn, split.validation_positions
-    assert isinstance(gcn, ProjectedGCN)
     chosen = np.random.default_rng(0).permutation(len(positions))[:USERS]
     count = min(_ITEMS, model.items)
     device = model.scn.item_embedding.device

@@ -14,7 +14,7 @@ from cloud_service.models.baselines.mf import MF
 from cloud_service.models.baselines.neumf import NeuMF
 from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.baselines.sasrec import SASRec
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
 from cloud_service.models.recommender import Recommender, Tied
 from cloud_service.models.scn import SCN
 from cloud_service.training.spectral import spectral_embedding
@@ -33,7 +33,7 @@ def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommen
     Without `fit` nothing is counted or searched: what is built is for weights to be loaded into.
     """
     model = _built(split, recipe, fit=fit)
-    reader = model.scn if isinstance(model, CoCorrRec) else model
+    reader = model.scn if isinstance(model, SCNAndGCN) else model
     if fit and _begins_spectral(split, recipe) and isinstance(reader, SCN | Tied):
         table = reader.item_embedding
         table.data += spectral_embedding(split, table.shape[1])
@@ -51,14 +51,20 @@ def _built(split: Split, recipe: TrainingRecipe, *, fit: bool) -> Recommender:
     small = _Small(length=settings.length, dim=settings.dim, dropout=recipe.dropout)
     match recipe.network:
         case "scn+gcn":
+            if settings.gcn == "projected":
+                return ProjectedCoCorrRec(
+                    items,
+                    settings,
+                    ablation=recipe.ablation,
+                    teachers=[build(split, each, fit=False) for each in stages(recipe)[1:]],
+                    seen_left_out=split.seen_left_out,
+                )
             return CoCorrRec(
                 items,
                 settings,
                 dropout=recipe.dropout,
                 drop_corrections=recipe.drop_corrections,
                 ablation=recipe.ablation,
-                teachers=[build(split, each, fit=False) for each in stages(recipe)[1:]],
-                seen_left_out=split.seen_left_out,
             )
         case "scn":
             return SCN(items, settings, dropout=recipe.dropout)

@@ -10,7 +10,7 @@ import torch
 
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import validation_ndcg
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.models.recommender import Recommender
 from cloud_service.training.blend import assemble
 from cloud_service.training.build import build
@@ -33,7 +33,7 @@ class Fitted:
         folders: where its checkpoints lie.
     """
 
-    model: CoCorrRec
+    model: SCNAndGCN
     best: float
     epoch: int
     epochs: int
@@ -67,7 +67,7 @@ def fit(
     if not parts:
         trainer = Trainer(split, recipe, work, device=device, report=report)
         model = _trained(trainer, log)
-        assert isinstance(model, CoCorrRec)
+        assert isinstance(model, SCNAndGCN)
         run, kept = trainer.run, trainer.checkpoints
         return Fitted(model, run.best, run.epoch, recipe.epochs, kept.best_at(), [kept])
     return _in_stages(split, recipe, work, device, report, log)
@@ -121,7 +121,7 @@ def _assembled(
     own: Checkpoints,
     models: Sequence[Recommender],
     device: torch.device,
-) -> CoCorrRec:
+) -> SCNAndGCN:
     """Put together once: a run that goes on must publish the same version."""
     if (own.folder / BEST).exists():
         model = build(split, recipe, fit=False).to(device)
@@ -129,5 +129,5 @@ def _assembled(
     else:
         model = assemble(split, recipe, models)
         own.save_best(model)
-    assert isinstance(model, CoCorrRec)
+    assert isinstance(model, SCNAndGCN)
     return model

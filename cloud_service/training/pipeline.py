@@ -11,7 +11,7 @@ from cloud_service.data.clicks import ClickLog, Split, split
 from cloud_service.evaluation.evaluate import held_out
 from cloud_service.export.publish import publish
 from cloud_service.models.baselines.popularity import Popularity
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.storage.store import Store
 from cloud_service.training.fit import fit
 from cloud_service.training.trainer import Report
@@ -105,7 +105,7 @@ def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
     return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
 
 
-def test(model: CoCorrRec, parts: Split, seed: int) -> dict[str, float]:
+def test(model: SCNAndGCN, parts: Split, seed: int) -> dict[str, float]:
     """All metrics on the test clicks: `corrected/`, `local/` and `popularity/`."""
     popular = Popularity(parts.train_counts())
     found: dict[str, float] = {}

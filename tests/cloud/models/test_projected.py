@@ -8,8 +8,8 @@ import torch
 from cloud_service.export.graphs import export_cloud_graphs
 from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.baselines.sasrec import SASRec
-from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.projected import LEFT_OUT, ProjectedGCN, solve
+from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec
+from cloud_service.models.projected import LEFT_OUT, ProjectedGCN, named, named_items, solve
 from cloud_service.models.recommender import Recommender, at_last
 from cloud_service.models.scn import SCN
 from cloud_service.training.tune_knn import KNNSettings, item_knn
@@ -22,7 +22,7 @@ NOBODY = torch.zeros(40, dtype=torch.int64)
 
 def model_of(teachers, **changes):
     torch.manual_seed(5)
-    model = CoCorrRec(ITEMS, SETTINGS, init_std=0.5, teachers=teachers, **changes).eval()
+    model = ProjectedCoCorrRec(ITEMS, SETTINGS, init_std=0.5, teachers=teachers, **changes).eval()
     return model.requires_grad_(False)
 
 
@@ -54,27 +54,85 @@ def test_corrected_scores_are_nearer_to_the_teachers_than_the_devices_own(clicks
     wanted = model.gcn.wanted(model.gcn.scores(local, clicks), clicks)
     best = wanted.topk(50, dim=1).indices
 
-    def distance(states):
-        missing = (wanted - states @ model.catalogue().T).gather(1, best)
+    def distance(scores):
+        missing = (wanted - scores).gather(1, best)
         return (missing - missing.mean(1, keepdim=True)).square().mean(1)
 
-    before, after = distance(local), distance(model.last_states(clicks, NOBODY))
+    corrected = model.score_all(model.last_states(clicks, NOBODY))
+    before, after = distance(model.scn.score_all(local)), distance(corrected)
     assert float((after < before).float().mean()) > 0.9
     assert after.mean() < 0.6 * before.mean()
 
 
 def test_a_teacher_that_is_the_device_itself_corrects_nothing(clicks):
     model = model_of([])
-    shift = model.gcn.shift(model.scn.hidden(clicks))
-    assert float(shift.abs().max()) == 0.0
+    assert not model.row(model.scn.hidden(clicks))[:, 2 * named_items(SETTINGS) :].any()
+    corrected, alone = model.last_states(clicks, NOBODY), model.scn.last_states(clicks, NOBODY)
+    assert torch.equal(model.score_all(corrected), model.scn.score_all(alone))
 
 
 def test_without_its_correction_a_device_is_the_scn_alone(clicks):
     model = model_of([sasrec()])
     alone = model.scn.last_states(clicks, NOBODY)
     torch.testing.assert_close(model.gcn.local_state(model.scn.hidden(clicks)), alone)
-    corrected = model.last_states(clicks, NOBODY)
-    assert not torch.allclose(corrected, alone, atol=1e-2)
+    corrected = model.score_all(model.last_states(clicks, NOBODY))
+    assert not torch.allclose(corrected, model.scn.score_all(alone), atol=1e-2)
+
+
+def test_the_best_items_are_named_and_score_among_each_other_as_the_teachers_want(clicks):
+    model = model_of([sasrec(1), sasrec(2)])
+    hidden = model.scn.hidden(clicks)
+    scores = model.gcn.scores(model.gcn.local_state(hidden), clicks)
+    wanted = model.gcn.wanted(scores, clicks)
+    best = wanted.topk(named_items(SETTINGS), dim=1).indices
+    items, residuals = named(model.gcn.last_row(hidden)[0].flatten(1))
+    assert torch.equal(items, best + 1)
+    assert residuals.abs().mean() > 0.1
+    corrected = model.score(model.last_states(clicks, NOBODY), best + 1)
+    torch.testing.assert_close(
+        corrected - corrected[:, :1],
+        wanted.gather(1, best) - wanted.gather(1, best[:, :1]),
+        atol=1e-3,
+        rtol=1e-3,
+    )
+
+
+def test_a_list_is_scored_as_the_whole_catalogue_is(clicks):
+    model = model_of([sasrec()])
+    states = model.last_states(clicks, NOBODY)
+    everything = model.score_all(states)
+    lists = torch.randint(1, ITEMS + 1, (40, 30), generator=torch.Generator().manual_seed(2))
+    lists[:, :5] = named(model.gcn.last_row(model.scn.hidden(clicks))[0].flatten(1)).items[:, :5]
+    torch.testing.assert_close(model.score(states, lists), everything.gather(1, lists - 1))
+
+
+@pytest.mark.parametrize("number", [1, 2047, 2048, 20_033, 2048**2 - 1])
+def test_the_number_of_a_named_item_survives_float16(number):
+    room = named_items(SETTINGS)
+    row = torch.zeros(SETTINGS.heads * SETTINGS.segment)
+    row[0], row[room], row[2 * room] = number // 2048, number % 2048, 0.5
+    items, residuals = named(row.half().float())
+    assert items.tolist() == [number] + [0] * (room - 1)
+    assert residuals[0] == 0.5
+
+
+def test_a_catalogue_whose_numbers_would_not_fit_is_refused():
+    scn = SCN(1, ModelSettings(dim=4, heads=1))
+    scn.items = 2048**2 + 1
+    with pytest.raises(ValueError, match="at most 4,194,304 items"):
+        ProjectedGCN(scn, [], seen_left_out=False)
+
+
+def test_items_that_were_clicked_are_not_named_where_they_are_left_out():
+    torch.manual_seed(5)
+    settings = SETTINGS.model_copy(update={"projected_items": 16})
+    model = ProjectedCoCorrRec(
+        12, settings, init_std=0.5, teachers=[], seen_left_out=True
+    ).requires_grad_(False)
+    clicks = torch.arange(1, 11)[None]
+    items, residuals = named(model.gcn.last_row(model.scn.hidden(clicks))[0].flatten(1))
+    assert sorted(items[0].tolist()) == [0] * (len(items[0]) - 2) + [11, 12]
+    assert residuals.abs().max() < 10
 
 
 def test_the_row_of_every_prefix_is_what_its_last_click_would_be_sent(clicks):
@@ -90,11 +148,11 @@ def test_the_row_of_every_prefix_is_what_its_last_click_would_be_sent(clicks):
 def test_the_full_form_is_zero_but_for_the_last_clicks_row(clicks):
     model = model_of([sasrec()])
     hidden = model.scn.hidden(clicks)
-    (attn, bias), (_, row) = model.gcn(hidden), model.gcn.last_row(hidden)
-    assert not attn.any()
+    (attn, bias), rows = model.gcn(hidden), model.gcn.last_row(hidden)
     for user, last in enumerate((clicks > 0).sum(1) - 1):
-        assert torch.equal(bias[user, :, last], row[user])
-        assert torch.count_nonzero(bias[user]) == torch.count_nonzero(row[user])
+        for full, part in zip((attn, bias), rows, strict=True):
+            assert torch.equal(full[user, :, last], part[user])
+            assert torch.count_nonzero(full[user]) == torch.count_nonzero(part[user]) > 0
 
 
 def test_what_was_clicked_is_not_wanted_where_it_is_left_out(clicks):
@@ -106,14 +164,18 @@ def test_what_was_clicked_is_not_wanted_where_it_is_left_out(clicks):
         assert int(gone.sum()) == left_out * sum(len(set(row.tolist()) - {0}) for row in clicks)
 
 
-@pytest.mark.parametrize("ablation", ["only-attn", "shuffled-users"])
+@pytest.mark.parametrize("ablation", ["only-attn", "only-bias", "shuffled-users"])
 def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
     model = model_of([sasrec()], ablation=ablation)
     whole = model_of([sasrec()])
-    found, full = model.last_states(clicks, NOBODY), whole.last_states(clicks, NOBODY)
-    alone = model.scn.last_states(clicks, NOBODY)
+    found = model.score_all(model.last_states(clicks, NOBODY))
+    full = whole.score_all(whole.last_states(clicks, NOBODY))
+    alone = model.scn.score_all(model.scn.last_states(clicks, NOBODY))
     assert not torch.allclose(found, full, atol=1e-2)
-    assert torch.equal(found, alone) == (ablation == "only-attn")
+    untouched = (found - alone).abs().sum(1) < 1e-3
+    assert not untouched.any()
+    changed = (found - alone).abs().gt(1e-4).sum(1)
+    assert bool((changed <= named_items(SETTINGS)).all()) == (ablation == "only-attn")
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "scn"])
@@ -124,7 +186,7 @@ def test_both_graphs_send_what_pytorch_computes(small_split, kind):
     teacher: Recommender = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
     if kind == "scn":
         teacher = SCN(items, ModelSettings(dim=48, heads=2, readout="mlp"))
-    model = CoCorrRec(
+    model = ProjectedCoCorrRec(
         items, SETTINGS, init_std=0.5, teachers=[tables, teacher], seen_left_out=True
     ).eval()
     clicks = torch.randint(1, items + 1, (7, 10))
@@ -143,13 +205,15 @@ def test_both_graphs_send_what_pytorch_computes(small_split, kind):
 def test_graphs_of_more_than_a_million_items_open():
     """At that size the exporter no longer works out constants, and their types have to agree."""
     settings = ModelSettings(dim=8, heads=1, gcn="projected", fusion="shift")
-    model = CoCorrRec((1 << 20) + 1, settings, teachers=[], seen_left_out=True).eval()
+    model = ProjectedCoCorrRec((1 << 20) + 1, settings, teachers=[], seen_left_out=True).eval()
     clicks = torch.tensor([[5, 1 << 20] + 8 * [0]])
     hidden = model.scn.hidden(clicks).detach()
     graph = export_cloud_graphs(model.gcn)["gcn_row"]
     attn, bias = onnxruntime.InferenceSession(graph).run(None, {"hidden": hidden.numpy()})
-    assert not attn.any()
+    assert np.isfinite(attn).all()
     assert np.isfinite(bias).all()
+    named_ones = named(torch.from_numpy(attn).flatten(1)).items[0]
+    assert torch.equal(named_ones, named(model.gcn.last_row(hidden)[0].flatten(1)).items[0])
 
 
 def _neighbours(split):
