@@ -160,7 +160,7 @@ class ProjectedCoCorrRec(SCNAndGCN):
     def score_all(self, states: Float[Tensor, "n width"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1."""
         user, (items, residuals) = self._corrected(states)
-        return self.scn.score_all(user).scatter_add(1, (items - 1).clamp_min(0), residuals)
+        return self.scn.score_all(user).scatter_add_(1, (items - 1).clamp_min(0), residuals)
 
     def _corrected(self, states: Float[Tensor, "n width"]) -> tuple[Float[Tensor, "n dim"], Named]:
         s = self.settings
