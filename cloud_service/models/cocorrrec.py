@@ -14,6 +14,8 @@ from cloud_service.models.ttt import State
 from shared.jobs import Ablation
 from shared.model import ModelSettings
 
+_TOGETHER = 64
+"""Corrections that a projected GCN computes at once: with 1,024, each takes 2.4 times as long."""
 _CORRECTED = {"only-attn": "attn", "only-bias": "bias"}
 
 
@@ -144,10 +146,11 @@ class ProjectedCoCorrRec(SCNAndGCN):
 
     def row(self, hidden: Float[Tensor, "n k dim"]) -> Float[Tensor, "n row"]:
         """What the compact form sends for H, `attn` and `bias` one after the other."""
-        sent = dict(zip(("attn", "bias"), self.gcn.last_row(hidden), strict=True))
+        rows = [self.gcn.last_row(part) for part in hidden.split(_TOGETHER)]
+        found = zip(("attn", "bias"), zip(*rows, strict=True), strict=True)
         reaching = self.scn.block.corrected
-        kept = [x if name in reaching else torch.zeros_like(x) for name, x in sent.items()]
-        return torch.cat([each.flatten(1) for each in kept], dim=1)
+        sent = [torch.cat(parts).flatten(1) * (name in reaching) for name, parts in found]
+        return torch.cat(sent, dim=1)
 
     def score(
         self, states: Float[Tensor, "n width"], candidates: Int[Tensor, "n count"]
