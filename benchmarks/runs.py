@@ -112,19 +112,13 @@ def sent_rows(
     at: NDArray[np.int64],
     *,
     sent: Callable[[Tensor], Tensor] = _as_it_is,
-    rows: int = 256,
 ) -> Tensor:
     """The corrections (n, h K + D) of the clicks before each position, in the compact form; zero
     where there are none.
 
     `sent` is what the wire makes of H, and of the correction.
     """
-    found = []
-    for begin in range(0, len(at), rows):
-        part = slice(begin, begin + rows)
-        starts = parts.starts[part]
-        clicks = recent(parts.log.items, starts, np.maximum(at[part], starts), model.length)
-        numbers = torch.from_numpy(clicks.astype(np.int64))
-        hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
-        found.append(sent(model.row(sent(hidden))) * (numbers[:, :1] > 0))
-    return torch.cat(found)
+    clicks = recent(parts.log.items, parts.starts, np.maximum(at, parts.starts), model.length)
+    numbers = torch.from_numpy(clicks.astype(np.int64))
+    hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
+    return sent(model.row(sent(hidden))) * (numbers[:, :1] > 0)

@@ -28,6 +28,7 @@ from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, us
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.models.projected import named_items
+from cloud_service.models.recommender import Recommender
 
 AGES: Final = (1, 2, 5)
 FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -60,7 +61,7 @@ def main() -> None:
 def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
     """Figures of one log."""
     test = parts.test_positions
-    local = _gains(model, parts, test, None, [0.0])[0.0]
+    local = _gained(model.scn, parts, test, _local(model, parts, test))
     served = {"no": local, "fresh": _gains(model, parts, test, 0, [1.0])[1.0]}
     fades = {}
     for age in AGES:
@@ -84,20 +85,27 @@ def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
 
 
 def _gains(
-    model: ProjectedCoCorrRec, parts: Split, at: Int64, age: int | None, fades: Sequence[float]
+    model: ProjectedCoCorrRec, parts: Split, at: Int64, age: int, fades: Sequence[float]
 ) -> dict[float, Float64]:
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
-    items = parts.log.items
-    states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
-    rows = sent_rows(model, parts, at if age is None else at - age)
+    states, rows = _local(model, parts, at), sent_rows(model, parts, at - age)
     numbers = 2 * named_items(model.settings)  # what says which items are named does not fade
-    targets = items[at].astype(np.int64)
-    left_out = clicked_before(parts, at)
     found = {}
     for fade in fades:
         faded = torch.cat((states, rows[:, :numbers], fade * rows[:, numbers:]), dim=1)
-        found[fade] = per_user(ranks_over_all(model, faded, targets, left_out), METRIC)
+        found[fade] = _gained(model, parts, at, faded)
     return found
+
+
+def _local(model: ProjectedCoCorrRec, parts: Split, at: Int64) -> torch.Tensor:
+    """The user states that devices have by themselves."""
+    return user_states(model.scn, parts.log.items, parts.starts, at, np.zeros_like(at))
+
+
+def _gained(model: Recommender, parts: Split, at: Int64, states: torch.Tensor) -> Float64:
+    """Each user's NDCG@10 with these states."""
+    targets = parts.log.items[at].astype(np.int64)
+    return per_user(ranks_over_all(model, states, targets, clicked_before(parts, at)), METRIC)
 
 
 def _real_times(parts: Split) -> bool:

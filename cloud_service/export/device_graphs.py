@@ -152,7 +152,7 @@ class RankGraph(nn.Module):
             # A row for each named item: compared the other way it takes three times as long.
             of_item = (candidates == best.unsqueeze(1)).float()  # (named, N)
             added = (gate * residuals).view(1, -1) @ of_item
-            return ((_column(items, user).squeeze(1) + added).squeeze(0),)
+            return ((_product(items, user) + added).squeeze(0),)
         own_attn, start = prepared["own_attn"], prepared["start"]
         if "attn_mean" in prepared:
             matched = _match(attn, prepared["attn_mean"], prepared["attn_deviation"])
@@ -168,7 +168,7 @@ class RankGraph(nn.Module):
         user = scn.user_state(output)
         if "bias" in scn.block.corrected and scn.settings.fusion == "shift":
             user = user + gate * bias.view(1, -1)
-        return _column(items, user).squeeze(1), output
+        return _product(items, user), output
 
 
 class CarryGraph(nn.Module):
@@ -255,9 +255,9 @@ def _turned(weight: Tensor) -> Tensor:
     return torch.stack((-weight[1::2], weight[0::2]), dim=1).flatten(0, 1)
 
 
-def _column(items: Float[Tensor, "n dim"], user: Float[Tensor, "1 dim"]) -> Float[Tensor, "n 1"]:
+def _product(items: Float[Tensor, "n dim"], user: Float[Tensor, "1 dim"]) -> Float[Tensor, " n"]:
     """ONNX Runtime multiplies by a vector six times as slowly as by a matrix of one column."""
-    return items @ user.view(-1, 1)
+    return (items @ user.view(-1, 1)).squeeze(1)
 
 
 def _follows(scn: SCN) -> bool:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cloud_service.models.baselines.parts import prefixes
 from cloud_service.models.gcn import Correcting, Predicting, gcn_of
 from cloud_service.models.projected import Named, ProjectedGCN, named
 from cloud_service.models.recommender import DotProduct, Recommender, at_last
@@ -131,11 +132,8 @@ class ProjectedCoCorrRec(SCNAndGCN):
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch length width"]:
         """The state after every click, as if it were the last."""
-        batch, length = clicks.shape
-        seen = torch.ones(length, length, dtype=torch.bool, device=clicks.device).tril()
-        prefixes = (clicks.unsqueeze(1) * seen).flatten(0, 1)
-        owners = users.repeat_interleave(length)
-        return self.last_states(prefixes, owners).unflatten(0, (batch, length))
+        owners = users.repeat_interleave(clicks.shape[1])
+        return self.last_states(prefixes(clicks).flatten(0, 1), owners).unflatten(0, clicks.shape)
 
     def last_states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]

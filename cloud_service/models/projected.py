@@ -162,10 +162,7 @@ class ProjectedGCN(Correcting):
         """The compact form: the last click's row of each correction."""
         s = self.settings
         shift, best = self.fitted(hidden)
-        digits = (best.items // _BASE).float(), (best.items % _BASE).float()
-        third = named_items(s)
-        parts = [functional.pad(x, (0, third - x.shape[1])) for x in (*digits, best.residuals)]
-        attn = functional.pad(torch.cat(parts, dim=1), (0, s.heads * s.segment - 3 * third))
+        attn = naming(best, s.heads * s.segment)
         return attn.unflatten(1, (s.heads, s.segment)), shift.unflatten(1, (s.heads, s.head_dim))
 
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
@@ -180,8 +177,16 @@ def named_items(settings: ModelSettings) -> int:
     return settings.heads * settings.segment // 3
 
 
+def naming(best: Named, width: int) -> Float[Tensor, "batch row"]:
+    """The row of `attn` (batch, width), all heads in one, that names these items."""
+    third = width // 3
+    digits = (best.items // _BASE).float(), (best.items % _BASE).float()
+    parts = [functional.pad(x, (0, third - x.shape[1])) for x in (*digits, best.residuals)]
+    return functional.pad(torch.cat(parts, dim=1), (0, width - 3 * third))
+
+
 def named(attn: Float[Tensor, "*batch row"]) -> Named:
-    """The items that a row of `attn` names, all heads in one."""
+    """The items that a row of `attn` names: what `naming` was given."""
     third, left = divmod(attn.shape[-1], 3)
     higher, lower, residuals, _ = attn.split([third, third, third, left], dim=-1)
     return Named((higher * _BASE + lower).long(), residuals)

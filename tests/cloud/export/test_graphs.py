@@ -95,8 +95,8 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
                 place = session._scn.count - 1
                 correction = row_at(wire.decode_full(full[0].tobytes() + full[1].tobytes()), place)
                 row = gcn_row.run(None, {"hidden": hidden})
-                np.testing.assert_allclose(row[0][0], correction.attn, atol=1e-5)
-                np.testing.assert_allclose(row[1][0], correction.bias, atol=1e-5)
+                np.testing.assert_allclose(row[0][0], correction.attn, atol=1e-6)
+                np.testing.assert_allclose(row[1][0], correction.bias, atol=1e-6)
             found = session.scores(candidates, correction)
             np.testing.assert_allclose(found, wanted, atol=3e-5, rtol=1e-4)
 
@@ -154,7 +154,8 @@ def test_a_correction_that_only_adds_leaves_a_rank_without_the_block(small_split
     graphs = export_device_graphs(scn)
     prepared = open_session(graphs["prepare"]).get_outputs()
     assert [(each.name, each.shape) for each in prepared] == [("user", [1, settings.dim])]
-    nodes = {node.op_type for node in onnx.load_from_string(graphs["rank"]).graph.node}
+    nodes = [node.op_type for node in onnx.load_from_string(graphs["rank"]).graph.node]
+    assert len(nodes) <= 20  # 9 of them without the items it names
     assert not any("Norm" in each or "Reduce" in each for each in nodes)
 
 

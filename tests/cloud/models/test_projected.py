@@ -9,7 +9,15 @@ from cloud_service.export.graphs import export_cloud_graphs
 from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec
-from cloud_service.models.projected import LEFT_OUT, ProjectedGCN, named, named_items, solve
+from cloud_service.models.projected import (
+    LEFT_OUT,
+    Named,
+    ProjectedGCN,
+    named,
+    named_items,
+    naming,
+    solve,
+)
 from cloud_service.models.recommender import Recommender, at_last
 from cloud_service.models.scn import SCN
 from cloud_service.training.tune_knn import KNNSettings, item_knn
@@ -108,9 +116,11 @@ def test_a_list_is_scored_as_the_whole_catalogue_is(clicks):
 
 @pytest.mark.parametrize("number", [1, 2047, 2048, 20_033, 2048**2 - 1])
 def test_the_number_of_a_named_item_survives_float16(number):
-    room = named_items(SETTINGS)
-    row = torch.zeros(SETTINGS.heads * SETTINGS.segment)
-    row[0], row[room], row[2 * room] = number // 2048, number % 2048, 0.5
+    width, room = SETTINGS.heads * SETTINGS.segment, named_items(SETTINGS)
+    row = naming(Named(torch.tensor([[number]]), torch.tensor([[0.5]])), width)[0]
+    at = row.nonzero().flatten().tolist()
+    wanted = {0: number // 2048, room: number % 2048, 2 * room: 0.5}
+    assert {place: float(row[place]) for place in at} == {k: v for k, v in wanted.items() if v}
     items, residuals = named(row.half().float())
     assert items.tolist() == [number] + [0] * (room - 1)
     assert residuals[0] == 0.5
