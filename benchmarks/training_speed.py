@@ -110,7 +110,7 @@ def _loops(parts: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Call
     targets = np.setdiff1d(parts.train_positions, parts.starts)
     starts = np.repeat(parts.starts, parts.stops - parts.starts)
     first = dict(zip(parts.train_positions.tolist(), starts.tolist(), strict=True))
-    size = recipe.batch_size
+    size = fast.settings.batch_size
 
     def one_pass(number: int) -> int:
         rows = slice(number % 50 * size, (number % 50 + 1) * size)

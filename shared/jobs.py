@@ -44,7 +44,10 @@ Seen = Literal["auto", "ranked", "left-out"]
 
 
 class TrainingRecipe(Exact):
-    """Everything that decides the outcome of a training run, and nothing that does not."""
+    """Everything that decides the outcome of a training run, and nothing that does not.
+
+    A setting of the training that is None is the log's: `cloud_service/training/suited.py`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,8 +83,8 @@ class TrainingRecipe(Exact):
     negatives: Annotated[
         int, Field(ge=1, le=10_000, description="sampled negatives a positive")
     ] = 4
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
+    weight_decay: Annotated[float | None, Field(ge=0, le=1)] = None
     ema: Annotated[
         float,
         Field(
@@ -91,19 +94,21 @@ class TrainingRecipe(Exact):
             "is validated and kept, 0 for none",
         ),
     ] = 0.999
-    dropout: Annotated[float, Field(ge=0, lt=1, description="on H, or within a baseline")] = 0.2
+    dropout: Annotated[
+        float | None, Field(ge=0, lt=1, description="on H, or within a baseline")
+    ] = None
     drop_corrections: Annotated[
         float, Field(ge=0, le=1, description="share of sequences trained without a correction")
     ] = 0.3
     teachers: str = Field(
-        "item-knn,sasrec",
+        "item-knn",
         description="models that a projected GCN follows, commas between: " + ", ".join(TEACHERS),
     )
-    teacher_learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
-    teacher_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    teacher_weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    teacher_learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
+    teacher_dropout: Annotated[float | None, Field(ge=0, lt=1)] = None
+    teacher_weight_decay: Annotated[float | None, Field(ge=0, le=1)] = None
     ablation: Ablation = Field("none", description="what is left out of the correction")
-    batch_size: Annotated[int, Field(ge=1, le=65536, description="sequences a step")] = 256
+    batch_size: Annotated[int | None, Field(ge=1, le=65536, description="sequences a step")] = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
     patience: Annotated[
         int, Field(ge=1, description="epochs without a better validation NDCG@10")

@@ -8,12 +8,21 @@ from rich.table import Table
 
 from cloud_service.commands.output import err, out
 from cloud_service.evaluation.plan import Cell, cells
-from cloud_service.evaluation.recipe import NETWORKS, Recipe, nearest, parse, read
+from cloud_service.evaluation.recipe import (
+    NETWORKS,
+    Recipe,
+    is_path,
+    nearest,
+    parse,
+    read,
+    with_logs,
+)
 from shared.errors import InvalidRequest
 from shared.jobs import Seen
 
 EVALUATE_EXAMPLES: Final = (
     "Example: cloud-service evaluate recipes/quick.toml --workers 2\n\n"
+    "Example: cloud-service evaluate recipes/correction.toml --data clicks.csv.gz --seeds 1\n\n"
     "Example: cloud-service evaluate --data clicks.csv.gz --models scn,scn+gcn --seeds 3 "
     "--epochs 20\n\n"
     "Example: cloud-service evaluate --data synthetic --models scn,scn+gcn "
@@ -33,7 +42,7 @@ def evaluate(
     data: Annotated[
         list[str] | None,
         typer.Option(help="A named set or a click log; give it again for more. With a recipe: "
-                     "only these of its data sets."),
+                     "only these of its data sets, or its models on your log in their place."),
     ] = None,
     models: Annotated[
         str | None,
@@ -83,6 +92,11 @@ def evaluate(
         selected = _selected(wanted, Path(), None, None, {})
     else:
         wanted = read(recipe)
+        own = [each for each in data or () if is_path(each)]
+        if own:
+            if len(own) < len(data or ()):
+                raise InvalidRequest("--data: name sets of the recipe, or your own logs, not both")
+            wanted, data, given = with_logs(wanted, own, given), None, {}
         selected = _selected(wanted, recipe, data, models, given)
     wanted = _changed(wanted, seeds, grid)
     planned = cells(wanted, training)
@@ -133,7 +147,9 @@ def _selected(
     """The data sets and the models of a recipe that are asked for, or all. InvalidRequest."""
     if filters:
         option = next(iter(filters)).replace("_", "-")
-        raise InvalidRequest(f"--{option} belongs to a data set: set it in {path}")
+        raise InvalidRequest(
+            f"--{option} belongs to a data set: set it in {path}, or name your own log by --data"
+        )
     names = [name.strip() for name in models.split(",")] if models else None
     chosen = []
     for what, wanted, rows in (

@@ -109,7 +109,9 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _default(field: FieldInfo) -> str:
-    return "none" if field.default is None else str(field.default)
+    if field.default is not None:
+        return str(field.default)
+    return "by the log" if field.annotation in (int | None, float | None) else "none"
 
 
 def _described(name: str) -> str:

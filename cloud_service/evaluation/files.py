@@ -38,6 +38,8 @@ class Trained(BaseModel):
     reason: str = ""
     best: float | None = None
     """Validation NDCG@10 over all items, at its best."""
+    best_local: float | None = None
+    """The same with every correction lost, where the device's network was trained alone."""
     best_epoch: int = 0
     epochs: int = 0
     metrics: list[float] = []

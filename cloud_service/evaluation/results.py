@@ -27,6 +27,7 @@ RUN_COLUMNS: Final = (
     "chosen",
     "status",
     "validation_ndcg@10",
+    "validation_ndcg@10/local",
     "best_epoch",
     "epochs",
     "seconds",
@@ -149,6 +150,7 @@ def _run_row(line: Line, out: Path) -> dict[str, Any]:
     seconds = sum(known) / len(known) * trained.epochs if known else trained.fitting
     row |= {
         "validation_ndcg@10": trained.best,
+        "validation_ndcg@10/local": trained.best_local,
         "best_epoch": trained.best_epoch,
         "epochs": trained.epochs,
         "seconds": round(seconds, 2),

@@ -135,6 +135,7 @@ def _assemble(
     return model, Trained(
         status="done",
         best=best,
+        best_local=known[0].best,
         best_epoch=known[0].best_epoch,
         epochs=known[0].epochs,
         metrics=[best],

@@ -9,6 +9,7 @@ from cloud_service.evaluation.datasets import DataFacts
 from cloud_service.evaluation.files import write_csv, write_whole
 from cloud_service.evaluation.metrics import ALL, NEGATIVES, SAMPLED
 from cloud_service.evaluation.recipe import LOCAL
+from cloud_service.evaluation.served import served
 from cloud_service.evaluation.significance import RESAMPLES, Comparison
 
 FOLDER: Final = "tables"
@@ -27,6 +28,11 @@ _COMPARED: Final = (
     "high",
     "p",
     "users",
+)
+_PAIRED: Final = (
+    "Differences are paired by user, each user's figure averaged over seeds. Interval: 95% of the "
+    f"means of {RESAMPLES:,} bootstrap samples of the users; in bold where it leaves 0 out. p: "
+    "paired t-test, two-sided, not corrected for the number of comparisons."
 )
 _HEADLINES: Final = {ALL: ("ndcg@10", "hitrate@10"), SAMPLED: ("uauc", "ndcg@10", "hitrate@10")}
 
@@ -107,12 +113,7 @@ def _figures(board: Board, dataset: str, protocol: str, metrics: Sequence[str]) 
 
 
 def _comparison_words(reference: str) -> str:
-    return (
-        f"Difference to {reference}, paired by user, each user's figure averaged over seeds. "
-        f"Interval: 95% of the means of {RESAMPLES:,} bootstrap samples of the users; in bold "
-        "where it leaves 0 out. p: paired t-test, two-sided, not corrected for the number of "
-        "comparisons. Other metrics are in the CSV beside this page."
-    )
+    return f"Difference to {reference}. {_PAIRED} Other metrics are in the CSV beside this page."
 
 
 def _comparisons(compared: dict[str, dict[tuple[str, str], Comparison]]) -> str:
@@ -172,7 +173,8 @@ def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:
 
 def _summary_page(board: Board) -> str:
     names = [each.name for each in board.about.datasets]
-    parts = ["# Summary", "Mean over seeds ± their standard deviation; the best in bold."]
+    parts = ["# Summary", *_served(board)]
+    parts.append("Mean over seeds ± their standard deviation; the best in bold.")
     for protocol, metric in ((ALL, "ndcg@10"), (SAMPLED, "ndcg@10"), (SAMPLED, "uauc")):
         best = {name: board.best(name, protocol, metric) for name in names}
         rows = []
@@ -186,6 +188,30 @@ def _summary_page(board: Board) -> str:
             rows.append([row, *cells])
         parts += [f"## {metric_name(metric)}, {SHOWN[protocol]}", markdown(["model", *names], rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _served(board: Board) -> list[str]:
+    """What validation would serve, on every data set that has something to choose from."""
+    rows = []
+    for name in (each.name for each in board.about.datasets):
+        found = served(board, name)
+        if found is not None:
+            compared = found.comparison
+            value, *rest = _compared(compared)
+            alone, corrected = f"{found.alone_validation:.4f}", f"{found.validation:.4f}"
+            rows.append(
+                [name, found.model, f"{compared.reference:.4f}", value, *rest, alone, corrected]
+            )
+    if not rows:
+        return []
+    columns = ["data set", "model", "alone", "corrected", "difference", "relative", "95%", "p"]
+    return [
+        "## What is served",
+        "NDCG@10, ranked among all items. The device's network is the one whose validation is best "
+        "with every correction lost; of the models that correct it, the one whose validation is "
+        "best. " + _PAIRED,
+        markdown([*columns, "validation, alone", "validation, corrected"], rows),
+    ]
 
 
 def _write_figures(path: Path, board: Board, dataset: str) -> None:

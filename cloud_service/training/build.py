@@ -1,6 +1,6 @@
 """From a recipe to the network it names, untrained, or fitted where there is nothing to train."""
 
-from typing import Final, TypedDict
+from typing import TypedDict
 
 from cloud_service.data.clicks import Split
 from cloud_service.models.baselines.bert4rec import BERT4Rec
@@ -19,12 +19,9 @@ from cloud_service.models.recommender import Recommender, Tied
 from cloud_service.models.scn import SCN
 from cloud_service.training.spectral import spectral_embedding
 from cloud_service.training.stages import stages
+from cloud_service.training.suited import Suited, suited
 from cloud_service.training.tune_knn import tune_item_knn
 from shared.jobs import TrainingRecipe
-
-FEW_CLICKS: Final = 50
-"""Training clicks an item below which item embeddings begin from the spectral embedding: with more
-of them, noise is the better start (docs/decisions.md)."""
 
 
 def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommender:
@@ -32,23 +29,18 @@ def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommen
 
     Without `fit` nothing is counted or searched: what is built is for weights to be loaded into.
     """
-    model = _built(split, recipe, fit=fit)
+    settings = suited(recipe, split)
+    model = _built(split, recipe, settings, fit=fit)
     reader = model.scn if isinstance(model, SCNAndGCN) else model
-    if fit and _begins_spectral(split, recipe) and isinstance(reader, SCN | Tied):
+    if fit and settings.spectral and isinstance(reader, SCN | Tied):
         table = reader.item_embedding
         table.data += spectral_embedding(split, table.shape[1])
     return model
 
 
-def _begins_spectral(split: Split, recipe: TrainingRecipe) -> bool:
-    if recipe.item_init == "auto":
-        return len(split.train_positions) < FEW_CLICKS * split.log.item_count
-    return recipe.item_init == "spectral"
-
-
-def _built(split: Split, recipe: TrainingRecipe, *, fit: bool) -> Recommender:
+def _built(split: Split, recipe: TrainingRecipe, trained: Suited, *, fit: bool) -> Recommender:
     items, users, settings = split.log.item_count, split.log.user_count, recipe.model
-    small = _Small(length=settings.length, dim=settings.dim, dropout=recipe.dropout)
+    small = _Small(length=settings.length, dim=settings.dim, dropout=trained.dropout)
     match recipe.network:
         case "scn+gcn":
             if settings.gcn == "projected":
@@ -62,12 +54,12 @@ def _built(split: Split, recipe: TrainingRecipe, *, fit: bool) -> Recommender:
             return CoCorrRec(
                 items,
                 settings,
-                dropout=recipe.dropout,
+                dropout=trained.dropout,
                 drop_corrections=recipe.drop_corrections,
                 ablation=recipe.ablation,
             )
         case "scn":
-            return SCN(items, settings, dropout=recipe.dropout)
+            return SCN(items, settings, dropout=trained.dropout)
         case "popularity":
             return Popularity(split.train_counts())
         case "item-knn":

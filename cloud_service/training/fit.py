@@ -108,6 +108,8 @@ def _in_stages(
 
 
 def _trained(trainer: Trainer, log: Log) -> Recommender:
+    if trainer.epochs:
+        log(trainer.settings.words)
     if trainer.run.epoch:
         log(f"going on after epoch {trainer.run.epoch}")
     model, run = trainer.fit(), trainer.run

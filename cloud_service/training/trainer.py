@@ -17,6 +17,7 @@ from cloud_service.training.build import build
 from cloud_service.training.checkpoint import BEST, Checkpoints
 from cloud_service.training.losses import full_softmax, sampled_bce, sampled_softmax
 from cloud_service.training.stages import stages
+from cloud_service.training.suited import suited
 from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
 from shared.errors import RecommendationError
 from shared.jobs import Progress, TrainingRecipe
@@ -60,6 +61,7 @@ class Trainer:
         if stages(recipe):
             raise ValueError("a projected GCN has no training of its own")
         self.split, self.recipe, self._report = split, recipe, report
+        self.settings = suited(recipe, split)
         self.device = device or torch.device("cpu")
         torch.manual_seed(recipe.seed)
         fitted = (work / BEST).exists()
@@ -68,8 +70,8 @@ class Trainer:
         self.averaged = AveragedModel(self.model, multi_avg_fn=_moving_average(recipe.ema))
         self.optimiser = torch.optim.AdamW(
             parameters or [torch.zeros(0)],  # it refuses an empty list
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.averaged, self.optimiser)
@@ -116,15 +118,15 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> float:
         """One pass over all windows; gives the mean loss. All randomness is the epoch's own."""
-        recipe, split = self.recipe, self.split
+        recipe, split, size = self.recipe, self.split, self.settings.batch_size
         random = np.random.default_rng((recipe.seed, epoch))
         torch.manual_seed(recipe.seed * 1_000_003 + epoch)
         windows = cut_windows(split, recipe.model.length, random)
-        steps = -(-len(windows) // recipe.batch_size)
+        steps = -(-len(windows) // size)
         total = count = 0.0
         self.model.train()
         for step in range(steps):
-            part = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+            part = slice(step * size, (step + 1) * size)
             starts, lengths = windows.starts[part], windows.lengths[part]
             inputs, targets = gather(split.log.items, starts, lengths)
             loss = self._step(inputs, targets, windows.users[part], random)

@@ -44,7 +44,7 @@ class FakeTrainer:
         self.run = SimpleNamespace(best=-1.0, best_epoch=0, epoch=0, metrics=[])
 
     def fit(self):
-        rate = self.recipe.learning_rate
+        rate = self.recipe.learning_rate or 0.002
         self.trained.append((self.recipe.network, rate, self.recipe.seed))
         if rate >= 0.5:
             raise TrainingDiverged("loss or scores are not finite in epoch 1")

@@ -173,6 +173,8 @@ def in_process(monkeypatch, capsys):
         (["DIR/small.toml", "--models", "corected"], "no model corected: did you mean corrected?"),
         (["DIR/small.toml", "--data", "smal"], "no data set smal: did you mean small?"),
         (["DIR/small.toml", "--min-item", "3"], "--min-item belongs to a data set"),
+        (["DIR/small.toml", "--data", "small", "--data", "DIR/clicks.csv"], "not both"),
+        (["DIR/small.toml", "--data", "DIR/cliks.csv"], "did you mean clicks.csv?"),
         (["DIR/small.toml", "--learning-rate", "0.1"], "given a value and searched by the grid"),
     ],
 )

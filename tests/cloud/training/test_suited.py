@@ -1,0 +1,66 @@
+"""How a network trains where its recipe leaves that to the log."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cloud_service.training.suited import Suited, suited
+from cloud_service.training.trainer import Trainer
+from cloud_service.training.windows import cut_windows
+from shared.jobs import TrainingRecipe
+from shared.model import ModelSettings
+
+FEW = Suited(64, 0.001, 0.3, 0.3, True)
+MANY = Suited(256, 0.002, 0.01, 0.1, False)
+
+
+@pytest.fixture(params=[(1, FEW), (-1, MANY)], ids=["few clicks an item", "many clicks an item"])
+def log(request, small_split, monkeypatch):
+    """What suits an SCN on a log that lies just this side of the limit."""
+    more, wanted = request.param
+    clicks = len(small_split.train_positions) / small_split.log.item_count
+    monkeypatch.setattr("cloud_service.training.suited.FEW_CLICKS", clicks + more)
+    return small_split, wanted
+
+
+def test_what_a_recipe_leaves_out_is_the_logs(log):
+    parts, wanted = log
+    assert suited(TrainingRecipe(network="scn"), parts) == wanted
+
+
+def test_what_a_recipe_says_counts(log):
+    parts, wanted = log
+    said = TrainingRecipe(
+        network="scn", batch_size=7, learning_rate=0.5, weight_decay=0.0, dropout=0.0
+    )
+    assert suited(said, parts) == Suited(7, 0.5, 0.0, 0.0, wanted.spectral)
+    for begun in ("spectral", "random"):
+        recipe = TrainingRecipe(network="scn", item_init=begun)
+        assert suited(recipe, parts).spectral == (begun == "spectral")
+
+
+def test_each_network_is_held_back_as_suits_it(log):
+    parts, wanted = log
+    decay = {
+        name: suited(TrainingRecipe(network=name), parts).weight_decay
+        for name in ("scn+gcn", "sasrec", "gru4rec", "mamba4rec")
+    }
+    few = {"scn+gcn": 0.3, "sasrec": 0.03, "gru4rec": 0.03, "mamba4rec": 0.03}
+    many = {"scn+gcn": 0.01, "sasrec": 0.01, "gru4rec": 0.1, "mamba4rec": 0.1}
+    assert decay == (few if wanted is FEW else many)
+    wide = TrainingRecipe(network="scn", model=ModelSettings(dim=128))
+    assert suited(wide, parts).weight_decay == (0.3 if wanted is FEW else 0.1)
+
+
+def test_a_training_takes_the_logs_settings(log, tmp_path):
+    parts, wanted = log
+    trainer = Trainer(parts, TrainingRecipe(network="scn", epochs=1), tmp_path)
+    group = trainer.optimiser.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (wanted.learning_rate, wanted.weight_decay)
+    assert trainer.model.dropout == wanted.dropout
+    steps = []
+    trainer._update = lambda loss: steps.append(loss) or 1.0
+    trainer._epoch(0)
+    windows = cut_windows(parts, trainer.recipe.model.length, np.random.default_rng((0, 0)))
+    assert len(steps) == math.ceil(len(windows) / wanted.batch_size)
