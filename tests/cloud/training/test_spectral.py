@@ -75,7 +75,11 @@ def test_items_with_many_clicks_begin_from_noise(small_split, monkeypatch):
 
 def test_a_stage_begins_as_its_recipe_says():
     recipe = RECIPE.model_copy(
-        update={"model": ModelSettings(gcn="projected"), "item_init": "random"}
+        update={
+            "model": ModelSettings(gcn="projected"),
+            "teachers": "item-knn,sasrec",
+            "item_init": "random",
+        }
     )
     assert [each.item_init for each in stages(recipe)] == ["random", "auto", "random"]
 
