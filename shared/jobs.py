@@ -113,6 +113,11 @@ class TrainingRecipe(Exact):
     patience: Annotated[
         int, Field(ge=1, description="epochs without a better validation NDCG@10")
     ] = 4
+    matmul: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="how training multiplies matrices; bfloat16 is faster where the processor has "
+        "it, validation and test stay in float32",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("teachers")

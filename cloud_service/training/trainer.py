@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -129,7 +131,8 @@ class Trainer:
             part = slice(step * size, (step + 1) * size)
             starts, lengths = windows.starts[part], windows.lengths[part]
             inputs, targets = gather(split.log.items, starts, lengths)
-            loss = self._step(inputs, targets, windows.users[part], random)
+            with _products(recipe.matmul):
+                loss = self._step(inputs, targets, windows.users[part], random)
             if not math.isfinite(loss):
                 raise TrainingDiverged(_diverged(epoch + 1))
             total += loss * int(lengths.sum())
@@ -197,6 +200,17 @@ class Trainer:
                 best=run.best if run.metrics else None,
             )
         )
+
+
+@contextmanager
+def _products(kind: Literal["float32", "bfloat16"]) -> Iterator[None]:
+    """Products of float32 matrices round their factors to bfloat16 first, sums stay float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if kind == "bfloat16" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:

@@ -214,3 +214,25 @@ def test_progress_rises_and_names_loss_and_metric(small_split, tmp_path):
     assert seen[-1].epoch == 4
     assert seen[-1].ndcg is not None
     assert seen[-1].loss > 0
+
+
+@pytest.mark.parametrize(("matmul", "said"), [("float32", "highest"), ("bfloat16", "medium")])
+def test_only_training_multiplies_in_bfloat16(small_split, tmp_path, monkeypatch, matmul, said):
+    trainer = Trainer(small_split, SMALL.model_copy(update={"matmul": matmul}), tmp_path)
+    seen = {"step": set(), "validation": set()}
+
+    def noted(name, call):
+        def run(*given):
+            seen[name].add(torch.get_float32_matmul_precision())
+            return call(*given)
+
+        return run
+
+    monkeypatch.setattr(trainer, "_step", noted("step", trainer._step))
+    monkeypatch.setattr(
+        "cloud_service.training.trainer.validation_ndcg", noted("validation", validation_ndcg)
+    )
+    trainer.fit()
+    assert seen == {"step": {said}, "validation": {"highest"}}
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert trainer.run.losses[-1] < trainer.run.losses[0] - 0.2
