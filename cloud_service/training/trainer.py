@@ -131,8 +131,7 @@ class Trainer:
             part = slice(step * size, (step + 1) * size)
             starts, lengths = windows.starts[part], windows.lengths[part]
             inputs, targets = gather(split.log.items, starts, lengths)
-            with _products(recipe.matmul):
-                loss = self._step(inputs, targets, windows.users[part], random)
+            loss = self._step(inputs, targets, windows.users[part], random)
             if not math.isfinite(loss):
                 raise TrainingDiverged(_diverged(epoch + 1))
             total += loss * int(lengths.sum())
@@ -151,10 +150,11 @@ class Trainer:
         wanted = torch.from_numpy(targets).to(self.device)
         owners = torch.from_numpy(users + 1).to(self.device)
         clicks, wanted = self.model.examples(clicks, wanted)
-        states = self.model.training_states(clicks, owners)
         filled = wanted > 0
-        loss = self._loss(states[filled], wanted[filled], users, filled, random)
-        return self._update(loss)
+        with _products(self.recipe.matmul):
+            states = self.model.training_states(clicks, owners)
+            loss = self._loss(states[filled], wanted[filled], users, filled, random)
+            return self._update(loss)
 
     def _loss(
         self,

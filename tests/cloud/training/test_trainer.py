@@ -228,7 +228,7 @@ def test_only_training_multiplies_in_bfloat16(small_split, tmp_path, monkeypatch
 
         return run
 
-    monkeypatch.setattr(trainer, "_step", noted("step", trainer._step))
+    monkeypatch.setattr(trainer, "_update", noted("step", trainer._update))
     monkeypatch.setattr(
         "cloud_service.training.trainer.validation_ndcg", noted("validation", validation_ndcg)
     )
