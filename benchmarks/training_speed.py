@@ -139,7 +139,9 @@ def _loops(parts: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Call
         window = recent(items, begin, chosen, recipe.model.length).astype(np.int64)
         states = _states_of_prefixes(network, torch.from_numpy(window), recipe, random)
         wanted = torch.from_numpy(items[chosen]).long() - 1
-        slow._update(torch.nn.functional.cross_entropy(network.score_all(states), wanted))
+        slow.optimiser.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(network.score_all(states), wanted).backward()
+        slow._descend()
         return size
 
     return {ONE_PASS: one_pass("float32"), ROUNDED: one_pass("bfloat16"), PLAIN: plain}

@@ -11,10 +11,7 @@ from cloud_service.models.baselines.parts import block_of, prefixes, projected, 
 from cloud_service.models.recommender import Recommender, item_table, look_up
 
 _ROWS = 128
-"""States scored together: the attention holds clicks times `width` numbers of every pair.
-
-In training the numbers of all pairs are kept for the gradients: long windows want small batches.
-"""
+"""States scored together: the attention holds clicks times `width` numbers of every pair."""
 
 
 class DIN(Recommender):

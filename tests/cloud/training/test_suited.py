@@ -60,7 +60,7 @@ def test_a_training_takes_the_logs_settings(log, tmp_path):
     assert (group["lr"], group["weight_decay"]) == (wanted.learning_rate, wanted.weight_decay)
     assert trainer.model.dropout == wanted.dropout
     steps = []
-    trainer._update = lambda loss: steps.append(loss) or 1.0
+    trainer._step = lambda *given: steps.append(given) or 1.0
     trainer._epoch(0)
     windows = cut_windows(parts, trainer.recipe.model.length, np.random.default_rng((0, 0)))
     assert len(steps) == math.ceil(len(windows) / wanted.batch_size)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.training.trainer import Trainer, TrainingDiverged
+from cloud_service.training.windows import cut_windows, gather
 from shared.errors import DataError
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
@@ -80,6 +81,35 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(small_split, tmp_path
         apart = last["averaged.module.item_embedding"] - last["model.item_embedding"]
         assert bool(apart.any()) == bool(ema)
         assert trainer.run.metrics[-1] == validation_ndcg(trainer.averaged.module, small_split)
+
+
+@pytest.mark.parametrize("network", ["neumf", "din", "sasrec"])
+@pytest.mark.parametrize("loss", ["sampled_softmax", "sampled_bce"])
+def test_a_sampled_loss_in_parts_has_the_gradients_of_the_whole(
+    small_split, tmp_path, monkeypatch, network, loss
+):
+    recipe = SMALL.model_copy(update={"network": network, "loss": loss, "dropout": 0.0})
+    found = []
+    for pairs in (1, 1 << 30):
+        monkeypatch.setattr("cloud_service.training.trainer._PAIRS", pairs)
+        trainer = Trainer(small_split, recipe, tmp_path / str(pairs))
+        calls = []
+        score = trainer.model.score
+        trainer.model.score = lambda *given, calls=calls, score=score: (
+            calls.append(len(given[0])) or score(*given)
+        )
+        trainer._descend = lambda: None
+        windows = cut_windows(small_split, 10, np.random.default_rng(0))
+        inputs, targets = gather(small_split.log.items, windows.starts[:32], windows.lengths[:32])
+        value = trainer._step(inputs, targets, windows.users[:32], np.random.default_rng(1))
+        gradients = [each.grad for each in trainer.model.parameters()]
+        found.append((value, gradients, calls))
+    (parts, some, several), (whole, all_, one) = found
+    assert len(several) > 1 == len(one)
+    assert sum(several) == sum(one)
+    assert parts == pytest.approx(whole, rel=1e-5)
+    for ours, theirs in zip(some, all_, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-7)
 
 
 def test_training_stops_when_validation_no_longer_improves(small_split, tmp_path):
@@ -228,7 +258,7 @@ def test_only_training_multiplies_in_bfloat16(small_split, tmp_path, monkeypatch
 
         return run
 
-    monkeypatch.setattr(trainer, "_update", noted("step", trainer._update))
+    monkeypatch.setattr(trainer, "_descend", noted("step", trainer._descend))
     monkeypatch.setattr(
         "cloud_service.training.trainer.validation_ndcg", noted("validation", validation_ndcg)
     )
