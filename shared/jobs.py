@@ -113,10 +113,11 @@ class TrainingRecipe(Exact):
     patience: Annotated[
         int, Field(ge=1, description="epochs without a better validation NDCG@10")
     ] = 4
-    matmul: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="how training multiplies matrices; bfloat16 is faster where the processor has "
-        "it, validation and test stay in float32",
+    matmul: Literal["fast", "exact"] = Field(
+        "fast",
+        description="products of matrices while training: PyTorch's default, or the faster ones "
+        "it keeps for those who allow them to round factors to bfloat16, as processors with AMX "
+        "and GPUs do; validation and test are always exact",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 

@@ -246,8 +246,8 @@ def test_progress_rises_and_names_loss_and_metric(small_split, tmp_path):
     assert seen[-1].loss > 0
 
 
-@pytest.mark.parametrize(("matmul", "said"), [("float32", "highest"), ("bfloat16", "medium")])
-def test_only_training_multiplies_in_bfloat16(small_split, tmp_path, monkeypatch, matmul, said):
+@pytest.mark.parametrize(("matmul", "said"), [("exact", "highest"), ("fast", "medium")])
+def test_only_training_takes_fast_products(small_split, tmp_path, monkeypatch, matmul, said):
     trainer = Trainer(small_split, SMALL.model_copy(update={"matmul": matmul}), tmp_path)
     seen = {"step": set(), "validation": set()}
 
