@@ -76,6 +76,7 @@ class Trainer:
             parameters or [torch.zeros(0)],  # it refuses an empty list
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            fused=True,
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.averaged, self.optimiser)
