@@ -261,10 +261,15 @@ def split(
     if held:
         words += f"; {held:,} random users (seed {seed}) held out of it for replay"
     parts = Split(log, np.sort(order[held:]), np.sort(order[:held]), words)
-    left_out = seen == "left-out" or (seen == "auto" and _repeated(parts) < _REPEATS)
+    left_out = seen == "left-out" or (seen == "auto" and nobody_clicks_twice(parts))
     if left_out:
         words += "; items clicked before left out of rankings"
     return replace(parts, words=words, seen_left_out=left_out)
+
+
+def nobody_clicks_twice(parts: Split) -> bool:
+    """Whether so few training clicks are of an item that their user clicked before."""
+    return _repeated(parts) < _REPEATS
 
 
 def _repeated(parts: Split) -> float:

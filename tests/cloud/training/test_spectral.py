@@ -68,7 +68,8 @@ def test_networks_that_read_clicks_begin_with_it_unless_told_otherwise(small_spl
 def test_items_with_many_clicks_begin_from_noise(small_split, monkeypatch):
     few = len(small_split.train_positions) / small_split.log.item_count
     for limit, begun in ((few + 1, True), (few - 1, False)):
-        monkeypatch.setattr("cloud_service.training.suited.FEW_CLICKS", limit)
+        for name in ("FEW_CLICKS", "FEW_REPEATED"):
+            monkeypatch.setattr(f"cloud_service.training.suited.{name}", limit)
         noise = table_of(small_split, RECIPE.model_copy(update={"item_init": "random"}))
         assert torch.equal(table_of(small_split, RECIPE), noise) != begun
 
