@@ -8,15 +8,7 @@ from rich.table import Table
 
 from cloud_service.commands.output import err, out
 from cloud_service.evaluation.plan import Cell, cells
-from cloud_service.evaluation.recipe import (
-    NETWORKS,
-    Recipe,
-    is_path,
-    nearest,
-    parse,
-    read,
-    with_logs,
-)
+from cloud_service.evaluation.recipe import NETWORKS, Recipe, is_path, nearest, parse, read
 from shared.errors import InvalidRequest
 from shared.jobs import Seen
 
@@ -96,7 +88,8 @@ def evaluate(
         if own:
             if len(own) < len(data or ()):
                 raise InvalidRequest("--data: name sets of the recipe, or your own logs, not both")
-            wanted, data, given = with_logs(wanted, own, given), None, {}
+            logs = _from_options(own, NETWORKS[0], given).datasets
+            wanted, data, given = wanted.model_copy(update={"datasets": logs}), None, {}
         selected = _selected(wanted, recipe, data, models, given)
     wanted = _changed(wanted, seeds, grid)
     planned = cells(wanted, training)

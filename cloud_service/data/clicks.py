@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -133,6 +134,14 @@ class Split:
         """Every training click of every training user, ascending, (training clicks,)."""
         return ranges(self.starts, self.stops)
 
+    @cached_property
+    def nobody_clicks_twice(self) -> bool:
+        """Whether next to no training click is of an item that its user clicked before."""
+        positions = self.train_positions
+        owners = np.repeat(self.train_users, self.stops - self.starts)
+        different = np.unique(owners * (self.log.item_count + 1) + self.log.items[positions])
+        return 1.0 - len(different) / max(1, len(positions)) < _REPEATS
+
     def train_counts(self) -> Int64:
         """How often each item was clicked in training, (items + 1,); entry 0 is padding's, 0."""
         return np.bincount(
@@ -261,23 +270,10 @@ def split(
     if held:
         words += f"; {held:,} random users (seed {seed}) held out of it for replay"
     parts = Split(log, np.sort(order[held:]), np.sort(order[:held]), words)
-    left_out = seen == "left-out" or (seen == "auto" and nobody_clicks_twice(parts))
+    left_out = seen == "left-out" or (seen == "auto" and parts.nobody_clicks_twice)
     if left_out:
         words += "; items clicked before left out of rankings"
     return replace(parts, words=words, seen_left_out=left_out)
-
-
-def nobody_clicks_twice(parts: Split) -> bool:
-    """Whether so few training clicks are of an item that their user clicked before."""
-    return _repeated(parts) < _REPEATS
-
-
-def _repeated(parts: Split) -> float:
-    """The share of training clicks on an item that the same user clicked before."""
-    positions = parts.train_positions
-    owners = np.repeat(parts.train_users, parts.stops - parts.starts)
-    different = np.unique(owners * (parts.log.item_count + 1) + parts.log.items[positions])
-    return 1.0 - len(different) / max(1, len(positions))
 
 
 def _check_sorted(users: Int64, times: Int64) -> None:

@@ -125,13 +125,14 @@ class Board:
         return found
 
     def comparisons(
-        self, dataset: str, reference: str, protocol: str
+        self, dataset: str, reference: str, protocol: str, among: Sequence[str] | None = None
     ) -> dict[tuple[str, str], Comparison]:
-        """Every other row against the reference, by row and metric; all on the same resamples."""
+        """Other rows (all, or `among` them) against the reference, by row and metric; all on the
+        same resamples."""
         base = self.users(dataset, reference, protocol)
         if base is None:
             return {}
-        others = {row: self.users(dataset, row, protocol) for row in self.about.models}
+        others = {row: self.users(dataset, row, protocol) for row in among or self.about.models}
         rows = [row for row in others if row != reference and others[row] is not None]
         if not rows:
             return {}

@@ -223,18 +223,6 @@ def faults(error: ValidationError) -> str:
     return "; ".join(said)
 
 
-def with_logs(recipe: Recipe, data: Iterable[str], filters: Mapping[str, Any]) -> Recipe:
-    """The models of a recipe on other click logs, with its options for all. InvalidRequest."""
-    own = parse(
-        {
-            "datasets": [{"data": each} | dict(filters) for each in data],
-            "models": [{"network": NETWORKS[0]}],
-        },
-        "--data",
-    )
-    return recipe.model_copy(update={"datasets": own.datasets})
-
-
 def _moved(recipe: Recipe, folder: Path) -> Recipe:
     """Paths as seen from here."""
     moved = tuple(

@@ -1,13 +1,14 @@
 """What one would serve: chosen on the validation click, told on the test click."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from cloud_service.evaluation.board import Board
 from cloud_service.evaluation.metrics import ALL
 from cloud_service.evaluation.recipe import LOCAL
 from cloud_service.evaluation.significance import Comparison
 
-METRIC = "ndcg@10"
+METRIC: Final = "ndcg@10"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,8 @@ def served(board: Board, dataset: str) -> Served | None:
     if not found:
         return None
     # Rows of the same network have the same figure to the last bit; the first of equals is taken.
-    alone = max(each[0] for each in found)
-    corrected = max(each[1] for each in found if each[0] == alone)
-    model = next(row for one, other, row in found if (one, other) == (alone, corrected))
-    compared = board.comparisons(dataset, model + LOCAL, ALL)
+    alone, corrected, model = max(found, key=lambda each: each[:2])
+    compared = board.comparisons(dataset, model + LOCAL, ALL, [model])
     return Served(model, alone, corrected, compared[model, METRIC])
 
 

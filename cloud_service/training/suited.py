@@ -8,7 +8,7 @@ from noise. Widths and layers are never chosen here.
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from cloud_service.data.clicks import Split, nobody_clicks_twice
+from cloud_service.data.clicks import Split
 from shared.jobs import Network, TrainingRecipe
 from shared.model import ModelSettings
 
@@ -50,7 +50,7 @@ class Suited:
 
 def suited(recipe: TrainingRecipe, split: Split) -> Suited:
     """The settings that a recipe trains with on a log."""
-    limit = FEW_CLICKS if nobody_clicks_twice(split) else FEW_REPEATED
+    limit = FEW_CLICKS if split.nobody_clicks_twice else FEW_REPEATED
     few = len(split.train_positions) < limit * split.log.item_count
     network = recipe.network
     if few:

@@ -1,11 +1,12 @@
 """How a network trains where its recipe leaves that to the log."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cloud_service.data.clicks import nobody_clicks_twice
+from cloud_service.data.clicks import Split
 from cloud_service.training.suited import Suited, suited
 from cloud_service.training.trainer import Trainer
 from cloud_service.training.windows import cut_windows
@@ -21,7 +22,7 @@ def log(request, small_split, monkeypatch):
     """What suits an SCN on a log that lies just this side of the limit."""
     more, wanted = request.param
     clicks = len(small_split.train_positions) / small_split.log.item_count
-    again = not nobody_clicks_twice(small_split)
+    again = not small_split.nobody_clicks_twice
     limit, other = ("FEW_REPEATED", "FEW_CLICKS") if again else ("FEW_CLICKS", "FEW_REPEATED")
     monkeypatch.setattr(f"cloud_service.training.suited.{limit}", clicks + more)
     monkeypatch.setattr(f"cloud_service.training.suited.{other}", clicks - more)
@@ -31,10 +32,11 @@ def log(request, small_split, monkeypatch):
 @pytest.mark.parametrize(("repeats", "few"), [(False, True), (True, False)])
 def test_where_people_click_again_fewer_clicks_are_many(small_split, monkeypatch, repeats, few):
     clicks = len(small_split.train_positions) / small_split.log.item_count
-    monkeypatch.setattr("cloud_service.training.suited.nobody_clicks_twice", lambda _: not repeats)
+    monkeypatch.setattr(Split, "nobody_clicks_twice", not repeats)
     monkeypatch.setattr("cloud_service.training.suited.FEW_CLICKS", clicks * 1.5)
     monkeypatch.setattr("cloud_service.training.suited.FEW_REPEATED", clicks / 1.5)
-    assert suited(TrainingRecipe(network="scn"), small_split) == (FEW if few else MANY)
+    parts = replace(small_split)  # which has not looked yet
+    assert suited(TrainingRecipe(network="scn"), parts) == (FEW if few else MANY)
 
 
 def test_what_a_recipe_leaves_out_is_the_logs(log):
