@@ -18,6 +18,7 @@ from cloud_service.models.recommender import DotProduct, Recommender
 from cloud_service.training.build import build
 from cloud_service.training.checkpoint import BEST, Checkpoints
 from cloud_service.training.losses import full_softmax, sampled_bce, sampled_softmax
+from cloud_service.training.replay import Replayed
 from cloud_service.training.stages import stages
 from cloud_service.training.suited import suited
 from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
@@ -83,6 +84,8 @@ class Trainer:
         whole = self.model.factorised or recipe.loss != "softmax"
         self.loss = recipe.loss if whole else "sampled_softmax"
         self._negatives = TrainingNegatives(split) if self.loss != "softmax" else None
+        replayed = self.device.type == "cuda" and self.model.factorised
+        self._states = Replayed(self.model) if replayed else self.model.training_states
         self._said = 0.0
 
     @property
@@ -156,7 +159,7 @@ class Trainer:
         filled = wanted > 0
         self.optimiser.zero_grad(set_to_none=True)
         with _products(self.recipe.matmul):
-            states = self.model.training_states(clicks, owners)[filled]
+            states = self._states(clicks, owners)[filled]
             loss = self._differentiate(states, wanted[filled], users, filled, random)
             self._descend()
         return loss

@@ -233,7 +233,8 @@ def test_neumf_is_a_weighted_product_and_an_mlp():
 @pytest.mark.parametrize("name", ["neumf", "deepfm", "din"])
 def test_all_items_are_scored_block_by_block_as_candidates_are(name, monkeypatch):
     monkeypatch.setattr(parts, "_BLOCK", {"cpu": 1})
-    monkeypatch.setattr(din_module, "_ROWS", 2)
+    monkeypatch.setattr(din_module, "_ROWS", {"cpu": 2})
+    monkeypatch.setattr(din_module, "_RANKED", {"cpu": 2})
     model = paired(name)
     states = model.last_states(CLICKS, OWNERS)
     candidates = torch.arange(1, ITEMS + 1).expand(3, -1)
