@@ -49,9 +49,10 @@ class Replayed:
         # Recording runs the model a few times: its dropout must not come out of the epoch's.
         with torch.random.fork_rng(devices=[clicks.device]):
             try:
-                recorded: nn.Module = torch.cuda.make_graphed_callables(
+                recorded = torch.cuda.make_graphed_callables(
                     _States(self._model), (clicks.clone(), users.clone()), allow_unused_input=True
                 )
             except RuntimeError:  # it waits for the GPU somewhere
                 return None
+        assert isinstance(recorded, nn.Module)
         return recorded

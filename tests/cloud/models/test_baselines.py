@@ -337,3 +337,12 @@ def test_a_model_without_parameters_is_validated_and_kept_without_an_epoch(
     assert again.run == trainer.run
     again.fit()
     assert len(said) == 1, "it was validated before"
+
+
+def test_the_gradient_that_din_writes_out_is_that_of_autograd(monkeypatch):
+    monkeypatch.setattr(din_module, "_TOGETHER", {"cpu": 2})  # three rows: two parts
+    torch.manual_seed(0)
+    shapes = (3, 4, 6), (3, 5, 6), (3, 4 * 2), (2, 6), (2, 6)
+    parts = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    torch.testing.assert_close(din_module._Hidden.apply(*parts), din_module._hidden(*parts))
+    assert torch.autograd.gradcheck(din_module._Hidden.apply, parts)
