@@ -6,8 +6,9 @@ before, as it is and faded by the share that is best on the validation click.
 
 Then who is served what: the rerank comes at the real time of the next click, its correction is
 asked for at the click before or at the rerank itself, and takes a round trip and the GCN's time.
-Clicks that share a second of the log's clock have no known time between them: both ends are
-given, all at once and a second apart. Logs without times have no such table.
+Clicks that share a tick of the log's clock have no known time between them: both ends are given,
+all at once and a second apart, and between them the guess that they are spread over their tick.
+Logs without times have no such table.
 
     python -m benchmarks.stale_corrections FOLDER --data LOG.csv.gz [--data ...]
 
@@ -115,11 +116,11 @@ def _real_times(parts: Split) -> bool:
 
 def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
     """Shares and NDCG@10 for each round trip, way of asking and reading of the clock."""
-    times, test = parts.log.timestamps, parts.test_positions
+    test = parts.test_positions
     found = []
-    for clock, least in (("same second at once", 0.0), ("same second a second apart", 1000.0)):
-        wait = np.maximum((times[test] - times[test - 1]) * 1000.0, least)
-        before = wait + np.maximum((times[test - 1] - times[test - 2]) * 1000.0, least)
+    for clock, waits in _waits_ms(parts).items():
+        wait = waits[test]
+        before = wait + waits[test - 1]
         for trip in ROUND_TRIPS_MS:
             took = trip + GCN_MS
             for ask, fresh in (
@@ -138,6 +139,22 @@ def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
     return found
 
 
+def _waits_ms(parts: Split) -> dict[str, Float64]:
+    """Milliseconds from the click before to each click of the log, by reading of its clock."""
+    times, first = parts.log.timestamps, parts.starts
+    steps = np.diff(times, prepend=times[:1]).astype(np.float64)
+    steps[first] = 0.0
+    tick = steps[steps > 0].min()
+    begins = steps != 0
+    begins[first] = True
+    sharing = np.diff(np.append(np.flatnonzero(begins), len(times)))[begins.cumsum() - 1]
+    return {
+        "one tick at once": steps * 1000.0,
+        "one tick spread": np.where(steps > 0, steps, tick / sharing) * 1000.0,
+        "one tick a second apart": np.maximum(steps, 1.0) * 1000.0,
+    }
+
+
 def _show(name: str, row: dict[str, Any]) -> None:
     print(f"{name}: {row['users']:,} users, NDCG@10 over all items")
     for what, value in row["ndcg"].items():
@@ -148,7 +165,7 @@ def _show(name: str, row: dict[str, Any]) -> None:
     for each in row["served"]:
         shares = "  ".join(f"{name} {each[name]:5.1%}" for name in columns)
         print(
-            f"  {each['clock']:27} {each['round_trip_ms']:4} ms, asked {each['ask']:14} {shares}"
+            f"  {each['clock']:24} {each['round_trip_ms']:4} ms, asked {each['ask']:14} {shares}"
             f"  NDCG@10 {each['stale dropped']:.4f}, stale applied {each['stale applied']:.4f}"
         )
 
