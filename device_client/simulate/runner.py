@@ -1,15 +1,19 @@
 """Many devices at once, each a session of its own, clicking in open loop over one network.
 
-Every device has a thread. Clicks come at random times that were drawn beforehand and do not wait
-for answers; how late each one started is recorded, and how much of that is the simulator's own
-doing, so that the report can say when it, and not the cloud, was what limited the run.
+Clicks come at random times that were drawn beforehand and do not wait for answers; how late each
+one started is recorded, and how much of that is the simulator's own doing, so that the report can
+say when it, and not the cloud, was what limited the run. There are as many threads as devices that
+are busy at once, not as many as devices: an interpreter that hands itself on to a thousand threads
+does nothing else.
 """
 
+import math
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from urllib.parse import urlsplit
@@ -24,7 +28,7 @@ from device_client.session import Ranking, Session
 from device_client.simulate.measure import Measurement, Ranks, Recorder
 from device_client.simulate.network import NetworkProfile
 from device_client.simulate.requests import Request, Visit, place_of
-from device_client.simulate.shaping import ShapedSocket, wait_until
+from device_client.simulate.shaping import CountedSocket, ShapedSocket, shaped, wait_until
 from shared.outcomes import Outcome
 from shared.report import ProfileResult
 from shared.wire import FORMS, Form, Wire
@@ -52,6 +56,9 @@ class _Event:
     request: Request
     earlier: list[int] | None
     """Not None at the first request of a visit: the history the new user brings."""
+    device: int = 0
+    until: float = math.inf
+    """When the device clicks again."""
 
 
 class Punctuality:
@@ -86,14 +93,14 @@ class _Meter:
             raise ValueError("networks are simulated over http:// only")
         self._open: Connect = tcp_connect(url)
         self._profile, self._rng = profile, np.random.default_rng(seed)
-        self._socket: ShapedSocket | None = None
+        self._socket: ShapedSocket | CountedSocket | None = None
         self._seen = (0, 0)
         self.answers: dict[int, tuple[Received, float, int, int]] = {}
 
     def connect(self, timeout: float) -> SocketLike:
         plain = self._open(timeout)
         assert isinstance(plain, socket.socket)
-        self._socket, self._seen = ShapedSocket(plain, self._profile, self._rng), (0, 0)
+        self._socket, self._seen = shaped(plain, self._profile, self._rng), (0, 0)
         return self._socket
 
     def watch(self, received: Received) -> None:
@@ -108,12 +115,12 @@ class _Meter:
 
 
 class _Device:
-    """One device: a thread that plays its events, and what came of them."""
+    """One device: it plays its events one after the other, and keeps what came of them."""
 
     def __init__(
         self, graphs: Graphs, url: str, load: Load, profile: NetworkProfile, seed: int
     ) -> None:
-        self._graphs, self._load = graphs, load
+        self._graphs, self._load, self._shaped = graphs, load, profile.shaped
         self._meter = _Meter(url, profile, seed)
         self._link = CorrectionLink.to(
             url, graphs.bundle, form=load.form, budget=load.budget, connect=self._meter.connect
@@ -122,26 +129,47 @@ class _Device:
         self._session = Session(graphs, self._link, load.budget)
         self._punctuality = Punctuality(load)
         self._done: list[tuple[Request, Ranking, int, float, float]] = []
+        self._backlog: deque[_Event] = deque()
+        self._busy = False
+        self._free_at = 0.0
+        self._turn = threading.Lock()
 
-    def play(self, events: list[_Event], start: float, tick: Callable[[], None]) -> None:
-        """Clicks and reranks at the moments of the events."""
-        for event in events:
-            if event.earlier is not None:
-                self._session = Session(self._graphs, self._link, self._load.budget)
-                self._session.preload(event.earlier)
-            due = start + event.due
-            was_free = time.perf_counter() <= due
-            wait_until(due)
-            late = time.perf_counter() - due
-            own = self._punctuality.own(late, was_free)
-            self._session.click(event.request.click)
-            if self._load.think_s:
-                time.sleep(self._load.think_s)
-            ranking = self._session.rerank(event.request.candidates)
-            waited_ns = ranking.timeline.applied_ns - ranking.timeline.reranked_ns
-            self._punctuality.waited(waited_ns / 1e9)
-            self._done.append((event.request, ranking, self._session.ticket, late, own))
+    def take(self, event: _Event, start: float, tick: Callable[[], None]) -> None:
+        """Plays the event whose moment has come, and others that come meanwhile. A device that
+        plays already, in another thread, plays it after that."""
+        with self._turn:
+            self._backlog.append(event)
+            if self._busy:
+                return
+            self._busy = True
+        while True:
+            with self._turn:
+                if not self._backlog:
+                    self._busy = False
+                    return
+                event = self._backlog.popleft()
+            self._play(event, start + event.due, start + event.until)
             tick()
+
+    def _play(self, event: _Event, due: float, until: float) -> None:
+        """Clicks and reranks."""
+        if event.earlier is not None:
+            self._session = Session(self._graphs, self._link, self._load.budget)
+            self._session.preload(event.earlier)
+        late = time.perf_counter() - due
+        own = self._punctuality.own(late, self._free_at <= due)
+        self._session.click(event.request.click)
+        if self._load.think_s:
+            time.sleep(self._load.think_s)
+        ranking = self._session.rerank(event.request.candidates)
+        timeline, ticket = ranking.timeline, self._session.ticket
+        self._punctuality.waited((timeline.applied_ns - timeline.reranked_ns) / 1e9)
+        self._done.append((event.request, ranking, ticket, late, own))
+        if ranking.outcome is Outcome.LATE and not self._shaped:
+            # Nobody reads a late answer before the next click: read here, to know when it came.
+            last = min(until, time.perf_counter() + self._load.budget.request_timeout_s)
+            self._link.wait(ticket, int(last * 1e9))
+        self._free_at = time.perf_counter()
 
     def finish(self, recorder: Recorder) -> None:
         """Waits for what is still on its way, and hands in the measurements."""
@@ -165,6 +193,63 @@ class _Device:
             recorder.add(measured)
 
 
+class _Threads:
+    """Plays events at their moments. One thread waits for the next moment and then plays it
+    itself, while another waits for the one after: so no event is handed from thread to thread. A
+    thread that leaves nobody waiting begins another.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[_Device],
+        events: Sequence[_Event],
+        start: float,
+        tick: Callable[[], None],
+    ) -> None:
+        self._devices, self._events, self._start, self._tick = devices, iter(events), start, tick
+        self._leading = threading.Lock()
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._threads: list[threading.Thread] = []
+        self._fault: Exception | None = None
+
+    def run(self) -> None:
+        """Returns when all events are played, or raises what a device raised."""
+        self._begin()
+        for thread in self._threads:  # which grows meanwhile
+            thread.join()
+        if self._fault is not None:
+            raise self._fault
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._work, daemon=True)
+        self._waiting += 1
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (event := self._next()) is not None:
+            try:
+                self._devices[event.device].take(event, self._start, self._tick)
+            except Exception as error:
+                self._fault = error
+            with self._counting:
+                self._waiting += 1
+
+    def _next(self) -> _Event | None:
+        """The next event, at its moment."""
+        with self._leading:
+            event = next(self._events, None)
+            if event is None or self._fault is not None:
+                return None
+            wait_until(self._start + event.due)
+            with self._counting:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._begin()
+            return event
+
+
 def run_profile(
     visits: list[Visit],
     graphs: Graphs,
@@ -174,23 +259,17 @@ def run_profile(
     tick: Callable[[], None],
 ) -> ProfileResult:
     """Plays every visit once over `profile`; `tick` is called after each rerank."""
-    shares = _schedule(visits, load)
+    events = _schedule(visits, load)
     devices = [
-        _Device(graphs, url, load, profile, load.seed * 100_003 + n) for n in range(len(shares))
+        _Device(graphs, url, load, profile, load.seed * 100_003 + n)
+        for n in range(1 + max(event.device for event in events))
     ]
     # Devices share one interpreter here, which on real ones they would not: threads hand it on
     # after 0.2 ms, not after the usual 5, which would outlast the budget.
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     start, used = time.perf_counter() + 0.2, time.process_time()
-    threads = [
-        threading.Thread(target=device.play, args=(events, start, tick), daemon=True)
-        for device, events in zip(devices, shares, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    _Threads(devices, events, start, tick).run()
     elapsed, used = time.perf_counter() - start, time.process_time() - used
     sys.setswitchinterval(usual)
     recorder = Recorder()
@@ -200,13 +279,15 @@ def run_profile(
         profile,
         load.form,
         budget_s=load.budget.tolerance_ms / 1e3,
-        intended_per_s=_drawn_rate(shares),
+        # Of the moments drawn: a short draw may miss the rate that was asked for by more than a
+        # simulator that does not keep up.
+        intended_per_s=len(events) / events[-1].due,
         elapsed_s=elapsed,
         cpu_s=used,
     )
 
 
-def _schedule(visits: list[Visit], load: Load) -> list[list[_Event]]:
+def _schedule(visits: list[Visit], load: Load) -> list[_Event]:
     """Deals visits to devices, and draws the arrivals of all of them as one Poisson process.
 
     Devices take turns, so that nobody clicks twice within a few milliseconds, as nobody does.
@@ -223,13 +304,11 @@ def _schedule(visits: list[Visit], load: Load) -> list[list[_Event]]:
     moments = np.cumsum(random.exponential(1 / load.rate, len(turns)))
     for event, moment in zip(turns, moments, strict=True):
         event.due = float(moment)
-    return shares
-
-
-def _drawn_rate(shares: list[list[_Event]]) -> float:
-    """Clicks a second of the moments drawn. A short draw may miss the rate that was asked for by
-    more than a simulator that does not keep up."""
-    return sum(map(len, shares)) / max(events[-1].due for events in shares)
+    for number, events in enumerate(shares):
+        for event, after in zip_longest(events, events[1:]):
+            event.device = number
+            event.until = after.due if after else math.inf
+    return turns
 
 
 def _measure(request: Request, ranking: Ranking, late: float, own: float) -> Measurement:

@@ -1,4 +1,4 @@
-"""A real socket that behaves as if it crossed a network profile.
+"""A real socket that behaves as if it crossed a network profile, or is just counted.
 
 The bytes are real and so are the waits: nothing here only adds numbers up. The connection's own
 handshake is not shaped: the socket comes connected.
@@ -12,9 +12,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from device_client.simulate.network import PACKET_BYTES, NetworkProfile, Randomness
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 SPIN_S = 80e-6
 """`time.sleep` wakes up to about 60 us late on Linux, so the last stretch of a wait is spun."""
@@ -33,12 +36,55 @@ def wait_until(moment: float) -> None:
             time.sleep(left - SPIN_S)
 
 
+def shaped(
+    sock: socket.socket, profile: NetworkProfile, rng: Randomness
+) -> "ShapedSocket | CountedSocket":
+    """`sock` as if it crossed `profile`; one that changes nothing leaves it a real socket."""
+    return ShapedSocket(sock, profile, rng) if profile.shaped else CountedSocket(sock)
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """Bytes on their way to the device; they may be read from `due` on. Empty: the end."""
 
     due: float
     data: memoryview
+
+
+class CountedSocket(socket.socket):
+    """A connected socket as it is, that counts what crosses it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Takes the place of `sock`, which is of no use any more."""
+        timeout = sock.gettimeout()
+        super().__init__(fileno=sock.detach())
+        self.settimeout(timeout)
+        self.sent_bytes = self.received_bytes = 0
+        """Headers and all."""
+        self.answer_arrived = 0.0
+        """When the first byte of the latest answer was read (`time.perf_counter`)."""
+        self._asked = False
+
+    def send(self, data: "Buffer", flags: int = 0, /) -> int:
+        """As of a socket."""
+        count = super().send(data, flags)
+        self._asked = True
+        self.sent_bytes += count
+        return count
+
+    def sendall(self, data: "Buffer", flags: int = 0, /) -> None:
+        """As of a socket."""
+        super().sendall(data, flags)
+        self._asked = True
+        self.sent_bytes += memoryview(data).nbytes
+
+    def recv_into(self, buffer: "Buffer", nbytes: int = 0, flags: int = 0, /) -> int:
+        """As of a socket."""
+        count = super().recv_into(buffer, nbytes, flags)
+        if self._asked:
+            self._asked, self.answer_arrived = False, time.perf_counter()
+        self.received_bytes += count
+        return count
 
 
 class ShapedSocket:
@@ -56,7 +102,6 @@ class ShapedSocket:
         self._sock = sock
         self._profile = profile
         self._rng = rng
-        self._shaped = profile.shaped
         self._timeout = sock.gettimeout()
         self._turn: Literal["none", "up", "down"] = "none"
         self._latency = 0.0  # one way, of the present answer
@@ -69,10 +114,9 @@ class ShapedSocket:
         self._sent = 0
         self._received = 0
         self._arrived = 0.0
-        if self._shaped:
-            self._poll = select.poll()
-            self._poll.register(sock, select.POLLIN)
-            sock.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        sock.setblocking(False)
 
     @property
     def sent_bytes(self) -> int:
@@ -103,8 +147,6 @@ class ShapedSocket:
         if seconds is not None and not seconds > 0:
             raise ValueError("a timeout must be more than 0 s, or None")
         self._timeout = seconds
-        if not self._shaped:
-            self._sock.settimeout(seconds)
 
     def close(self) -> None:
         """Closes the real socket; what is still on its way is dropped."""
@@ -118,18 +160,14 @@ class ShapedSocket:
         blame, and OSError as a socket does.
         """
         count = memoryview(data).nbytes
-        if not self._shaped:
-            self._turn = "up"
-            self._sock.sendall(data)
-        else:
-            now = time.perf_counter()
-            deadline = self._deadline(now)
-            arrival = now + self._upload_s(count)
-            if arrival > deadline:
-                wait_until(deadline)
-                raise TimeoutError("timed out")
-            wait_until(arrival)
-            self._deliver(data, deadline)
+        now = time.perf_counter()
+        deadline = self._deadline(now)
+        arrival = now + self._upload_s(count)
+        if arrival > deadline:
+            wait_until(deadline)
+            raise TimeoutError("timed out")
+        wait_until(arrival)
+        self._deliver(data, deadline)
         self._sent += count
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0) -> int:
@@ -138,12 +176,6 @@ class ShapedSocket:
         Returns the number of bytes, 0 at the end of the stream. Raises TimeoutError at the
         timeout (the bytes on their way are kept for the next call), and OSError as a socket does.
         """
-        if not self._shaped:
-            count = self._sock.recv_into(buffer, nbytes)
-            if self._turn != "down":
-                self._turn, self._arrived = "down", time.perf_counter()
-            self._received += count
-            return count
         room = memoryview(buffer).cast("B")
         room = room[:nbytes] if nbytes else room
         deadline = self._deadline(time.perf_counter())

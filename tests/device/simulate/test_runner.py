@@ -1,0 +1,91 @@
+"""Who plays which click, and when."""
+
+import threading
+import time
+from collections import deque
+
+import pytest
+
+from device_client.budget import Budget
+from device_client.simulate.requests import Request, Visit
+from device_client.simulate.runner import Load, _Device, _Event, _schedule, _Threads
+
+REQUEST = Request(click=1, target=2, candidates=[2, 3])
+
+
+def load(devices: int, rate: float) -> Load:
+    return Load(devices, rate, 0.0, Budget(), "row", seed=1)
+
+
+def visits(count: int, requests: int) -> list[Visit]:
+    return [Visit([5], [REQUEST] * requests) for _ in range(count)]
+
+
+class Playing(_Device):
+    """A device that takes its time, in place of a click and a rerank."""
+
+    def __init__(self, takes: float = 0.0, fails: bool = False) -> None:
+        self._backlog: deque[_Event] = deque()
+        self._busy, self._turn = False, threading.Lock()
+        self.takes, self.fails = takes, fails
+        self.played: list[float] = []
+        self.at_once = self.most_at_once = 0
+
+    def _play(self, event: _Event, due: float, until: float) -> None:
+        if self.fails:
+            raise RuntimeError("a device is broken")
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(self.takes)
+        self.played.append(event.due)
+        self.at_once -= 1
+
+
+def play(devices: list[Playing], events: list[_Event]) -> tuple[_Threads, int]:
+    ticks: list[int] = []
+    threads = _Threads(devices, events, time.perf_counter(), lambda: ticks.append(1))
+    threads.run()
+    return threads, len(ticks)
+
+
+def test_moments_are_in_order_and_a_device_knows_when_it_clicks_again() -> None:
+    events = _schedule(visits(12, 5), load(4, 1000.0))
+    assert [event.due for event in events] == sorted(event.due for event in events)
+    assert {event.device for event in events} == set(range(4))
+    for device in range(4):
+        own = [event for event in events if event.device == device]
+        assert [event.until for event in own[:-1]] == [event.due for event in own[1:]]
+        assert own[-1].until == float("inf")
+        assert sum(event.earlier is not None for event in own) == 3
+
+
+def test_quick_devices_share_a_few_threads() -> None:
+    events = _schedule(visits(200, 2), load(200, 2000.0))
+    devices = [Playing() for _ in range(200)]
+    threads, ticks = play(devices, events)
+    assert ticks == 400
+    assert all(len(device.played) == 2 for device in devices)
+    assert len(threads._threads) < 50
+
+
+def test_devices_that_are_busy_at_once_have_a_thread_each() -> None:
+    events = _schedule(visits(20, 1), load(20, 1e6))
+    begun = time.perf_counter()
+    play([Playing(takes=0.2) for _ in range(20)], events)
+    assert time.perf_counter() - begun < 20 * 0.2 / 2
+
+
+def test_a_device_plays_one_click_after_the_other_however_late_it_is() -> None:
+    events = _schedule(visits(1, 30), load(1, 1e6))
+    device = Playing(takes=0.002)
+    _, ticks = play([device], events)
+    assert ticks == 30
+    assert device.most_at_once == 1
+    assert device.played == [event.due for event in events]
+
+
+def test_what_a_device_raises_ends_the_run_and_is_raised() -> None:
+    events = _schedule(visits(8, 4), load(8, 1e5))
+    devices = [Playing(fails=number == 3) for number in range(8)]
+    with pytest.raises(RuntimeError, match="a device is broken"):
+        play(devices, events)
