@@ -46,16 +46,21 @@ Float64 = NDArray[np.float64]
 def main() -> None:
     """Measures every projected run of the folder on the logs given."""
     options = runs_parser(__doc__).parse_args()
-    results: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     for run in corrected_runs(options.folder, options.data, options.seed):
-        results[run.name] = measure(run.model, run.parts)
-        _show(run.name, results[run.name])
-    ratios = {
+        row = measure(run.model, run.parts)
+        found.setdefault(run.parts.log.name, {})[run.name] = row
+        _show(run.name, row)
+    for log, results in found.items():
+        keep(f"stale_corrections_{log}", results, _ratios(results))
+
+
+def _ratios(results: dict[str, Any]) -> dict[str, Any]:
+    return {
         f"{name}: {age} clicks old / no correction": {"value": row["ndcg"][age] / row["ndcg"]["no"]}
         for name, row in results.items()
         for age in ("fresh", "1", "2", "5")
     }
-    keep("stale_corrections", results, ratios)
 
 
 @torch.no_grad()
