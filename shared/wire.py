@@ -136,6 +136,14 @@ class Wire:
         check_hidden(hidden)
         return hidden
 
+    @staticmethod
+    @np.errstate(over="ignore", invalid="ignore")
+    def are_sound(hidden: Array) -> bool:
+        """Whether `check_hidden` would pass every H of (B, K, dim): one look tells nearly all."""
+        flat = hidden.reshape(len(hidden), -1)
+        squares = np.einsum("bi,bi->b", flat, flat)
+        return bool(squares.min() > 0.0 and squares.max() <= LARGEST)  # NaN compares as false
+
     def encode_full(self, correction: FullCorrection) -> bytes:
         """The full form: `attn`, then `bias`."""
         return self._encode(correction, self._full_shapes)

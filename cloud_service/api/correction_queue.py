@@ -1,7 +1,12 @@
 """What is waiting for a correction: computed together, without a timer, and never for long.
 
-Whatever arrived while the last batch was computed is the next one. Nothing waits for company: in a
-quiet moment an H is answered on the spot, as if its device were alone.
+A turn of the event loop reads every socket that is ready: what it brings is computed together, at
+its end or as soon as a batch is full. Nothing waits for company: in a quiet moment an H is answered
+on the spot, as if its device were alone.
+
+A cloud that has too much to do has long turns, and what is read late in one has waited in its
+socket since before it began. That is shed: it takes less time than an answer, so the next turn is
+shorter.
 """
 
 import asyncio
@@ -17,8 +22,7 @@ from shared.wire import Form, check_of
 
 BATCH: Final = 32
 """Corrections computed at once, at most: the first of them waits for the last."""
-ALWAYS: Final = 8
-"""As many may wait whatever they cost."""
+_FULL: Final = Overloaded("more corrections are asked for than can be computed")
 _SMOOTHING: Final = 0.1
 _QUIET: Final = 1.5
 """Times the cost of a correction without one, after which there is no crowd."""
@@ -57,12 +61,14 @@ class Waiting:
 
 
 class CorrectionQueue:
-    """Answers in batches on the event loop; sheds what would wait longer than `longest_s`."""
+    """Answers in batches on the event loop; sheds what comes later than `longest_s` in a turn."""
 
     def __init__(self, corrections: Corrections, *, longest_s: float) -> None:
         self._corrections, self._longest = corrections, longest_s
         self._waiting: deque[Waiting] = deque()
         self._cost = self._last = 0.0
+        self._begun: float | None = None
+        """When the present turn of the loop brought its first H; None before that."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
@@ -70,29 +76,33 @@ class CorrectionQueue:
 
     def put(self, each: Waiting) -> None:
         """Answers or refuses `each.asker`, now or as soon as it can."""
-        count = len(self._waiting)
-        if count >= ALWAYS and count * self._cost > self._longest:
-            each.asker.refuse(Overloaded("more corrections are asked for than can be computed"))
-            return
         quiet = each.arrived - self._last > _QUIET * self._cost
         self._last = each.arrived
-        if not count:
+        if self._begun is None:
             if quiet and each.deadline > each.arrived:
                 self._answer([each], each.arrived)
                 return
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._work)
+            self._begun = time.perf_counter()
+            self._loop.call_soon(self._end_turn)
+        elif each.arrived - self._begun > self._longest:
+            each.asker.refuse(_FULL)
+            return
         self._waiting.append(each)
+        if len(self._waiting) >= BATCH:
+            self._work()
+
+    def _end_turn(self) -> None:
+        self._begun = None
+        while self._waiting:
+            self._work()
 
     def _work(self) -> None:
         begun = time.perf_counter()
         batch = self._take(begun)
         if batch:
             self._answer(batch, begun)
-        if self._waiting:
-            assert self._loop is not None
-            self._loop.call_soon(self._work)
 
     def _take(self, now: float) -> list[Waiting]:
         """The longest waiting, and all of its model and form; the expired are refused."""

@@ -3,17 +3,66 @@
 The buckets are fine enough to see a tolerance budget of 4.21 ms: it is an edge of its own.
 """
 
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 BUDGET_MS = 4.21
 BUCKETS_MS = (
     0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, BUDGET_MS, 6, 8, 10, 15, 20, 30, 50,
     75, 100, 200, 500, 1000,
 )  # fmt: skip
+BUCKETS_S: Final = tuple(ms / 1000 for ms in BUCKETS_MS)
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 _OTHER_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class _Tally:
+    """Corrections of one outcome, by their time."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.seconds = 0.0
+
+
+class _Corrections(Collector):
+    """Counter and histogram of corrections, counted by one thread.
+
+    Prometheus' own take a lock each and look at one bucket after the other: 3 µs a correction.
+    """
+
+    def __init__(self) -> None:
+        self.of: dict[str, _Tally] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus reads."""
+        total = CounterMetricFamily(
+            "cloud_corrections",
+            "Answers to requests for a correction: the form served, or the code of a problem.",
+            labels=("outcome",),
+        )
+        seconds = HistogramMetricFamily(
+            "cloud_correction_seconds",
+            "From the request's head to its answer; outcome as in cloud_corrections_total.",
+            labels=("outcome",),
+        )
+        edges = [*map(str, BUCKETS_S), "+Inf"]
+        for outcome, tally in list(self.of.items()):
+            below = list(accumulate(tally.counts))
+            total.add_metric((outcome,), below[-1])
+            buckets = [(edge, float(count)) for edge, count in zip(edges, below, strict=True)]
+            seconds.add_metric((outcome,), buckets, tally.seconds)
+        yield total
+        yield seconds
 
 
 class Metrics:
@@ -21,21 +70,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._corrections = Counter(
-            "cloud_corrections_total",
-            "Answers to requests for a correction: the form served, or the code of a problem.",
-            ("outcome",),
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "cloud_correction_seconds",
-            "From the request's head to its answer; outcome as in cloud_corrections_total.",
-            ("outcome",),
-            buckets=[ms / 1000 for ms in BUCKETS_MS],
-            registry=self.registry,
-        )
-        self._of: dict[str, tuple[Counter, Histogram]] = {}
-        """Both by outcome: looking labels up costs more than counting."""
+        self._corrections = _Corrections()
+        self.registry.register(self._corrections)
         self._requests = Counter(
             "cloud_requests_total",
             "Answers to every other request.",
@@ -57,14 +93,11 @@ class Metrics:
 
     def correction(self, outcome: str, seconds: float) -> None:
         """Counts the answer to a request for a correction: a form, or a problem's code."""
-        found = self._of.get(outcome)
-        if found is None:
-            found = self._of[outcome] = (
-                self._corrections.labels(outcome),
-                self._seconds.labels(outcome),
-            )
-        found[0].inc()
-        found[1].observe(seconds)
+        tally = self._corrections.of.get(outcome)
+        if tally is None:
+            tally = self._corrections.of[outcome] = _Tally()
+        tally.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        tally.seconds += seconds
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts any other request by its route's template, never by its path."""

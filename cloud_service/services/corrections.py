@@ -17,7 +17,7 @@ from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import UnusableHidden, WireError
 from shared.manifest import Manifest
-from shared.wire import FORMS, Form, Wire, all_finite, narrowed
+from shared.wire import FLOAT, FORMS, Form, Wire, all_finite, narrowed
 
 Floats = NDArray[np.float32]
 _log = logging.getLogger(__name__)
@@ -61,6 +61,9 @@ class Corrector:
                 return [graph.one(self._hidden(bodies[0]), number)]
             except WireError as error:
                 return [error]
+        together = self._together(bodies)
+        if together is not None:
+            return [_or_unusable(each) for each in graph.many(together, number)]
         found: list[bytes | WireError] = [UnusableHidden(_NOT_FINITE)] * len(bodies)
         sound = []
         for place, body in enumerate(bodies):
@@ -75,10 +78,24 @@ class Corrector:
                     found[place] = answer
         return found
 
+    def _together(self, bodies: Sequence[bytes | memoryview]) -> Floats | None:
+        """All H at once, (B, K, D), where all are float32 and sound; else they are read one by one,
+        which says what is wrong with which."""
+        wire, _ = self._wires
+        if any(len(body) != wire.hidden_bytes for body in bodies):
+            return None
+        shape = len(bodies), wire.settings.segment, wire.settings.dim
+        hidden = np.frombuffer(b"".join(bodies), FLOAT).reshape(shape)
+        return hidden if wire.are_sound(hidden) else None
+
     def _hidden(self, body: bytes | memoryview) -> Floats:
         """H, float32 or float16 by its length, which the head has announced. Raises WireError."""
         whole, half = self._wires
         return (half if len(body) == half.hidden_bytes else whole).decode_hidden(body)
+
+
+def _or_unusable(correction: bytes | None) -> bytes | WireError:
+    return UnusableHidden(_NOT_FINITE) if correction is None else correction
 
 
 _NOT_FINITE = "the GCN's answer to this H is not finite"
@@ -115,7 +132,11 @@ class _Graph:
         """The corrections of H (B, K, D); None for one that is not finite, or not as `number`."""
         parts = self._session.run(None, {"hidden": hidden})
         rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
-        return [_sent(row, number) for row in rows]
+        whole = _sent(rows, number)
+        if whole is None:  # one of them is not finite
+            return [_sent(row, number) for row in rows]
+        size = len(whole) // len(rows)
+        return [whole[at : at + size] for at in range(0, len(whole), size)]
 
 
 def _sent(correction: Floats, number: np.dtype[Any]) -> bytes | None:
