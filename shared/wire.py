@@ -137,7 +137,6 @@ class Wire:
         return hidden
 
     @staticmethod
-    @np.errstate(over="ignore", invalid="ignore")
     def are_sound(hidden: Array) -> bool:
         """Whether `check_hidden` would pass every H of (B, K, dim): one look tells nearly all."""
         flat = hidden.reshape(len(hidden), -1)
@@ -222,10 +221,9 @@ def all_finite(array: Array) -> bool:
     return bool(np.abs(array).max() <= LARGEST)  # NaN compares as false
 
 
-@np.errstate(over="ignore", invalid="ignore")
 def _square(array: Array) -> float:
-    flat = array.ravel()
-    return float(flat.dot(flat))
+    # Not `dot`, which warns where a sum overflows: to keep it from that costs more than the sum.
+    return float(np.vdot(array, array))
 
 
 def _check_finite(array: Array) -> None:

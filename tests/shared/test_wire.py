@@ -148,3 +148,12 @@ def test_shapes_follow_the_settings():
     assert wire.settings.hidden_bytes == 5 * 32 * 4
     assert wire.settings.correction_bytes == 2 * 5 * (5 + 16) * 4
     assert wire.decode_row(bytes(wire.settings.row_bytes)).attn.shape == (2, 5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 0.0])
+def test_one_unsound_h_among_many_is_noticed(value):
+    wire = Wire(ModelSettings())
+    hidden = np.full((5, 10, 64), 0.5, np.float32)
+    assert wire.are_sound(hidden)
+    hidden[3] = value
+    assert not wire.are_sound(hidden)
