@@ -163,6 +163,8 @@ def read_head(headers: list[tuple[bytes, bytes]]) -> Wish:
             if value not in _HALF_OF:
                 raise WrongMediaType(f"H travels as {HIDDEN_TYPE} or {HALF_HIDDEN_TYPE}")
             half = _HALF_OF[value]
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise WrongMediaType("H travels as it is, without a Content-Encoding")
         elif name == _DEADLINE:
             if not _MILLISECONDS.fullmatch(value):
                 raise BadDeadline(f"{DEADLINE_HEADER} is a number of milliseconds")

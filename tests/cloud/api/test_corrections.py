@@ -152,6 +152,7 @@ def test_every_hostile_h_gets_its_problem(ask, path):
         ({"accept": f"{FULL_TYPE};q=0"}, 406, "not-acceptable"),
         ({"accept": ";;;,,,q=x"}, 406, "not-acceptable"),
         ({"content_type": "application/json"}, 415, "wrong-media-type"),
+        ({"content_encoding": "gzip"}, 415, "wrong-media-type"),
     ],
 )
 def test_headers_that_cannot_be_served_get_their_problem(ask, hidden, headers, status, code):
