@@ -10,18 +10,22 @@ shorter.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from cloud_service.api.problems import Expired, Overloaded
+from cloud_service.api.problems import Expired, Internal, Overloaded
 from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import RecommendationError
 from shared.wire import Form, check_of
 
+_log = logging.getLogger(__name__)
+
 BATCH: Final = 32
 """Corrections computed at once, at most: the first of them waits for the last."""
+_BROKEN: Final = Internal("the cloud's log says more")
 _FULL: Final = Overloaded("more corrections are asked for than can be computed")
 _SMOOTHING: Final = 0.1
 _QUIET: Final = 1.5
@@ -125,7 +129,13 @@ class CorrectionQueue:
             for each in batch:
                 each.asker.refuse(Overloaded("the model was closed a moment ago: ask again"))
             return
-        found = corrector.correct([each.body for each in batch], batch[0].form)
+        try:
+            found = corrector.correct([each.body for each in batch], batch[0].form)
+        except Exception:  # a fault of ours: whoever asked is told, and never waits for nothing
+            _log.exception("corrections failed")
+            for each in batch:
+                each.asker.refuse(_BROKEN)
+            return
         spent = time.perf_counter() - begun
         each_cost = spent / len(batch)
         self._cost += _SMOOTHING * (each_cost - self._cost) if self._cost else each_cost

@@ -19,6 +19,8 @@ class Corrector:
 
     def correct(self, bodies, form):
         self.batches.append([bytes(body) for body in bodies])
+        if b"broken" in self.batches[-1]:
+            raise RuntimeError("the runtime failed")
         return [NotFinite("bad") if body == b"bad" else bytes(body) for body in bodies]
 
 
@@ -142,6 +144,18 @@ def test_what_cannot_be_answered_any_more_is_refused_alone(asking, code):
 def test_one_bad_h_spoils_no_other_of_its_batch():
     asked = in_a_turn(lambda asked: (asked.ask(b"bad"), asked.ask(b"good")))
     assert [asker.ended for asker in asked.askers] == [b"h", b"h", "not-finite", b"good"]
+
+
+def test_a_runtime_that_fails_leaves_nobody_waiting_and_the_next_are_answered(caplog):
+    def play(asked: Asked) -> None:
+        asked.ask(b"broken")
+        for _ in range(BATCH):
+            asked.ask()
+
+    asked = in_a_turn(play)
+    ended = [asker.ended for asker in asked.askers]
+    assert ended == [b"h"] + ["internal"] * BATCH + [b"h"] * 2
+    assert "corrections failed" in caplog.text
 
 
 def test_models_and_forms_are_computed_apart_and_all_by_the_end_of_the_turn():
