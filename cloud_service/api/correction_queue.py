@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -67,8 +68,14 @@ class Waiting:
 class CorrectionQueue:
     """Answers in batches on the event loop; sheds what comes later than `longest_s` in a turn."""
 
-    def __init__(self, corrections: Corrections, *, longest_s: float) -> None:
-        self._corrections, self._longest = corrections, longest_s
+    def __init__(
+        self,
+        corrections: Corrections,
+        *,
+        longest_s: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._corrections, self._longest, self._clock = corrections, longest_s, clock
         self._waiting: deque[Waiting] = deque()
         self._cost = self._last = 0.0
         self._begun: float | None = None
@@ -88,7 +95,7 @@ class CorrectionQueue:
                 return
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            self._begun = time.perf_counter()
+            self._begun = self._clock()
             self._loop.call_soon(self._end_turn)
         elif each.arrived - self._begun > self._longest:
             each.asker.refuse(_FULL)
@@ -103,7 +110,7 @@ class CorrectionQueue:
             self._work()
 
     def _work(self) -> None:
-        begun = time.perf_counter()
+        begun = self._clock()
         batch = self._take(begun)
         if batch:
             self._answer(batch, begun)
@@ -136,7 +143,7 @@ class CorrectionQueue:
             for each in batch:
                 each.asker.refuse(_BROKEN)
             return
-        spent = time.perf_counter() - begun
+        spent = self._clock() - begun
         each_cost = spent / len(batch)
         self._cost += _SMOOTHING * (each_cost - self._cost) if self._cost else each_cost
         for each, answer in zip(batch, found, strict=True):

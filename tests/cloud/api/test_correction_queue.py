@@ -1,7 +1,6 @@
 """What is computed together, when, and what is shed."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -54,13 +53,14 @@ class Asked:
 
     def __init__(self) -> None:
         self.models = Models()
-        self.queue = CorrectionQueue(self.models, longest_s=LONGEST_S)
+        self.now = 100.0  # the clock stands but where a test moves it
+        self.queue = CorrectionQueue(self.models, longest_s=LONGEST_S, clock=lambda: self.now)
         self.askers: list[Asker] = []
 
     def ask(self, body=b"h", *, version="open", form="row", late=0.0, left=1.0) -> Asker:
         """An H that was read `late` seconds from now, and has so many `left`."""
         self.askers.append(asker := Asker())
-        arrived = time.perf_counter() + late
+        arrived = self.now + late
         self.queue.put(Waiting(asker, version, form, body, arrived, arrived + left))
         return asker
 

@@ -28,7 +28,10 @@ def test_after_kill_nine_the_next_worker_goes_on_where_the_dead_one_was(any_plac
     assert done.version == any_place.store.production()
     ticks = ticks_of(any_place.log(job))
     numbers = [int(tick.split()[1]) for tick in ticks]
-    assert numbers == list(range(40))  # from the checkpoint: none lost, none done twice
+    # From the checkpoint: none lost, none done twice but for the one that the kill cut off, maybe.
+    assert sorted(set(numbers)) == list(range(40))
+    assert numbers == sorted(numbers)
+    assert len(numbers) <= 41
     assert {tick.split()[-1] for tick in ticks} == {str(first.pid), str(second.pid)}
     assert any_place.log(job).count("Going on after an interruption.") == 1
 
