@@ -21,7 +21,6 @@ from cloud_service.api.corrections import (
     PREFIX,
     SUFFIX,
     Wish,
-    problem_of,
     read_head,
     refusal,
     timing,
@@ -187,11 +186,10 @@ class CorrectionProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What llhttp cannot read is refused as everything else is, and the connection closed."""
-        headers, document = problem_of(BadHTTP("what came is not HTTP/1.1"))
-        lines = [*headers, (b"connection", b"close"), (b"content-length", b"%d" % len(document))]
-        head = b"".join(b"%s: %s\r\n" % header for header in lines)
+        lines, document = refusal(BadHTTP("what came is not HTTP/1.1"))
+        end = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(document)
         common = self.heads.common(self.server_state.default_headers)
-        self.transport.write(b"".join((STATUS_LINE[400], common, head, b"\r\n", document)))
+        self.transport.write(b"".join((STATUS_LINE[400], common, lines, end, document)))
         self.transport.close()
 
     def resume_writing(self) -> None:

@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -45,8 +46,6 @@ _log = logging.getLogger(__name__)
 PREFIX = "/v1/models/"
 SUFFIX = "/correction"
 BODY_LIMIT = 1 << 20
-REFUSALS = 256
-"""Answers that are no corrections, kept as they travel."""
 BODY_SECONDS = 5.0
 """How long an H may be on its way, once its head is here."""
 _FORM_OF: dict[str, Form] = {layout.correction_type: form for form, layout in FORMS.items()}
@@ -241,22 +240,21 @@ def problem_of(error: RecommendationError) -> tuple[list[tuple[bytes, bytes]], b
     return headers, document
 
 
-_refusals: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-
-
 def refusal(error: RecommendationError) -> tuple[bytes, bytes]:
-    """`problem_of`, the headers as they travel. Kept: a cloud that has too much to do says the same
-    thousands of times a second."""
-    found = _refusals.get((error.code, error.detail))
-    if found is None:
-        headers, document = problem_of(error)
-        if len(_refusals) >= REFUSALS:  # details may name what a request said
-            _refusals.clear()
-        found = b"".join(b"%s: %s\r\n" % header for header in headers), document
-        _refusals[error.code, error.detail] = found
-    return found
+    """`problem_of`, the headers as they travel."""
+    headers, document = problem_of(error)
+    return _lines(tuple(headers)), document
 
 
+# Both are kept: a cloud that has too much to do says the same thousands of times a second.
+
+
+@lru_cache(maxsize=16)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join(b"%s: %s\r\n" % header for header in headers)
+
+
+@lru_cache(maxsize=256)
 def _document(code: str, title: str, status: int, detail: str) -> bytes:
     found = Problem(type=TYPE_PREFIX + code, title=title, status=status, detail=detail)
     return found.model_dump_json().encode()

@@ -63,8 +63,8 @@ class Corrector:
                 return [error]
         together = self._together(bodies)
         if together is not None:
-            return [_or_unusable(each) for each in graph.many(together, number)]
-        found: list[bytes | WireError] = [UnusableHidden(_NOT_FINITE)] * len(bodies)
+            return graph.many(together, number)
+        found: dict[int, bytes | WireError] = {}
         sound = []
         for place, body in enumerate(bodies):
             try:
@@ -74,9 +74,8 @@ class Corrector:
         if sound:
             answers = graph.many(np.stack([hidden for _, hidden in sound]), number)
             for (place, _), answer in zip(sound, answers, strict=True):
-                if answer is not None:
-                    found[place] = answer
-        return found
+                found[place] = answer
+        return [found[place] for place in range(len(bodies))]
 
     def _together(self, bodies: Sequence[bytes | memoryview]) -> Floats | None:
         """All H at once, (B, K, D), where all are float32 and sound; else they are read one by one,
@@ -92,10 +91,6 @@ class Corrector:
         """H, float32 or float16 by its length, which the head has announced. Raises WireError."""
         whole, half = self._wires
         return (half if len(body) == half.hidden_bytes else whole).decode_hidden(body)
-
-
-def _or_unusable(correction: bytes | None) -> bytes | WireError:
-    return UnusableHidden(_NOT_FINITE) if correction is None else correction
 
 
 _NOT_FINITE = "the GCN's answer to this H is not finite"
@@ -128,13 +123,13 @@ class _Graph:
             raise UnusableHidden(_NOT_FINITE)
         return found
 
-    def many(self, hidden: Floats, number: np.dtype[Any]) -> list[bytes | None]:
-        """The corrections of H (B, K, D); None for one that is not finite, or not as `number`."""
+    def many(self, hidden: Floats, number: np.dtype[Any]) -> list[bytes | WireError]:
+        """As `one`, of H (B, K, D); an error for one is its answer alone."""
         parts = self._session.run(None, {"hidden": hidden})
         rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
         whole = _sent(rows, number)
         if whole is None:  # one of them is not finite
-            return [_sent(row, number) for row in rows]
+            return [_sent(row, number) or UnusableHidden(_NOT_FINITE) for row in rows]
         size = len(whole) // len(rows)
         return [whole[at : at + size] for at in range(0, len(whole), size)]
 

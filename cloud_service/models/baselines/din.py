@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from cloud_service.models.baselines.parts import block_of, prefixes, projected, row_dropout
+from cloud_service.models.baselines.parts import (
+    block_of,
+    prefixes,
+    projected,
+    row_dropout,
+    size_for,
+)
 from cloud_service.models.recommender import Recommender, item_table, look_up
 
 _ROWS = {"cpu": 128, "cuda": 4096}
@@ -85,7 +91,7 @@ class DIN(Recommender):
     ) -> Float[Tensor, "n count"]:
         vectors = look_up(self.item_embedding, candidates)
         firsts = projected(self.of_item, self.item_embedding, candidates, self.training)
-        rows = _ROWS.get(states.device.type, 128)
+        rows = size_for(_ROWS, states)
         split = (part.split(rows) for part in (states, vectors, firsts))
         parts = []
         for clicks, *items in zip(*split, strict=True):
@@ -100,7 +106,7 @@ class DIN(Recommender):
         """
         table = self.item_embedding[None, 1:]
         firsts, found = self.of_item(table), []
-        for clicks in states.split(_RANKED.get(states.device.type, 1)):
+        for clicks in states.split(size_for(_RANKED, states)):
             count = len(clicks)
             used = clicks[:, : _longest(clicks)]
             block = block_of(table, count * used.shape[1] * self.width)
@@ -127,6 +133,7 @@ class DIN(Recommender):
         of_q, of_k, of_difference, of_product = self.attention.weight.chunk(4, dim=1)
         constant = clicks @ (of_k - of_difference).T + self.attention.bias
         parts = clicks, candidates, constant.flatten(1), of_q + of_difference, of_product
+        # A written-out gradient does not export to ONNX, and ranking needs none.
         hidden: Tensor = _Hidden.apply(*parts) if self.training else _hidden(*parts)
         hidden = functional.prelu(hidden, self.attention_slope).unflatten(2, (-1, self.width))
         weights = hidden @ self.attention_out.weight[0] + self.attention_out.bias
@@ -192,7 +199,7 @@ class _Hidden(torch.autograd.Function):
         of_q: Tensor,
         of_product: Tensor,
     ) -> Tensor:
-        ctx.rows = _TOGETHER.get(clicks.device.type, 8)
+        ctx.rows = size_for(_TOGETHER, clicks)
         ctx.save_for_backward(clicks, candidates, of_q, of_product)
         parts = (each.split(ctx.rows) for each in (clicks, candidates, constant))
         return torch.cat(

@@ -1,5 +1,6 @@
 """What several baselines are made of: prefixes of a window, and an MLP over pairs."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,12 @@ _BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 def block_of(table: Tensor, width: int) -> int:
     """How many items to score at a time, each with so many hidden numbers."""
-    return max(16, _BLOCK.get(table.device.type, 1 << 18) // width)
+    return max(16, size_for(_BLOCK, table) // width)
+
+
+def size_for(sizes: Mapping[str, int], tensor: Tensor) -> int:
+    """The size for where a tensor is; that of a CPU where nothing is said."""
+    return sizes.get(tensor.device.type, sizes["cpu"])
 
 
 def prefixes(clicks: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length length"]:
