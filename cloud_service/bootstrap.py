@@ -33,7 +33,7 @@ def build_services(settings: CloudSettings) -> Services:
         candidates=Candidates(models),
         jobs=Jobs(store, settings.jobs_url),
         corrections=corrections,
-        queue=CorrectionQueue(corrections, longest_s=settings.max_queue_ms / 1e3),
+        queue=CorrectionQueue(longest_s=settings.max_queue_ms / 1e3),
         metrics=Metrics(),
         log_folder=settings.log_folder,
         admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,

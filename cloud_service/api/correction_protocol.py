@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.flow_control import service_unavailable
@@ -21,11 +21,13 @@ from cloud_service.api.corrections import (
     PREFIX,
     SUFFIX,
     Wish,
+    header_lines,
     read_head,
     refusal,
     timing,
 )
 from cloud_service.api.problems import BadHTTP, TooManyConnections, problem
+from cloud_service.services.corrections import Corrector
 from shared.errors import RecommendationError
 from shared.manifest import VERSION_PATTERN
 from shared.wire import CHECK_HEADER, FORMS
@@ -36,18 +38,31 @@ HEADS: Final = 4096
 """Heads remembered; then all are forgotten."""
 HOLD_SECONDS: Final = 0.5
 """How long the rest of an H may take before the usual way, which has its own limit, takes over."""
-_CHECK = CHECK_HEADER.encode()
+_ANSWER = b"%bserver-timing: %b\r\n" + CHECK_HEADER.encode() + b": %b\r\n%b%b"
 _OPENING = b"POST " + PREFIX.encode()
 _END = b"\r\n\r\n"
 _URL = re.compile((re.escape(PREFIX) + f"({VERSION_PATTERN.strip('^$')})" + SUFFIX).encode())
 
 
-class _Plan(NamedTuple):
+class _Plan:
     """What a head asks for, and the answer's head but for what changes."""
 
-    version: str
-    wish: Wish
-    opening: bytes
+    def __init__(self, head: bytes, version: str, wish: Wish, corrector: Corrector) -> None:
+        self.head, self.version, self.wish = head, version, wish
+        self.size = len(head) + wish.length
+        kind = FORMS[wish.form].correction_type.encode()
+        opening = b"content-type: %s\r\nmodel-version: %s\r\n" % (kind, corrector.version_header)
+        self._opening = STATUS_LINE[200] + opening
+        self._length = b"content-length: %d\r\n\r\n" % corrector.answer_bytes(wish.form)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._end = b""
+
+    def answer(self, computed: Computed, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The answer; `headers` are those of every answer, which uvicorn makes anew each second."""
+        if headers is not self._headers:
+            self._headers, self._end = headers, header_lines(headers) + self._length
+        check = computed.check.encode()
+        return _ANSWER % (self._opening, timing(computed), check, self._end, computed.body)
 
 
 class _Heads:
@@ -56,22 +71,10 @@ class _Heads:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._known: dict[bytes, _Plan] = {}
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._common = b""
 
     def plan(self, head: bytes) -> _Plan | None:
-        """The plan for a head whose model is open; None: it goes the usual way."""
-        found = self._known.get(head) or self._learned(head)
-        if found is None or self._services.corrections.get(found.version) is None:
-            return None
-        return found
-
-    def common(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The headers of every answer; uvicorn makes them anew every second."""
-        if headers is not self._headers:
-            self._headers = headers
-            self._common = b"".join(b"%s: %s\r\n" % header for header in headers)
-        return self._common
+        """The plan for a head; None: it goes the usual way."""
+        return self._known.get(head) or self._learned(head)
 
     def _learned(self, head: bytes) -> _Plan | None:
         reader = _HeadReader()
@@ -89,14 +92,9 @@ class _Heads:
         corrector = self._services.corrections.get(version)
         if corrector is None or wish.length != corrector.hidden_bytes(half=wish.hidden_half):
             return None
-        kind = FORMS[wish.form].correction_type
-        opening = b"content-type: %s\r\nmodel-version: %s\r\nserver-timing: " % (
-            kind.encode(),
-            corrector.version_header,
-        )
         if len(self._known) >= HEADS:
             self._known.clear()
-        plan = self._known[head] = _Plan(version, wish, STATUS_LINE[200] + opening)
+        plan = self._known[head] = _Plan(head, version, wish, corrector)
         return plan
 
 
@@ -135,6 +133,7 @@ class CorrectionProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._usual = False  # a message that goes the usual way has begun and not ended
         self._plan: _Plan | None = None
+        self._size = 0  # of a request like the last, where there is nothing but that to look at
         self._arrived = 0.0
         self._fd = -1
         self._held = b""  # bytes that came too early to be looked at
@@ -146,6 +145,14 @@ class CorrectionProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes: a whole known request the short way, anything else as uvicorn does."""
+        plan = self._plan
+        if plan is not None and len(data) == self._size and data.startswith(plan.head):
+            corrector = self.services.corrections.get(plan.version)
+            if corrector is not None:
+                self._arrived = time.perf_counter()
+                self._ask(plan, corrector, memoryview(data)[len(plan.head) :])
+                return
+        self._size = 0
         if self._held:
             data, self._held = self._held + data, b""
         if self._waiting or self.flow.write_paused:
@@ -188,9 +195,14 @@ class CorrectionProtocol(HttpToolsProtocol):
         """What llhttp cannot read is refused as everything else is, and the connection closed."""
         lines, document = refusal(BadHTTP("what came is not HTTP/1.1"))
         end = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(document)
-        common = self.heads.common(self.server_state.default_headers)
+        common = header_lines(self.server_state.default_headers)
         self.transport.write(b"".join((STATUS_LINE[400], common, lines, end, document)))
         self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The device does not take its answers: it has no more until it does."""
+        super().pause_writing()
+        self._size = 0
 
     def resume_writing(self) -> None:
         """The device takes its answers again: so are its requests."""
@@ -199,16 +211,17 @@ class CorrectionProtocol(HttpToolsProtocol):
 
     def answer(self, computed: Computed) -> None:
         """From the queue: the correction."""
-        assert self._plan is not None
-        check = b"\r\n%s: %s\r\n" % (_CHECK, computed.check.encode())
-        self._write(self._plan.opening, timing(computed), check, computed.body)
-        spent = time.perf_counter() - self._arrived
-        self.services.metrics.correction(self._plan.wish.form, spent)
+        plan = self._plan
+        assert plan is not None
+        self._write(plan.answer(computed, self.server_state.default_headers))
+        self.services.metrics.correction(plan.wish.form, time.perf_counter() - self._arrived)
 
     def refuse(self, error: RecommendationError) -> None:
         """From the queue: why there is no correction."""
         lines, document = refusal(error)
-        self._write(STATUS_LINE[error.status], lines, b"", document)
+        common = header_lines(self.server_state.default_headers)
+        length = b"content-length: %d\r\n\r\n" % len(document)
+        self._write(b"".join((STATUS_LINE[error.status], lines, common, length, document)))
         self.services.metrics.correction(error.code, time.perf_counter() - self._arrived)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -227,29 +240,28 @@ class CorrectionProtocol(HttpToolsProtocol):
         if end < len(_END) or full:
             return False
         plan = self.heads.plan(data[:end])
-        if plan is None:
+        if plan is None or (corrector := self.services.corrections.get(plan.version)) is None:
             return False
-        size = end + plan.wish.length
         if self._timer is None:
             self._arrived = time.perf_counter()
             self._unset_keepalive_if_required()
-        if len(data) < size:
+        if len(data) < plan.size:
             self._held = data
             if self._timer is None:
                 self._timer = self.loop.call_later(HOLD_SECONDS, self._give_up)
             return True
         self._stop_timer()
-        self._plan, self._waiting = plan, True
-        if len(data) > size:
-            self._hold(data[size:])
-        body = memoryview(data)[end:size]
-        arrived = self._arrived
-        self.services.queue.put(
-            Waiting(
-                self, plan.version, plan.wish.form, body, arrived, arrived + plan.wish.deadline_s
-            )
-        )
+        if len(data) > plan.size:
+            self._hold(data[plan.size :])
+        self._ask(plan, corrector, memoryview(data)[end : plan.size])
         return True
+
+    def _ask(self, plan: _Plan, corrector: Corrector, body: memoryview) -> None:
+        self._plan, self._waiting, self._size = plan, True, 0
+        arrived, wish = self._arrived, plan.wish
+        self.services.queue.put(
+            Waiting(self, corrector, wish.form, body, arrived, arrived + wish.deadline_s)
+        )
 
     def _hold(self, data: bytes) -> None:
         """Keeps bytes for later, and lets no more come meanwhile."""
@@ -271,14 +283,12 @@ class CorrectionProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    def _write(self, opening: bytes, middle: bytes, end: bytes, body: bytes) -> None:
+    def _write(self, answer: bytes) -> None:
         self._waiting = False
         transport = self.transport
         if transport.is_closing():
             return
-        common = self.heads.common(self.server_state.default_headers)
-        length = b"content-length: %d\r\n\r\n" % len(body)
-        self._send(b"".join((opening, middle, end, common, length, body)))
+        self._send(answer)
         self.server_state.total_requests += 1
         if self._ending:
             transport.close()
@@ -288,6 +298,8 @@ class CorrectionProtocol(HttpToolsProtocol):
             self._closer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
         if self._held or self._paused:
             self.loop.call_soon(self._look_again)
+        elif self._plan is not None and not self.flow.write_paused:
+            self._size = self._plan.size
 
     def _close_if_idle(self) -> None:
         """The connection's one timer, set anew only when it has run out: setting and stopping one

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from cloud_service.api.problems import Expired, Internal, Overloaded
-from cloud_service.services.corrections import Corrections, Corrector
+from cloud_service.services.corrections import Corrector
 from shared.errors import RecommendationError
 from shared.wire import Form, check_of
 
@@ -46,7 +46,7 @@ class Asker(Protocol):
 class Computed(NamedTuple):
     """A correction as it is sent."""
 
-    corrector: Corrector
+    version_header: bytes
     body: bytes
     check: str
     queue_s: float
@@ -58,7 +58,7 @@ class Waiting:
     """One H in the queue. Times are `time.perf_counter`."""
 
     asker: Asker
-    version: str
+    corrector: Corrector
     form: Form
     body: bytes | memoryview
     arrived: float
@@ -68,14 +68,8 @@ class Waiting:
 class CorrectionQueue:
     """Answers in batches on the event loop; sheds what comes later than `longest_s` in a turn."""
 
-    def __init__(
-        self,
-        corrections: Corrections,
-        *,
-        longest_s: float,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        self._corrections, self._longest, self._clock = corrections, longest_s, clock
+    def __init__(self, *, longest_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._longest, self._clock = longest_s, clock
         self._waiting: deque[Waiting] = deque()
         self._cost = self._last = 0.0
         self._begun: float | None = None
@@ -91,7 +85,7 @@ class CorrectionQueue:
         self._last = each.arrived
         if self._begun is None:
             if quiet and each.deadline > each.arrived:
-                self._answer([each], each.arrived)
+                self._answer_one(each, each.arrived)
                 return
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
@@ -112,7 +106,9 @@ class CorrectionQueue:
     def _work(self) -> None:
         begun = self._clock()
         batch = self._take(begun)
-        if batch:
+        if len(batch) == 1:
+            self._answer_one(batch[0], begun)
+        elif batch:
             self._answer(batch, begun)
 
     def _take(self, now: float) -> list[Waiting]:
@@ -123,32 +119,54 @@ class CorrectionQueue:
             each = self._waiting.popleft()
             if now > each.deadline:
                 each.asker.refuse(Expired("the deadline named in the request has passed"))
-            elif batch and (each.version, each.form) != (batch[0].version, batch[0].form):
+            elif batch and not (
+                each.corrector is batch[0].corrector and each.form == batch[0].form
+            ):
                 others.append(each)
             else:
                 batch.append(each)
         self._waiting.extendleft(reversed(others))
         return batch
 
-    def _answer(self, batch: list[Waiting], begun: float) -> None:
-        corrector = self._corrections.get(batch[0].version)
-        if corrector is None:  # retired, or closed to make room, since the head was read
-            for each in batch:
-                each.asker.refuse(Overloaded("the model was closed a moment ago: ask again"))
-            return
+    def _answer_one(self, each: Waiting, begun: float) -> None:
         try:
-            found = corrector.correct([each.body for each in batch], batch[0].form)
-        except Exception:  # a fault of ours: whoever asked is told, and never waits for nothing
-            _log.exception("corrections failed")
-            for each in batch:
-                each.asker.refuse(_BROKEN)
+            body = each.corrector.one(each.body, each.form)
+        except RecommendationError as error:
+            each.asker.refuse(error)
+        except Exception:
+            self._failed([each])
+        else:
+            self._sent(each, body, begun, self._spent(begun, 1))
+
+    def _answer(self, batch: list[Waiting], begun: float) -> None:
+        try:
+            found = batch[0].corrector.correct([each.body for each in batch], batch[0].form)
+        except Exception:
+            self._failed(batch)
             return
-        spent = self._clock() - begun
-        each_cost = spent / len(batch)
-        self._cost += _SMOOTHING * (each_cost - self._cost) if self._cost else each_cost
+        spent = self._spent(begun, len(batch))
         for each, answer in zip(batch, found, strict=True):
             if isinstance(answer, RecommendationError):
                 each.asker.refuse(answer)
             else:
-                check = check_of(each.body, answer)
-                each.asker.answer(Computed(corrector, answer, check, begun - each.arrived, spent))
+                self._sent(each, answer, begun, spent)
+
+    def _spent(self, begun: float, count: int) -> float:
+        """The time that `count` corrections took since `begun`; it goes into what one costs."""
+        spent = self._clock() - begun
+        each = spent / count
+        self._cost += _SMOOTHING * (each - self._cost) if self._cost else each
+        return spent
+
+    @staticmethod
+    def _sent(each: Waiting, body: bytes, begun: float, spent: float) -> None:
+        check = check_of(each.body, body)
+        version = each.corrector.version_header
+        each.asker.answer(Computed(version, body, check, begun - each.arrived, spent))
+
+    @staticmethod
+    def _failed(batch: list[Waiting]) -> None:
+        """A fault of ours: whoever asked is told, and never waits for nothing."""
+        _log.exception("corrections failed")
+        for each in batch:
+            each.asker.refuse(_BROKEN)

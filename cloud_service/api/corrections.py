@@ -92,7 +92,7 @@ class CorrectionEndpoint:
                 return
             found = _Awaited()
             deadline = begun + wish.deadline_s
-            self._queue.put(Waiting(found, version, wish.form, body, begun, deadline))
+            self._queue.put(Waiting(found, corrector, wish.form, body, begun, deadline))
             computed = await found.done
             await _send(send, HTTPStatus.OK, computed.body, _headers(computed, wish.form))
             self._observer.correction(wish.form, time.perf_counter() - begun)
@@ -143,7 +143,7 @@ def _headers(computed: Computed, form: Form) -> list[tuple[bytes, bytes]]:
     """Of an answer. The two that change stand together: a device compares the rest as a whole."""
     return [
         (b"content-type", FORMS[form].correction_type.encode()),
-        (b"model-version", computed.corrector.version_header),
+        (b"model-version", computed.version_header),
         (b"server-timing", timing(computed)),
         (CHECK_HEADER.encode(), computed.check.encode()),
     ]
@@ -243,7 +243,12 @@ def problem_of(error: RecommendationError) -> tuple[list[tuple[bytes, bytes]], b
 def refusal(error: RecommendationError) -> tuple[bytes, bytes]:
     """`problem_of`, the headers as they travel."""
     headers, document = problem_of(error)
-    return _lines(tuple(headers)), document
+    return header_lines(headers), document
+
+
+def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they travel."""
+    return _lines(tuple(headers))
 
 
 # Both are kept: a cloud that has too much to do says the same thousands of times a second.

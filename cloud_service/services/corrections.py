@@ -17,7 +17,7 @@ from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import UnusableHidden, WireError
 from shared.manifest import Manifest
-from shared.wire import FLOAT, FORMS, Form, Wire, all_finite, narrowed
+from shared.wire import FLOAT, FORMS, HALF, Form, Wire, all_finite, check_hidden, narrowed
 
 Floats = NDArray[np.float32]
 _log = logging.getLogger(__name__)
@@ -42,25 +42,35 @@ class Corrector:
         shape = (1, s.segment, s.dim)
         self.size = sum((folder / name).stat().st_size + _SESSION_BYTES for name in GRAPHS)
         """Bytes of memory it takes, about."""
-        self._full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
-        self._row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
+        full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
+        row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
+        self._ways: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
+            form: (row if layout.row else full, self._wires[layout.half].number)
+            for form, layout in FORMS.items()
+        }
 
     def hidden_bytes(self, *, half: bool) -> int:
         """Bytes of H in float32, or in float16."""
         return self._wires[half].hidden_bytes
+
+    def answer_bytes(self, form: Form) -> int:
+        """Bytes of a correction."""
+        return self._wires[FORMS[form].half].answer_bytes(form)
+
+    def one(self, body: bytes | memoryview, form: Form) -> bytes:
+        """The correction of the H in `body`, in the form wanted: what devices ask all day.
+
+        `body` has the length of an H, in float32 or float16. Raises a WireError.
+        """
+        graph, number = self._ways[form]
+        return graph.one(body, number)
 
     def correct(self, bodies: Sequence[bytes | memoryview], form: Form) -> list[bytes | WireError]:
         """The correction of the H in each body, in the form wanted, computed together.
 
         What is wrong with one H is its answer alone.
         """
-        layout = FORMS[form]
-        graph, number = self._row if layout.row else self._full, self._wires[layout.half].number
-        if len(bodies) == 1:
-            try:
-                return [graph.one(self._hidden(bodies[0]), number)]
-            except WireError as error:
-                return [error]
+        graph, number = self._ways[form]
         together = self._together(bodies)
         if together is not None:
             return graph.many(together, number)
@@ -104,19 +114,27 @@ class _Graph:
         self, path: str, hidden: tuple[int, ...], outputs: tuple[tuple[int, ...], ...]
     ) -> None:
         self._session = open_session(path)
-        self._input = np.zeros(hidden, np.float32)
+        bound = np.zeros(hidden, np.float32)
+        self._input, self._bytes = bound.reshape(-1), bound.data.cast("B")
         sizes = [int(np.prod(shape)) for shape in outputs]
         self._output = np.zeros(sum(sizes), np.float32)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input("hidden", ort.OrtValue.ortvalue_from_numpy(self._input))
+        self._binding.bind_ortvalue_input("hidden", ort.OrtValue.ortvalue_from_numpy(bound))
         parts = np.split(self._output, np.cumsum(sizes)[:-1])
         for name, part, shape in zip(("attn", "bias"), parts, outputs, strict=True):
             bound = ort.OrtValue.ortvalue_from_numpy(part.reshape(1, *shape))
             self._binding.bind_ortvalue_output(name, bound)
 
-    def one(self, hidden: Floats, number: np.dtype[Any]) -> bytes:
-        """The correction of H (K, D) as FLOAT or HALF. Raises UnusableHidden."""
-        self._input[0] = hidden
+    def one(self, body: bytes | memoryview, number: np.dtype[Any]) -> bytes:
+        """The correction of the H in `body`, float32 or float16 by its length, as FLOAT or HALF.
+
+        Raises NotFinite, EmptyHidden or UnusableHidden.
+        """
+        if len(body) == len(self._bytes):
+            self._bytes[:] = body
+        else:
+            self._input[:] = np.frombuffer(body, HALF)
+        check_hidden(self._input)
         self._session.run_with_iobinding(self._binding)
         found = _sent(self._output, number)
         if found is None:
@@ -124,7 +142,7 @@ class _Graph:
         return found
 
     def many(self, hidden: Floats, number: np.dtype[Any]) -> list[bytes | WireError]:
-        """As `one`, of H (B, K, D); an error for one is its answer alone."""
+        """As `one`, of sound H (B, K, D); an error for one is its answer alone."""
         parts = self._session.run(None, {"hidden": hidden})
         rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
         whole = _sent(rows, number)

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from cloud_service.api.correction_queue import BATCH, Computed, CorrectionQueue, Waiting
 from shared.errors import NotFinite, RecommendationError
 
@@ -13,24 +11,22 @@ LONGEST_S = 0.003
 class Corrector:
     """Answers with the body, and notes what it was asked together."""
 
+    version_header = b"0123456789abcdef"
+
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
+
+    def one(self, body, form):
+        (found,) = self.correct([body], form)
+        if isinstance(found, RecommendationError):
+            raise found
+        return found
 
     def correct(self, bodies, form):
         self.batches.append([bytes(body) for body in bodies])
         if b"broken" in self.batches[-1]:
             raise RuntimeError("the runtime failed")
         return [NotFinite("bad") if body == b"bad" else bytes(body) for body in bodies]
-
-
-class Models:
-    """One model that is open."""
-
-    def __init__(self) -> None:
-        self.corrector = Corrector()
-
-    def get(self, version):
-        return self.corrector if version == "open" else None
 
 
 class Asker:
@@ -52,21 +48,22 @@ class Asked:
     """A queue, those who asked, and a turn of the loop."""
 
     def __init__(self) -> None:
-        self.models = Models()
+        self.corrector = Corrector()
         self.now = 100.0  # the clock stands but where a test moves it
-        self.queue = CorrectionQueue(self.models, longest_s=LONGEST_S, clock=lambda: self.now)
+        self.queue = CorrectionQueue(longest_s=LONGEST_S, clock=lambda: self.now)
         self.askers: list[Asker] = []
 
-    def ask(self, body=b"h", *, version="open", form="row", late=0.0, left=1.0) -> Asker:
+    def ask(self, body=b"h", *, corrector=None, form="row", late=0.0, left=1.0) -> Asker:
         """An H that was read `late` seconds from now, and has so many `left`."""
         self.askers.append(asker := Asker())
         arrived = self.now + late
-        self.queue.put(Waiting(asker, version, form, body, arrived, arrived + left))
+        corrector = corrector or self.corrector
+        self.queue.put(Waiting(asker, corrector, form, body, arrived, arrived + left))
         return asker
 
     @property
     def batches(self) -> list[int]:
-        return [len(batch) for batch in self.models.corrector.batches]
+        return [len(batch) for batch in self.corrector.batches]
 
 
 def in_a_turn(play) -> Asked:
@@ -132,13 +129,9 @@ def test_what_is_read_late_in_a_long_turn_is_shed_and_the_next_turn_begins_anew(
     asyncio.run(turns())
 
 
-@pytest.mark.parametrize(
-    ("asking", "code"),
-    [({"left": -0.5}, "deadline-passed"), ({"version": "closed"}, "overloaded")],
-)
-def test_what_cannot_be_answered_any_more_is_refused_alone(asking, code):
-    asked = in_a_turn(lambda asked: (asked.ask(**asking), asked.ask()))
-    assert [asker.ended for asker in asked.askers] == [b"h", b"h", code, b"h"]
+def test_what_cannot_be_answered_in_time_any_more_is_refused_alone():
+    asked = in_a_turn(lambda asked: (asked.ask(left=-0.5), asked.ask()))
+    assert [asker.ended for asker in asked.askers] == [b"h", b"h", "deadline-passed", b"h"]
 
 
 def test_one_bad_h_spoils_no_other_of_its_batch():
@@ -159,10 +152,14 @@ def test_a_runtime_that_fails_leaves_nobody_waiting_and_the_next_are_answered(ca
 
 
 def test_models_and_forms_are_computed_apart_and_all_by_the_end_of_the_turn():
+    other = Corrector()
+
     def play(asked: Asked) -> None:
         for number in range(6):
             asked.ask(form="full" if number % 2 else "row")
+            asked.ask(corrector=other)
 
     asked = in_a_turn(play)
     assert asked.batches == [1, 4, 3]
+    assert [len(batch) for batch in other.batches] == [6]
     assert all(asker.ended == b"h" for asker in asked.askers)
