@@ -23,7 +23,7 @@ class Breaker:
     @property
     def open(self) -> bool:
         """Whether calls are paused at this moment."""
-        return self._clock() < self._until
+        return self._until > 0.0 and self._clock() < self._until
 
     def succeeded(self) -> None:
         """A call was answered well."""

@@ -11,7 +11,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
@@ -154,6 +153,10 @@ class Connection:
         self._secure, self._limit = parts.secure, body_limit
         self._socket: SocketLike | None = None
         self._plain: socket.socket | None = None
+        self._poll = select.poll()
+        self._fd = -1
+        self._waits = True
+        """Whether calls on the socket may wait: `send` and `receive` see to it that none does."""
         self._kept = False
         """Whether the connection has carried an answer: then it may have been closed since."""
         self._reading = _Reading(body_limit)
@@ -164,7 +167,9 @@ class Connection:
         if self._socket is None:
             self._socket = self._connect(timeout_s)
             self._plain = self._socket if isinstance(self._socket, socket.socket) else None
-            self._kept = False
+            self._fd, self._poll = self._socket.fileno(), select.poll()
+            self._poll.register(self._fd, select.POLLIN)
+            self._kept, self._waits = False, True
 
     def ready(self) -> bool:
         """Whether `send` can be called: connected by a real socket, which nothing has come on."""
@@ -178,11 +183,14 @@ class Connection:
     def send(self) -> bool:
         """Sends the request with `body`; False where the socket does not take it whole, which
         closes the connection. Raises OSError."""
-        assert self._plain is not None
+        sock = self._plain
+        assert sock is not None
         self._begin()
-        self._plain.settimeout(0.0)
+        if self._waits:
+            sock.settimeout(0.0)
+            self._waits = False
         try:
-            whole = self._plain.send(self._request) == len(self._request)
+            whole = sock.send(self._request) == len(self._request)
         except (BlockingIOError, ssl.SSLWantWriteError):
             whole = False
         except BaseException:
@@ -208,11 +216,13 @@ class Connection:
         try:
             while True:
                 if wait:
-                    _wait_readable(sock, left)
-                with suppress(BlockingIOError, ssl.SSLWantReadError):
+                    _wait_readable(self._fd, left)
+                try:
                     answer = self._take(sock.recv_into(self._reading.buffer))
                     if answer is not None:
                         return answer
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    pass
                 left, wait = deadline - time.perf_counter(), True
                 if left <= 0:
                     return None
@@ -251,6 +261,7 @@ class Connection:
         sock = self._socket
         assert sock is not None
         self._begin()
+        self._waits = True
         try:
             sock.settimeout(_left(deadline))
             sock.sendall(self._request)
@@ -263,6 +274,7 @@ class Connection:
     def _read(self, deadline: float) -> Answer:
         sock = self._socket
         assert sock is not None
+        self._waits = True
         try:
             while True:
                 sock.settimeout(_left(deadline))
@@ -305,8 +317,7 @@ class Connection:
 
         Under TLS, session tickets make a healthy socket readable.
         """
-        assert self._socket is not None
-        return not self._secure and _is_readable(self._socket)
+        return not self._secure and bool(self._poll.poll(0))
 
 
 class _Reading:
@@ -453,23 +464,17 @@ class _Callbacks:
         return self._headers.get(name, b"").decode("latin-1").strip()
 
 
-def _wait_readable(sock: socket.socket, timeout_s: float) -> None:
+def _wait_readable(fd: int, timeout_s: float) -> None:
     """Waits until bytes come, or the time is over.
 
     `select` counts in microseconds, `poll` in whole milliseconds: a quarter of the budget.
     """
-    if sock.fileno() < SELECT_LIMIT:
-        select.select((sock,), (), (), timeout_s)
+    if fd < SELECT_LIMIT:
+        select.select((fd,), (), (), timeout_s)
     else:
-        sock_poll = select.poll()
-        sock_poll.register(sock.fileno(), select.POLLIN)
-        sock_poll.poll(int(timeout_s * 1e3))
-
-
-def _is_readable(sock: SocketLike) -> bool:
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(int(timeout_s * 1e3))
 
 
 def _left(deadline: float) -> float:

@@ -17,7 +17,7 @@ from device_client.bundle import Bundle
 from device_client.connection import ERROR_BODY_LIMIT, Answer, ClosedIdle, Connect, Connection
 from shared.errors import WireError, WrongModel
 from shared.outcomes import Outcome
-from shared.wire import FORMS, Form, RowCorrection, Wire, check_hidden, row_at
+from shared.wire import FORMS, Form, RowCorrection, Wire, check_hidden
 
 
 @dataclass(slots=True)
@@ -77,7 +77,8 @@ class CorrectionLink:
         not always the newest, which a breaker that opened meanwhile may have kept back."""
         self._flight: _Flight | None = None
         self._handed = False
-        """Whether the thread has the line; the caller hands it over, the thread gives it back."""
+        """Whether the thread has the line; the caller hands it over, the thread gives it back.
+        While it is False all here is the caller's own, and needs no lock."""
         self._busy_with = 0
         self._latest: Received | None = None
         self._changed = threading.Condition(threading.Lock())
@@ -123,17 +124,18 @@ class CorrectionLink:
 
     def ask(self, hidden: NDArray[np.float32], place: int) -> int:
         """Asks for the correction of H (K, D) whose last click is at `place`; gives a ticket."""
-        if self._flight is not None and not self._handed:
-            self._land(0.0)  # the answer to an older H may have come meanwhile
-        with self._changed:
-            self._asked = ticket = self._asked + 1
-            if self.breaker.open:
-                self._record(Received(ticket, Outcome.OFFLINE))
-                return ticket
-            if not self._handed and self._flight is None and self._connection.ready():
+        self._asked = ticket = self._asked + 1
+        if not self._handed:
+            if self._flight is not None:
+                self._land(0.0)  # the answer to an older H may have come meanwhile
+            if self._flight is None and not self.breaker.open and self._connection.ready():
                 self._body[...] = hidden
                 if self._send(ticket, place):
                     return ticket
+        with self._changed:
+            if self.breaker.open:
+                self._record(Received(ticket, Outcome.OFFLINE))
+                return ticket
             self.replaced += self._queued
             self._pending[...] = hidden
             self._place, self._queued, self._waits = place, True, ticket
@@ -221,6 +223,10 @@ class CorrectionLink:
             received = self._fault(flight.ticket, error)
         else:
             received = self._read(flight.ticket, flight.place, answer)
+        if not self._handed:
+            self._flight = None
+            self._record(received)
+            return
         with self._changed:
             self._flight = None
             self._record(received)
@@ -333,7 +339,7 @@ class CorrectionLink:
             raise WireError(f"the answer is {answer.content_type}")
         if self._layout.row:
             return self._wire.decode_row(answer.body)
-        return row_at(self._wire.decode_full(answer.body), place)
+        return self._wire.decode_row_at(answer.body, place)
 
     def _failed(self, ticket: int, outcome: Outcome, retry_after: float | None = None) -> Received:
         self.breaker.failed(retry_after)

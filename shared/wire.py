@@ -161,6 +161,20 @@ class Wire:
         _check_length(len(body), self.row_bytes, "a correction in the row form")
         return RowCorrection(*self._parts(body, self._row_cut, self._row_shapes))
 
+    def decode_row_at(self, body: bytes | bytearray | memoryview, place: int) -> RowCorrection:
+        """Of the full form the row of a last click at `place`; all of it is checked.
+
+        Raises WrongLength or NotFinite.
+        """
+        _check_length(len(body), self.correction_bytes, "a correction in the full form")
+        floats = self._numbers(body)
+        _check_finite(floats)
+        # Two views by their strides: slices of slices take three times as long.
+        (h, k, _), (_, _, f) = self._full_shapes
+        attn = np.ndarray((h, k), FLOAT, floats, 4 * place * k, (4 * k * k, 4))
+        at = 4 * (self._full_cut + place * f)
+        return RowCorrection(attn, np.ndarray((h, f), FLOAT, floats, at, (4 * k * f, 4)))
+
     def _encode(self, arrays: tuple[Array, Array], shapes: tuple[tuple[int, ...], ...]) -> bytes:
         for array, shape in zip(arrays, shapes, strict=True):
             if array.shape != shape:

@@ -19,7 +19,8 @@ from safetensors.numpy import save as save_arrays
 from benchmarks.served import CREATED
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
-from cloud_service.export.graphs import OPSET, export_cloud_graphs
+from cloud_service.export.cloud_graphs import export_cloud_graphs
+from cloud_service.export.graphs import OPSET
 from cloud_service.export.publish import version_files
 from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN

@@ -1,8 +1,4 @@
-"""From a module to an ONNX graph, and the graphs of the cloud; the device's: `device_graphs.py`.
-
-gcn      hidden (B, K, D) -> attn (B, h, K, K), bias (B, h, K, f)
-gcn_row  hidden (B, K, D) -> attn (B, h, K), bias (B, h, f)
-"""
+"""From a module to an ONNX graph; what is in them: `cloud_graphs.py`, `device_graphs.py`."""
 
 import io
 import logging
@@ -14,44 +10,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from cloud_service.models.gcn import Correcting
-
 OPSET = 20
 
 # It says at every export that torchvision, which no graph here uses, is not installed.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-
-
-class GCNGraph(nn.Module):
-    """H to the full correction."""
-
-    def __init__(self, gcn: Correcting) -> None:
-        super().__init__()
-        self.gcn = gcn
-
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        attn, bias = self.gcn(hidden)
-        return attn, bias
-
-
-class GCNRowGraph(GCNGraph):
-    """H to the compact correction."""
-
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        out: tuple[Tensor, Tensor] = self.gcn.last_row(hidden)
-        return out
-
-
-def export_cloud_graphs(gcn: Correcting) -> dict[str, bytes]:
-    """The cloud's graphs: `gcn` and `gcn_row`, as ONNX bytes."""
-    s = gcn.settings
-    gcn = gcn.eval().cpu()
-    hidden = {"hidden": torch.ones(3, s.segment, s.dim)}
-    batch = {"hidden": {0: torch.export.Dim("batch", min=1)}}
-    return {
-        "gcn": export_module(GCNGraph(gcn), hidden, ["attn", "bias"], batch),
-        "gcn_row": export_module(GCNRowGraph(gcn), hidden, ["attn", "bias"], batch),
-    }
 
 
 def export_module(

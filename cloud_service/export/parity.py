@@ -16,8 +16,8 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from cloud_service.export.cloud_graphs import export_cloud_graphs
 from cloud_service.export.device_graphs import export_device_graphs
-from cloud_service.export.graphs import export_cloud_graphs
 from cloud_service.models.gcn import GCN
 from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session

@@ -10,8 +10,9 @@ from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
 from cloud_service.data.clicks import ClickLog, Split
+from cloud_service.export.cloud_graphs import export_cloud_graphs
 from cloud_service.export.device_graphs import export_device_graphs
-from cloud_service.export.graphs import OPSET, export_cloud_graphs
+from cloud_service.export.graphs import OPSET
 from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.training.neighbours import fit_neighbours

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from cloud_service.export.graphs import export_cloud_graphs
+from cloud_service.export.cloud_graphs import export_cloud_graphs
 from cloud_service.models.baselines.item_knn import ItemKNN
 from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec
