@@ -141,7 +141,7 @@ class ProjectedGCN(Correcting):
         best, index = self.wanted(scores, clicks).topk(count, dim=1)
         first = min(named_items(self.settings) if room is None else room, count)
         table = self.scn.catalogue()
-        rows = table[index]  # (batch, count, dim)
+        rows = functional.embedding(index, table)  # (batch, count, dim)
         weight = torch.ones(count, device=table.device)
         weight[:first] = NAMED_WEIGHT
         share = weight * (self.sharpness * best).softmax(1)
