@@ -21,6 +21,7 @@ from shared.wire import FULL_TYPE, HIDDEN_TYPE, correction_path
 PEERS: Final = Path(__file__).parent / "peers"
 START_SECONDS: Final = 90.0
 OURS: Final = "this project"
+BARE: Final = "bare sockets"
 PLAIN: Final = "FastAPI, torch"
 
 
@@ -58,6 +59,7 @@ def servers(folder: Path, store: Path, port: int, peers: Path | None) -> list[Se
     cloud = (here, "-m", "cloud_service.cli", "serve", "--store", str(store), "--port", str(port))
     found = [
         Server(OURS, cloud, correction_path(folder.name)),
+        Server(BARE, (here, str(PEERS / "bare.py"), str(port))),
         Server(PLAIN, (here, str(PEERS / "plain.py"), str(folder / files.WEIGHTS), str(port))),
     ]
     if peers is not None:
