@@ -227,47 +227,43 @@ async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes,
     await send({"type": "http.response.body", "body": body})
 
 
-def problem_of(error: RecommendationError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers, without the length, and body of the answer for `error`."""
-    document = _document(error.code, error.title, error.status, error.detail)
-    headers = [(b"content-type", PROBLEM_TYPE.encode())]
-    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", b"1"))
-    if isinstance(error, RequestTimeout):
-        headers.append((b"connection", b"close"))
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", b"POST"))
-    return headers, document
-
-
-def refusal(error: RecommendationError) -> tuple[bytes, bytes]:
-    """`problem_of`, the headers as they travel."""
-    headers, document = problem_of(error)
-    return header_lines(headers), document
-
-
 def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     """Headers as they travel."""
-    return _lines(tuple(headers))
-
-
-# Both are kept: a cloud that has too much to do says the same thousands of times a second.
-
-
-@lru_cache(maxsize=16)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
+def refusal(error: RecommendationError) -> tuple[bytes, bytes]:
+    """Headers as they travel, without the length, and body of the answer for `error`."""
+    return _refusal(type(error), error.detail)  # type: ignore[arg-type]  # classes are hashable
+
+
+# Kept: a cloud that has too much to do says the same thousands of times a second.
 @lru_cache(maxsize=256)
-def _document(code: str, title: str, status: int, detail: str) -> bytes:
-    found = Problem(type=TYPE_PREFIX + code, title=title, status=status, detail=detail)
+def _refusal(kind: type[RecommendationError], detail: str) -> tuple[bytes, bytes]:
+    return header_lines(_problem_headers(kind)), _document(kind, detail)
+
+
+def _problem_headers(kind: type[RecommendationError]) -> list[tuple[bytes, bytes]]:
+    headers = [(b"content-type", PROBLEM_TYPE.encode())]
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"1"))
+    if issubclass(kind, RequestTimeout):
+        headers.append((b"connection", b"close"))
+    if issubclass(kind, MethodNotAllowed):
+        headers.append((b"allow", b"POST"))
+    return headers
+
+
+def _document(kind: type[RecommendationError], detail: str) -> bytes:
+    found = Problem(
+        type=TYPE_PREFIX + kind.code, title=kind.title, status=kind.status, detail=detail
+    )
     return found.model_dump_json().encode()
 
 
 async def _refuse(send: Send, error: RecommendationError) -> None:
-    headers, document = problem_of(error)
-    await _send(send, error.status, document, headers)
+    document = _document(type(error), error.detail)
+    await _send(send, error.status, document, _problem_headers(type(error)))
 
 
 _PROBLEM = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
