@@ -50,7 +50,7 @@ class HiddenGraph(nn.Module):
         self.input_norm = scn.input_norm
 
     def forward(self, item_table: Tensor, clicks: Tensor) -> Tensor:
-        out: Tensor = self.input_norm(item_table[clicks])
+        out: Tensor = self.input_norm(functional.embedding(clicks, item_table))
         return out
 
 
