@@ -215,8 +215,7 @@ class Device:
         self._applied += 1
         if self._applied % CHECKED == 0:
             with self._models.one_at_a_time:
-                (body,) = corrector.correct([alone.hidden.astype("<f4").tobytes()], "row")
-            assert isinstance(body, bytes)
+                body = corrector.one(alone.hidden.astype("<f4").tobytes(), "row")
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
             wanted = alone.scores(candidates, right)
             scale = float(np.abs(wanted).max()) or 1.0
