@@ -75,6 +75,24 @@ def test_corrections_survive_the_way_to_the_device(attn, bias):
     np.testing.assert_array_equal(row.bias, bias[:, 3])
 
 
+@pytest.mark.parametrize("wire", [PAPER, HALVES, Wire(SMALL)])
+def test_a_row_taken_from_the_full_form_is_that_click_s(wire):
+    s, random = wire.settings, np.random.default_rng(0)
+    attn = random.normal(size=(s.heads, s.segment, s.segment)).astype(np.float32)
+    bias = random.normal(size=(s.heads, s.segment, s.head_dim)).astype(np.float32)
+    body = wire.encode_full(FullCorrection(attn, bias))
+    whole = wire.decode_full(body)
+    for place in range(s.segment):
+        row = wire.decode_row_at(body, place)
+        np.testing.assert_array_equal(row.attn, whole.attn[:, place])
+        np.testing.assert_array_equal(row.bias, whole.bias[:, place])
+    with pytest.raises(WrongLength):
+        wire.decode_row_at(body[:-1], 0)
+    nan = np.full(1, np.nan, wire.number).tobytes()
+    with pytest.raises(NotFinite):  # in another click's row all the same
+        wire.decode_row_at(nan + body[len(nan) :], 1)
+
+
 @given(
     arrays.arrays(np.float32, (4, 10), elements=FLOATS),
     arrays.arrays(np.float32, (4, 16), elements=FLOATS),

@@ -93,6 +93,15 @@ def test_the_second_request_with_a_head_is_answered_as_the_first_was(line, versi
             assert short[1] == plain[1]
 
 
+def test_another_head_of_the_same_length_is_another_request(line, version):
+    data = request(version, hidden())
+    other = data.replace(version.encode(), b"0" * len(version))
+    assert len(other) == len(data)
+    assert [line.ask(each)[0] for each in (data, data, other, data, data)] == [
+        200, 200, 404, 200, 200,
+    ]  # fmt: skip
+
+
 def test_an_h_in_pieces_is_one_h(line, version):
     data = request(version, hidden())
     whole = line.ask(data)
