@@ -261,9 +261,8 @@ class Connection:
         sock = self._socket
         assert sock is not None
         self._begin()
-        self._waits = True
         try:
-            sock.settimeout(_left(deadline))
+            self._wait_until(deadline, sock)
             sock.sendall(self._request)
         except BaseException as error:
             self._lose(error)
@@ -274,16 +273,20 @@ class Connection:
     def _read(self, deadline: float) -> Answer:
         sock = self._socket
         assert sock is not None
-        self._waits = True
         try:
             while True:
-                sock.settimeout(_left(deadline))
+                self._wait_until(deadline, sock)
                 answer = self._take(sock.recv_into(self._reading.buffer))
                 if answer is not None:
                     return answer
         except BaseException as error:
             self._lose(error)
             raise
+
+    def _wait_until(self, deadline: float, sock: SocketLike) -> None:
+        """Lets the next call on the socket wait so long. Raises TimeoutError."""
+        self._waits = True
+        sock.settimeout(_left(deadline))
 
     def _begin(self) -> None:
         self._reading.begin()

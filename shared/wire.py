@@ -153,22 +153,19 @@ class Wire:
 
     def decode_full(self, body: bytes | bytearray | memoryview) -> FullCorrection:
         """In float32 views on `body`. Raises WrongLength or NotFinite."""
-        _check_length(len(body), self.correction_bytes, "a correction in the full form")
-        return FullCorrection(*self._parts(body, self._full_cut, self._full_shapes))
+        return FullCorrection(*_parts(self._full(body), self._full_cut, self._full_shapes))
 
     def decode_row(self, body: bytes | bytearray | memoryview) -> RowCorrection:
         """In float32 views on `body`. Raises WrongLength or NotFinite."""
-        _check_length(len(body), self.row_bytes, "a correction in the row form")
-        return RowCorrection(*self._parts(body, self._row_cut, self._row_shapes))
+        floats = self._checked(body, self.row_bytes, "a correction in the row form")
+        return RowCorrection(*_parts(floats, self._row_cut, self._row_shapes))
 
     def decode_row_at(self, body: bytes | bytearray | memoryview, place: int) -> RowCorrection:
         """Of the full form the row of a last click at `place`; all of it is checked.
 
         Raises WrongLength or NotFinite.
         """
-        _check_length(len(body), self.correction_bytes, "a correction in the full form")
-        floats = self._numbers(body)
-        _check_finite(floats)
+        floats = self._full(body)
         # Two views by their strides: slices of slices take three times as long.
         (h, k, _), (_, _, f) = self._full_shapes
         attn = np.ndarray((h, k), FLOAT, floats, 4 * place * k, (4 * k * k, 4))
@@ -193,15 +190,21 @@ class Wire:
             return np.frombuffer(body, FLOAT)
         return np.frombuffer(body, HALF).astype(np.float32)
 
-    def _parts(
-        self,
-        body: bytes | bytearray | memoryview,
-        cut: int,
-        shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    ) -> tuple[Array, Array]:
+    def _full(self, body: bytes | bytearray | memoryview) -> Array:
+        return self._checked(body, self.correction_bytes, "a correction in the full form")
+
+    def _checked(self, body: bytes | bytearray | memoryview, size: int, what: str) -> Array:
+        """The numbers of a correction. Raises WrongLength or NotFinite."""
+        _check_length(len(body), size, what)
         floats = self._numbers(body)
         _check_finite(floats)
-        return floats[:cut].reshape(shapes[0]), floats[cut:].reshape(shapes[1])
+        return floats
+
+
+def _parts(
+    floats: Array, cut: int, shapes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> tuple[Array, Array]:
+    return floats[:cut].reshape(shapes[0]), floats[cut:].reshape(shapes[1])
 
 
 def narrowed(array: Array, number: np.dtype[Any]) -> NDArray[Any] | None:

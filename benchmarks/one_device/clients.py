@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
 from device_client.link import CorrectionLink
-from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Form, Wire, correction_path, row_at
+from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Form, Wire, correction_path
 
 Hidden = NDArray[np.float32]
 Ask = Callable[[Hidden], Any]
@@ -76,7 +76,7 @@ def libraries(url: str, bundle: Bundle, form: Form, stack: ExitStack) -> dict[st
     headers = {"accept": FULL_TYPE if form == "full" else ROW_TYPE, "content-type": HIDDEN_TYPE}
 
     def decoded(body: bytes) -> Any:
-        return row_at(wire.decode_full(body), place) if form == "full" else wire.decode_row(body)
+        return wire.decode_row_at(body, place) if form == "full" else wire.decode_row(body)
 
     found: dict[str, Ask] = {}
     plain = http.client.HTTPConnection(url.removeprefix("http://"))

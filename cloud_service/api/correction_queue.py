@@ -46,7 +46,6 @@ class Asker(Protocol):
 class Computed(NamedTuple):
     """A correction as it is sent."""
 
-    version_header: bytes
     body: bytes
     check: str
     queue_s: float
@@ -119,9 +118,7 @@ class CorrectionQueue:
             each = self._waiting.popleft()
             if now > each.deadline:
                 each.asker.refuse(Expired("the deadline named in the request has passed"))
-            elif batch and not (
-                each.corrector is batch[0].corrector and each.form == batch[0].form
-            ):
+            elif batch and (each.corrector, each.form) != (batch[0].corrector, batch[0].form):
                 others.append(each)
             else:
                 batch.append(each)
@@ -161,8 +158,7 @@ class CorrectionQueue:
     @staticmethod
     def _sent(each: Waiting, body: bytes, begun: float, spent: float) -> None:
         check = check_of(each.body, body)
-        version = each.corrector.version_header
-        each.asker.answer(Computed(version, body, check, begun - each.arrived, spent))
+        each.asker.answer(Computed(body, check, begun - each.arrived, spent))
 
     @staticmethod
     def _failed(batch: list[Waiting]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cloud_service.api.correction_queue import Computed, CorrectionQueue, Waiting
 from cloud_service.api.problems import Internal, MethodNotAllowed, RequestTimeout
-from cloud_service.services.corrections import Corrections
+from cloud_service.services.corrections import Corrections, Corrector
 from shared.errors import (
     BadDeadline,
     BodyTooLarge,
@@ -94,7 +94,9 @@ class CorrectionEndpoint:
             deadline = begun + wish.deadline_s
             self._queue.put(Waiting(found, corrector, wish.form, body, begun, deadline))
             computed = await found.done
-            await _send(send, HTTPStatus.OK, computed.body, _headers(computed, wish.form))
+            await _send(
+                send, HTTPStatus.OK, computed.body, _headers(corrector, wish.form, computed)
+            )
             self._observer.correction(wish.form, time.perf_counter() - begun)
         except RecommendationError as error:
             self._observer.correction(error.code, time.perf_counter() - begun)
@@ -139,11 +141,11 @@ def timing(computed: Computed) -> bytes:
     return b"queue;dur=%08.3f, gcn;dur=%08.3f" % times
 
 
-def _headers(computed: Computed, form: Form) -> list[tuple[bytes, bytes]]:
+def _headers(corrector: Corrector, form: Form, computed: Computed) -> list[tuple[bytes, bytes]]:
     """Of an answer. The two that change stand together: a device compares the rest as a whole."""
     return [
         (b"content-type", FORMS[form].correction_type.encode()),
-        (b"model-version", computed.version_header),
+        (b"model-version", corrector.version_header),
         (b"server-timing", timing(computed)),
         (CHECK_HEADER.encode(), computed.check.encode()),
     ]

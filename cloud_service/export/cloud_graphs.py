@@ -112,7 +112,7 @@ class _Network(nn.Module):
     def rows(self, first: Tensor) -> Tensor:
         """Row t from step t, (B, h, K, width), of a network that gives a row a step."""
         n = self.network
-        out: Tensor = n.fc3(self._features(self._gru(first, None)[0]))
+        out: Tensor = n.fc3(n.mixed(self._gru(first, None)[0]))
         return out.view(n.segment, -1, n.heads, n.width).permute(1, 2, 0, 3)
 
     def row(self, first: Tensor, clicks: Tensor) -> Tensor:
@@ -125,12 +125,9 @@ class _Network(nn.Module):
         return self._last(first, clicks).view(-1, n.heads, n.segment, n.width)
 
     def _last(self, first: Tensor, clicks: Tensor) -> Tensor:
-        out: Tensor = self.network.fc3(self._features(self._gru(first, clicks)[1]).squeeze(0))
-        return out
-
-    def _features(self, states: Tensor) -> Tensor:
         n = self.network
-        return functional.leaky_relu(n.fc2(functional.leaky_relu(n.fc1(states))))
+        out: Tensor = n.fc3(n.mixed(self._gru(first, clicks)[1]).squeeze(0))
+        return out
 
     def _gru(self, first: Tensor, clicks: Tensor | None) -> Sequence[Tensor]:
         """All states (K, 1, B, D), and those after so many clicks (1, B, D)."""

@@ -44,8 +44,11 @@ class CorrectionNetwork(nn.Module):
 
     def features(self, hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch k dim"]:
         """What the last layer reads, at every step."""
-        steps = self.gru(hidden)[0]
-        return functional.leaky_relu(self.fc2(functional.leaky_relu(self.fc1(steps))))
+        return self.mixed(self.gru(hidden)[0])
+
+    def mixed(self, states: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
+        """What the last layer reads, from states of the GRU."""
+        return functional.leaky_relu(self.fc2(functional.leaky_relu(self.fc1(states))))
 
     def matrix(
         self, features: Float[Tensor, "batch k dim"], last: Float[Tensor, "batch k"]

@@ -114,12 +114,12 @@ class _Graph:
         self, path: str, hidden: tuple[int, ...], outputs: tuple[tuple[int, ...], ...]
     ) -> None:
         self._session = open_session(path)
-        bound = np.zeros(hidden, np.float32)
-        self._input, self._bytes = bound.reshape(-1), bound.data.cast("B")
+        read = np.zeros(hidden, np.float32)
+        self._input, self._bytes = read.reshape(-1), read.data.cast("B")
         sizes = [int(np.prod(shape)) for shape in outputs]
         self._output = np.zeros(sum(sizes), np.float32)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input("hidden", ort.OrtValue.ortvalue_from_numpy(bound))
+        self._binding.bind_ortvalue_input("hidden", ort.OrtValue.ortvalue_from_numpy(read))
         parts = np.split(self._output, np.cumsum(sizes)[:-1])
         for name, part, shape in zip(("attn", "bias"), parts, outputs, strict=True):
             bound = ort.OrtValue.ortvalue_from_numpy(part.reshape(1, *shape))

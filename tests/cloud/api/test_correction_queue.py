@@ -11,8 +11,6 @@ LONGEST_S = 0.003
 class Corrector:
     """Answers with the body, and notes what it was asked together."""
 
-    version_header = b"0123456789abcdef"
-
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
 
