@@ -27,7 +27,7 @@ from shared.jobs import Progress, TrainingRecipe
 
 CLIP = 5.0
 """Largest norm of a gradient; the inner model's can jump early on."""
-_PAIRS = 1 << 14
+_CPU_PAIRS, _GPU_PAIRS = 1 << 14, 1 << 18
 """States times candidates that a sampled loss looks at together."""
 _REPORT_S = 0.5
 
@@ -184,7 +184,8 @@ class Trainer:
         candidates = torch.cat((positives[:, None], drawn.to(self.device)), dim=1)
         # A part at a time, gradients at once: what a model keeps of all pairs is hundreds of MB,
         # and waiting for memory took a third of a step.
-        rows = max(16, max(_PAIRS, model.items) // candidates.shape[1])
+        pairs = _CPU_PAIRS if self.device.type == "cpu" else _GPU_PAIRS
+        rows = max(16, max(pairs, model.items) // candidates.shape[1])
         read, total = states.detach().requires_grad_(states.requires_grad), 0.0
         for some, ranked in zip(read.split(rows), candidates.split(rows), strict=True):
             scores = model.score(some, ranked)

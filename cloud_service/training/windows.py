@@ -78,12 +78,16 @@ class TrainingNegatives:
         Redrawn up to 20 times: a user who knows nearly everything may keep a few of his own.
         """
         drawn = random.integers(1, self._width, (len(users), count), dtype=np.int64)
+        flat, owners = drawn.reshape(-1), np.repeat(users, count)
+        looked_at = np.arange(len(flat))
         for _ in range(20):
-            keys = users[:, None] * self._width + drawn
-            places = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
-            clash = self._known[places] == keys
-            clashes = int(clash.sum())
-            if not clashes:
+            looked_at = looked_at[self._knows(owners[looked_at], flat[looked_at])]
+            if not len(looked_at):
                 break
-            drawn[clash] = random.integers(1, self._width, clashes, dtype=np.int64)
+            flat[looked_at] = random.integers(1, self._width, len(looked_at), dtype=np.int64)
         return drawn
+
+    def _knows(self, users: Int64, items: Int64) -> NDArray[np.bool_]:
+        keys = users * self._width + items
+        places = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
+        return self._known[places] == keys

@@ -91,7 +91,7 @@ def test_a_sampled_loss_in_parts_has_the_gradients_of_the_whole(
     recipe = SMALL.model_copy(update={"network": network, "loss": loss, "dropout": 0.0})
     found = []
     for pairs in (1, 1 << 30):
-        monkeypatch.setattr("cloud_service.training.trainer._PAIRS", pairs)
+        monkeypatch.setattr("cloud_service.training.trainer._CPU_PAIRS", pairs)
         trainer = Trainer(small_split, recipe, tmp_path / str(pairs))
         calls = []
         score = trainer.model.score
