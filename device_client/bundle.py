@@ -22,10 +22,9 @@ class Bundle:
         s, rows = manifest.model, manifest.items + 1
         self.item_table = self._table(files.ITEM_TABLE, (rows, s.dim), "f4")
         """(items + 1, dim) float32, mapped from disk; row 0 is padding."""
-        state = self._table(files.INNER_STATE, (s.heads, s.head_dim + 1, s.head_dim), "f4")
-        self.inner_weight = state[:, :-1].astype(np.float32)
-        self.inner_bias = state[:, -1:].astype(np.float32)
-        """The state a user without history begins with: (h, f, f) and (h, 1, f)."""
+        shape = s.heads, s.head_dim + 1, s.head_dim
+        self.inner_state = self._table(files.INNER_STATE, shape, "f4").astype(np.float32)
+        """The state a user without history begins with, (h, f + 1, f): weight and bias."""
         ids = self._table(files.ITEM_IDS, (manifest.items,), "S")
         self._ids = cast("NDArray[np.bytes_]", ids)
         self._titles: Sequence[str] | None = None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
 from shared import bundle as files
+from shared.model import ModelSettings
 from shared.wire import RowCorrection
 
 Floats = NDArray[np.float32]
@@ -19,6 +20,8 @@ def _open(path: str) -> ort.InferenceSession:
     options.intra_op_num_threads = 1  # thread pools ignore a container's CPU limit
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Graphs as small as these wait for the arena and for buffers used twice: 2 µs of 40.
+    options.enable_cpu_mem_arena = options.enable_mem_reuse = False
     options.log_severity_level = 3
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -47,14 +50,14 @@ class DeviceSCN:
     def __init__(self, graphs: Graphs) -> None:
         self._graphs, bundle = graphs, graphs.bundle
         s = bundle.manifest.model
+        h, k, f = s.heads, s.segment, s.head_dim
         self.count = 0
         """Clicks in the segment."""
-        self.hidden: Floats = np.zeros((s.segment, s.dim), np.float32)
+        self.hidden: Floats = np.zeros((k, s.dim), np.float32)
         """(K, D) H of the segment; rows after the last click are zero."""
-        self._views: Floats = np.zeros((s.segment, s.views_width), np.float32)
         windowed = s.history == "window"
-        self._slides = windowed and s.length <= s.segment
-        self._room = s.length if self._slides else s.segment
+        self._slides = windowed and s.length <= k
+        self._room = s.length if self._slides else k
         self._window: deque[Floats] | None = None
         """H of every click in a window of several segments, which all begin elsewhere once it
         slides."""
@@ -62,41 +65,51 @@ class DeviceSCN:
             self._window = deque(maxlen=s.length)
         self._click = np.zeros(1, np.int64)
         self._row: Floats = np.zeros((1, s.dim), np.float32)
-        self._view: Floats = np.zeros((1, s.views_width), np.float32)
-        self._position = np.zeros((), np.int64)
-        self._attn: Floats = np.zeros((s.heads, 1, s.segment), np.float32)
-        self._bias: Floats = np.zeros((s.heads, 1, s.head_dim), np.float32)
-        self._gate = np.zeros((), np.float32)
-        self._weight, self._inner_bias = bundle.inner_weight.copy(), bundle.inner_bias.copy()
-        self._next_weight, self._next_bias = self._weight.copy(), self._inner_bias.copy()
+        view: Floats = np.zeros((1, s.views_width), np.float32)
+        parts = view.reshape(5 * h, f + 1)
+        self._view, query = parts[: 3 * h], parts[3 * h :]
+        self._views: Floats = np.zeros((3 * h, k, f + 1), np.float32)
+        """Keys and values of the segment's clicks; places without one hold those of no click."""
+        self._position = np.zeros(1, np.int64)
+        self._state: Floats = bundle.inner_state.copy()
+        self._next_state = self._state.copy()
         before = {
-            "views": self._views,
-            "inner_weight": self._weight,
-            "inner_bias": self._inner_bias,
+            "keys": self._views[:h],
+            "turned_keys": self._views[h : 2 * h],
+            "values": self._views[2 * h :],
+            "state": self._state,
         }
-        self._to_row = self._bind(graphs.hidden, {"clicks": self._click})
+        self._to_row = self._bind(
+            graphs.hidden, {"item_table": graphs.table, "clicks": self._click}
+        )
         self._output(self._to_row, "hidden", self._row)
-        self._to_view = self._bind(graphs.views, {"hidden": self._row}, table=False)
-        self._output(self._to_view, "views", self._view)
+        self._to_view = self._bind(graphs.views, {"hidden": self._row})
+        self._output(self._to_view, "views", view)
         self._to_prepared = self._bind(
             graphs.prepare,
-            {"hidden": self.hidden, "position": self._position, **before},
-            table=False,
+            {
+                "hidden": self.hidden,
+                "query": query.reshape(2, h, 1, f + 1),
+                "position": self._position,
+                **before,
+            },
         )
-        self._prepared: dict[str, Floats] = {
+        prepared: dict[str, Floats] = {
             output.name: np.zeros(output.shape, np.float32)
             for output in graphs.prepare.get_outputs()
         }
-        for name, array in self._prepared.items():
+        for name, array in prepared.items():
             self._output(self._to_prepared, name, array)
-        self._slid, self._is_seen, self._is_prepared = False, True, False
         self._to_scores = self._bind(
-            graphs.rank,
-            {"attn": self._attn, "bias": self._bias, "gate": self._gate, **self._prepared},
+            graphs.rank, {"item_table": graphs.table, **prepared, **self._correction(s)}
         )
-        self._to_carry = self._bind(graphs.carry, before, table=False)
-        self._output(self._to_carry, "next_weight", self._next_weight)
-        self._output(self._to_carry, "next_bias", self._next_bias)
+        self._candidates, self._scores = np.zeros(0, np.int64), np.zeros((1, 0), np.float32)
+        self._to_carry = self._bind(graphs.carry, before)
+        self._output(self._to_carry, "next_state", self._next_state)
+        graphs.views.run_with_iobinding(self._to_view)  # of no click: its H is zero
+        self._no_view = self._view[:, None].copy()
+        self._slid, self._is_prepared = False, False
+        self._empty()
 
     def click(self, item: int) -> None:
         """Takes the number of an item: the segment grows, the window slides, or the state is
@@ -115,7 +128,7 @@ class DeviceSCN:
     def prepare(self) -> None:
         """All of `scores` that waits for neither correction nor candidates."""
         self._see()
-        self._position[...] = self.count - 1
+        self._position[0] = self.count - 1
         self._graphs.prepare.run_with_iobinding(self._to_prepared)
         self._is_prepared = True
 
@@ -123,19 +136,44 @@ class DeviceSCN:
         """A score per candidate (N,), after at least one click."""
         if not self._is_prepared:
             self.prepare()
-        if correction is None:
-            self._gate[...] = 0.0
-        else:
-            self._attn[:, 0], self._bias[:, 0] = correction
+        if correction is not None:
+            self._attn[...], self._bias[...] = correction
             self._gate[...] = 1.0
-        self._to_scores.bind_cpu_input("candidates", candidates)
-        # Bound anew each time: else ONNX Runtime writes into the scores given out before, and
-        # fails where the list has another length.
-        self._to_scores.clear_binding_outputs()
-        self._to_scores.bind_output("scores", "cpu")
+        elif self._gate:
+            self._attn[...] = self._bias[...] = self._gate[...] = 0.0
+        if len(candidates) != len(self._candidates):
+            self._make_room(len(candidates))
+        self._candidates[:] = candidates
         self._graphs.rank.run_with_iobinding(self._to_scores)
-        found: Floats = self._to_scores.get_outputs()[0].numpy()
+        # A copy: the next ranking writes where this one did.
+        found: Floats = self._scores[0].copy()
         return found
+
+    def _correction(self, s: ModelSettings) -> dict[str, Floats]:
+        """Makes the arrays that a correction is put into, all zero without one: `rank`'s inputs."""
+        self._gate = np.zeros((), np.float32)
+        if s.gcn != "projected":
+            both: Floats = np.zeros((s.heads, 1, s.segment + s.head_dim), np.float32)
+            self._attn, self._bias = both[:, 0, : s.segment], both[:, 0, s.segment :]
+            return {"correction": both, "gate": self._gate}
+        self._attn = np.zeros((s.heads, s.segment), np.float32)
+        self._bias = np.zeros((s.heads, s.head_dim), np.float32)
+        digits = self._attn.reshape(-1)
+        named = len(digits) // 3
+        return {
+            "shift": self._bias.reshape(1, -1),
+            "higher": digits[:named].reshape(-1, 1),
+            "lower": digits[named : 2 * named].reshape(-1, 1),
+            "residuals": digits[2 * named : 3 * named].reshape(1, -1),
+        }
+
+    def _make_room(self, count: int) -> None:
+        """For another number of candidates: to bind arrays anew takes longer than to fill them."""
+        self._candidates, self._scores = np.zeros(count, np.int64), np.zeros((1, count), np.float32)
+        candidates = ort.OrtValue.ortvalue_from_numpy(self._candidates)
+        self._to_scores.bind_ortvalue_input("candidates", candidates)
+        self._to_scores.clear_binding_outputs()
+        self._output(self._to_scores, "scores", self._scores)
 
     def _put(self) -> None:
         """Puts the click in `_row` after the last one, making room where the segment is full."""
@@ -154,16 +192,15 @@ class DeviceSCN:
         """The views of the last click."""
         if not self._is_seen:
             if self._slid:
-                self._views[: self._room - 1] = self._views[1 : self._room]
+                self._views[:, : self._room - 1] = self._views[:, 1 : self._room]
                 self._slid = False
             self._graphs.views.run_with_iobinding(self._to_view)
-            self._views[self.count - 1] = self._view
+            self._views[:, self.count - 1] = self._view
             self._is_seen = True
 
     def _read_again(self, rows: Iterable[Floats]) -> None:
         """Takes clicks by their rows of H, from the state of a user without history."""
-        self._weight[...] = self._graphs.bundle.inner_weight
-        self._inner_bias[...] = self._graphs.bundle.inner_bias
+        self._state[...] = self._graphs.bundle.inner_state
         self._empty()
         for row in rows:
             self._see()
@@ -173,25 +210,23 @@ class DeviceSCN:
     def _carry(self) -> None:
         """Moves the carried state over the full segment, and empties it."""
         self._graphs.carry.run_with_iobinding(self._to_carry)
-        self._weight[...], self._inner_bias[...] = self._next_weight, self._next_bias
+        self._state[...] = self._next_state
         self._empty()
 
     def _empty(self) -> None:
-        self.hidden[:], self._views[:] = 0.0, 0.0
+        self.hidden[:], self._views[:] = 0.0, self._no_view
         self.count, self._is_seen = 0, True
 
+    @staticmethod
     def _bind(
-        self,
         session: ort.InferenceSession,
-        inputs: Mapping[str, NDArray[np.generic]],
-        *,
-        table: bool = True,
+        inputs: Mapping[str, NDArray[np.generic] | ort.OrtValue],
     ) -> ort.IOBinding:
         binding = session.io_binding()
-        if table:
-            binding.bind_ortvalue_input("item_table", self._graphs.table)
-        for name, array in inputs.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        for name, value in inputs.items():
+            if not isinstance(value, ort.OrtValue):
+                value = ort.OrtValue.ortvalue_from_numpy(value)
+            binding.bind_ortvalue_input(name, value)
         return binding
 
     @staticmethod

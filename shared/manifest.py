@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from shared.model import ModelSettings
 
-FORMAT: Final = 3
-"""The bundle format this code writes, and the one it reads: 3 since `views.onnx`."""
+FORMAT: Final = 4
+"""The bundle format this code writes, and the one it reads: 4 since views are laid out by head."""
 
 MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = r"^[0-9a-f]{16}$"
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     model: ModelSettings
     items: int = Field(ge=1, description="items in the catalogue; item 0 is padding and not one")
     opset: int = Field(ge=1, description="of the ONNX graphs")

@@ -26,7 +26,7 @@ def test_the_scns_plan_ranks_a_history_of_several_segments_as_the_model_does(tmp
     history = np.concatenate([arrays["clicks_0"], arrays["clicks_1"], arrays[fresh]])[:clicks]
     states = scn.last_states(torch.from_numpy(history)[None], torch.tensor([0]))
     wanted = scn.score(states, torch.from_numpy(arrays["candidates"])[None])[0]
-    found = bound[-1].outputs["scores"]
+    found = bound[-1].outputs["scores"][0]
     np.testing.assert_allclose(found, wanted.detach().numpy(), atol=1e-5, rtol=1e-4)
 
 

@@ -40,6 +40,7 @@ ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
 CARRIED = " (carried)"
 SEGMENTED = ", segments of "
 _SEGMENT = ModelSettings().segment
+_VIEWS = "keys", "turned_keys", "values"
 
 _BASELINES: dict[str, Callable[[int], Recommender]] = {
     "gru4rec": lambda length: GRU4Rec(ITEMS, layers=1, **_shape(length)),
@@ -139,13 +140,12 @@ def _carried_plan(network: str) -> Plan:
 def _carried_scn_plan(segment: int) -> Plan:
     """The full segment is carried, the new click is the first of the next one."""
     arrays = _candidates() | _scn_inputs(segment) | {"clicks": _history(1)}
-    after = {"weight": "next_weight", "bias_carried": "next_bias"}
     calls = (
-        Call("carry", after=after),
+        Call("carry", after={"carried": "next_state"}),
         Call("hidden", after={"row": "hidden"}),
-        Call("views", {"hidden": "row"}, {"views": "views"}, row=0),
+        Call("views", {"hidden": "row"}, row=0, query=0),
     )
-    return _scn_ranks(calls, arrays, {"inner_weight": "weight", "inner_bias": "bias_carried"}, 0)
+    return _scn_ranks(calls, arrays, {"state": "carried"}, 0)
 
 
 def _scn_plan(clicks: int, segment: int) -> Plan:
@@ -158,23 +158,23 @@ def _scn_plan(clicks: int, segment: int) -> Plan:
         arrays[f"clicks_{number}"] = _history(segment)
         calls += [
             Call("hidden", {"clicks": f"clicks_{number}"}, {"hidden": "hidden"}),
-            Call("views", after={"views": "views"}),
-            Call("carry", state, {"weight": "next_weight", "bias_carried": "next_bias"}),
+            Call("views", query=segment - 1),
+            Call("carry", state, {"carried": "next_state"}),
         ]
-        state = {"inner_weight": "weight", "inner_bias": "bias_carried"}
+        state = {"state": "carried"}
     last = clicks - earlier * segment
     arrays["clicks"] = np.resize(_history(last), segment)
     arrays["clicks"][last:] = 0
-    calls += [Call("hidden", after={"hidden": "hidden"}), Call("views", after={"views": "views"})]
+    calls += [Call("hidden", after={"hidden": "hidden"}), Call("views", query=last - 1)]
     return _scn_ranks(calls, arrays, state, last - 1)
 
 
 def _scn_ranks(calls: Sequence[Call], arrays: Arrays, state: dict[str, str], position: int) -> Plan:
     """These calls, then a ranking after the click at `position`."""
-    segment = len(arrays["views"])
+    segment = len(arrays["hidden"])
     prepared = _prepared(segment)
     ranking = Call("prepare", state, {name: name for name in prepared}), Call("rank")
-    arrays = arrays | prepared | {"position": np.array(position)}
+    arrays = arrays | prepared | {"position": np.array([position])}
     return Plan((*calls, *ranking), _scn_graphs(segment), arrays, "clicks")
 
 
@@ -201,16 +201,18 @@ def _prepared(segment: int) -> Arrays:
 def _scn_inputs(segment: int) -> Arrays:
     """H, no correction, and the state a user begins with, twice: the second is overwritten."""
     s = scn(segment).settings
-    begun = [part[0].detach().numpy() for part in scn(segment).block.initial_state(1)]
+    begun = torch.cat([part[0] for part in scn(segment).block.initial_state(1)], 1).detach().numpy()
+    h, k, f = s.heads, s.segment, s.head_dim
+    views = {name: np.zeros((h, k, f + 1), np.float32) for name in _VIEWS}
     return {
         "hidden": np.zeros((s.segment, s.dim), np.float32),
         "row": np.zeros((1, s.dim), np.float32),
-        "views": np.zeros((s.segment, s.views_width), np.float32),
-        "attn": np.zeros((s.heads, 1, s.segment), np.float32),
-        "bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
+        **views,
+        "query": np.zeros((2, h, 1, f + 1), np.float32),
+        "correction": np.zeros((h, 1, k + f), np.float32),
         "gate": np.zeros((), np.float32),
-        **dict(zip(("inner_weight", "inner_bias"), begun, strict=True)),
-        **dict(zip(("weight", "bias_carried"), begun, strict=True)),
+        "state": begun,
+        "carried": begun.copy(),
     }
 
 

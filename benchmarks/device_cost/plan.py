@@ -23,12 +23,15 @@ class Call:
         inputs: which array goes into an input, where it is not the one of the same name.
         after: which array is overwritten with which output once the graph has run.
         row: which row of those arrays alone; None for all of them.
+        query: where the graph gives views, of which of its clicks the query is the ranking's;
+            they are laid out as `prepare` takes them (`cloud_service/export/device_graphs.py`).
     """
 
     graph: str
     inputs: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
     row: int | None = None
+    query: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

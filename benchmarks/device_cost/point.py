@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from benchmarks.device_cost.plan import ARRAYS, NOTHING, TABLE, Arrays, Call, read_calls
 from cloud_service.runtime import open_session
@@ -42,12 +44,27 @@ class Bound:
         self._after = [
             (arrays[array][row], self.outputs[name]) for array, name in call.after.items()
         ]
+        if call.query is not None:
+            self._after += _laid_out(self.outputs["views"], call.query, row, arrays)
 
     def run(self) -> None:
         """Runs the graph and hands on what it gave."""
         self._session.run_with_iobinding(self._binding)
         for array, output in self._after:
             array[...] = output
+
+
+def _laid_out(
+    views: NDArray[np.generic], query: int, row: Any, arrays: Arrays
+) -> list[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    """Where the parts of views go."""
+    heads = len(arrays["values"])
+    parts = views.reshape(len(views), 5, heads, -1).transpose(1, 2, 0, 3)  # (5, h, n, f + 1)
+    found = [
+        (arrays[name][:, row] if row is not ... else arrays[name], part)
+        for name, part in zip(("keys", "turned_keys", "values"), parts, strict=False)
+    ]
+    return [*found, (arrays["query"], parts[3:, :, query : query + 1])]
 
 
 def load_arrays(folder: Path) -> Arrays:

@@ -4,42 +4,48 @@ They take the item table as an input, so that the one table on disk is mapped in
 shared by them. They know no batch: a device serves one user.
 
 hidden   item_table (V+1, D), clicks (n,) -> hidden (n, D)
-views    hidden (n, D) -> views (n, 5D + h)
-prepare  hidden and views of a segment (K, 5D + h), position (), inner_weight (h, f, f),
-         inner_bias (h, 1, f)
-         -> query (h, 1, f), step (h, K, f), own_attn (h, 1, K), start (h, 1, f),
-         attn_mean, attn_deviation, bias_mean, bias_deviation (h, 1, 1)
-rank     item_table, what was prepared, attn (h, 1, K), bias (h, 1, f), gate (), candidates (N,)
-         -> scores (N,), block_output (1, D)
-carry    views of a segment, inner_weight, inner_bias -> next_weight, next_bias
+views    hidden (n, D) -> views (n, 5h (f+1))
+prepare  hidden of a segment (K, D), its keys, turned_keys and values (h, K, f+1), the last click's
+         query (2, h, 1, f+1) and position (1,), state (h, f+1, f)
+         -> turned_query (h, 1, f), step (h, K, f), own, own_mean, own_deviation (h, 1, K+f)
+rank     item_table, what was prepared, correction (h, 1, K+f), gate (), candidates (N,)
+         -> scores (1, N), block_output (1, D)
+carry    keys, turned_keys, values and state -> next_state (h, f+1, f)
 
 `views` is a click's H through the block's matrices, which does not depend on its place in the
-segment: a device computes it once a click and keeps it while the click counts. Rows of padding are
-zero. `position` is the place of the last click in the segment (from 0). `gate` is 1 with a
-correction and 0 without, which gives the uncorrected scores to the last bit.
+segment: a device computes it once a click and keeps it while the click counts. It holds 5h rows of
+f + 1 numbers: the key and the key with its pairs turned (for RoPE) of every head, the value, and
+the query and its pairs turned. The one number more is 1 beside a key, so that the inner model's
+weight and bias are one matrix, the state; what the learning rate comes from beside a value; beside
+a query 1 where all is one product, 0 where `attn` is wanted by itself. Places without a click hold
+the views of a row of zeros. `position` is the place of the last click in the segment (from 0).
 
-What `prepare` computes, a device computes while the correction is on its way. Means and deviations
-are there where Eq. 14 is, times P and Q; where there is a readout, what it adds to O is there too,
-`near` (1, D). A projected GCN shifts the user state and adds to the scores of the items it names:
-all that is prepared is `user` (1, D), and `rank` gives scores alone.
+What `prepare` computes, a device computes while the correction is on its way. `own` is the last
+click's row of `attn` and, beside it, all else that the inner model makes of its query; `own_mean`
+and `own_deviation` are those of Eq. 14, times P and Q. Where there is a readout, what it adds to O
+is there too, `near` (1, D). `gate` is 1 with a correction and 0 without, which gives the
+uncorrected scores to the last bit.
+
+A projected GCN shifts the user state and adds to the scores of the items it names: all that is
+prepared is `user` (1, D), and `rank` takes shift (1, D), higher and lower digits of the named items
+(n, 1) and residuals (1, n), all zero without a correction, and gives scores alone.
 
 Everything is here once more that `TTTBlock` does for many rows, for one row and in as few operators
 as ONNX Runtime has for it: it is they that take the time, not the arithmetic.
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cloud_service.export.graphs import export_module
-from cloud_service.models.projected import named
+from cloud_service.export.graphs import OPSET, export_module
+from cloud_service.models.projected import item_numbers, named_items
 from cloud_service.models.scn import REACH, SCN, Readout
-from cloud_service.models.ttt import EPS, State, Terms, TTTBlock
-
-_MOMENTS = "mean", "deviation"
+from cloud_service.models.ttt import EPS, HeadNorm, TTTBlock
 
 
 class HiddenGraph(nn.Module):
@@ -55,76 +61,147 @@ class HiddenGraph(nn.Module):
 
 
 class ViewsGraph(nn.Module):
-    """Rows of H to views: key, value and query as RoPE takes them, and what rates come from.
+    """Rows of H to views, all in one product.
 
-    All in one product. RoPE's turned pairs are rows of it, not features that are taken apart and
-    put together.
+    RoPE's turned pairs are rows of it, not features that are taken apart and put together.
     """
 
     maps: Tensor
+    constants: Tensor
 
     def __init__(self, scn: SCN) -> None:
         super().__init__()
-        key, query = scn.block.key.detach(), scn.block.query.detach()
-        rates = scn.block.inner_lr.weight.detach().squeeze(1)
-        views = key, _turned(key), scn.block.value.detach(), query, _turned(query), rates
-        self.register_buffer("maps", torch.cat(views).T)
+        block, s = scn.block, scn.settings
+        key, query = block.key.detach(), block.query.detach()
+        rate = block.inner_lr
+        none, zero = torch.zeros(s.heads, s.dim), torch.zeros(s.heads)
+        # A key's value less the inner norm's bias: what is left of it in the inner gradient.
+        short = -block.inner_norm.bias.detach()
+        one = zero + _follows(scn)
+        parts = [
+            (key, none, None, zero + 1),
+            (_turned(key), none, None, zero),
+            (
+                block.value.detach(),
+                rate.weight.detach().squeeze(1),
+                short,
+                rate.bias.detach()[:, 0],
+            ),
+            (query, none, None, one),
+            (_turned(query), none, None, zero),
+        ]
+        maps, constants = [], []
+        for matrix, beside, constant, number in parts:
+            rows = matrix.unflatten(0, (s.heads, -1))
+            constant = torch.zeros(rows.shape[:2]) if constant is None else constant
+            maps.append(torch.cat((rows, beside[:, None]), 1).flatten(0, 1))
+            constants.append(torch.cat((constant, number[:, None]), 1).flatten())
+        self.register_buffer("maps", torch.cat(maps))
+        self.register_buffer("constants", torch.cat(constants))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return hidden @ self.maps
+        return functional.linear(hidden, self.maps, self.constants)
 
 
-class PrepareGraph(nn.Module):
+class _Steps(NamedTuple):
+    """What the clicks of a segment do to the inner model."""
+
+    key: Float[Tensor, "heads k f+1"]
+    direction: Float[Tensor, "heads k f"]
+    pace: Float[Tensor, "heads k 1"]
+    """Direction times pace is gradient times learning rate, but for 1 / f."""
+
+
+class _Block(nn.Module):
+    """What `prepare` and `carry` share."""
+
+    turn: Tensor
+    cos: Tensor
+    sin: Tensor
+    of_normal: Tensor
+    of_missing: Tensor
+
+    def __init__(self, scn: SCN) -> None:
+        super().__init__()
+        self.scn, block = scn, scn.block
+        f = scn.settings.head_dim
+        beside = torch.ones(len(block.cos), 1)
+        cos, sin = torch.cat((block.cos, beside), 1), torch.cat((block.sin, 0 * beside), 1)
+        self.register_buffer("turn", torch.stack((cos, sin))[:, None])  # (2, 1, K, f + 1)
+        # Of the keys' own shape: half the time of a product that spreads over heads, and a sum.
+        heads = scn.settings.heads
+        self.register_buffer("cos", cos.repeat(heads, 1, 1))
+        self.register_buffer("sin", sin.repeat(heads, 1, 1))
+        # `HeadNorm.loss_gradient`'s `inner`, less its mean, as a product: it is linear in LayerNorm
+        # and in what is missing to the target, whose number too many counts for nothing.
+        gamma = block.inner_norm.weight.detach()
+        centre = torch.eye(f) - 1 / f
+        self.register_buffer("of_normal", gamma.square().unsqueeze(-1) * centre)
+        missing = gamma.unsqueeze(-1) * centre
+        self.register_buffer("of_missing", functional.pad(missing, (0, 0, 0, 1)))
+
+    def steps(self, keys: Tensor, turned_keys: Tensor, values: Tensor, state: Tensor) -> _Steps:
+        """Keys as RoPE turns them, and inner gradients."""
+        key = keys * self.cos + turned_keys * self.sin
+        before = key @ state
+        normal, _, inverse = torch.native_layer_norm(before, before.shape[-1:], None, None, EPS)
+        inner = normal @ self.of_normal + (key - values) @ self.of_missing
+        # The mean of `normal` is 0: what was taken from `inner` does not count here.
+        direction = inner - normal * (inner * normal).mean(-1, keepdim=True)
+        return _Steps(key, direction, torch.sigmoid(values[..., -1:]) * inverse)
+
+
+class PrepareGraph(_Block):
     """Views and the carried state to all of a ranking that waits for neither correction nor
     candidates.
 
     Only the last click's row of `attn` and `b` reaches a score, so only that row is computed.
     """
 
-    rope: Tensor
     reach: Tensor
+    scale: Tensor
 
     def __init__(self, scn: SCN) -> None:
-        super().__init__()
-        self.scn, block = scn, scn.block
-        self.outputs = ["user"] if _follows(scn) else ["query", "step", "own_attn", "start"]
-        self.outputs += [f"{value}_{each}" for value in _matched(scn) for each in _MOMENTS]
+        super().__init__(scn)
+        block = scn.block
+        self.outputs = ["user"] if _follows(scn) else ["turned_query", "step", "own"]
+        self.outputs += ["own_mean", "own_deviation"] if _matched(scn) else []
         if scn.readout is not None and not _follows(scn):
             self.outputs.append("near")
-        self.register_buffer("rope", torch.stack((block.cos, block.sin), 1)[:, :, None, None])
         # How far the step of each click moves the row of the last one.
-        scale = block.token_scale().detach().unsqueeze(1)
-        self.register_buffer("reach", (scale * block.tril).unsqueeze(-1))  # (K, K, 1)
+        scale = block.token_scale().detach()[:, None, None] * block.inner_lr.largest
+        self.register_buffer("scale", scale)  # (K, 1, 1)
+        self.register_buffer("reach", scale * block.tril.unsqueeze(-1))  # (K, K, 1)
+        self.moments = _Moments(scn)
 
     def forward(
         self,
         hidden: Tensor,
-        views: Tensor,
+        keys: Tensor,
+        turned_keys: Tensor,
+        values: Tensor,
+        query: Tensor,
         position: Tensor,
-        inner_weight: Tensor,
-        inner_bias: Tensor,
+        state: Tensor,
     ) -> tuple[Tensor, ...]:
         block, readout = self.scn.block, self.scn.readout
-        state = State(inner_weight, inner_bias)
-        key, gradient, rate, queries = _terms(block, views, state)
-        turned = queries[position].unflatten(0, (2, block.heads, 1, -1))
-        query = (turned * self.rope[position]).sum(0)  # (h, 1, f)
-        past = self.reach[position] * rate * gradient  # (h, K, f)
-        attn = query @ key.transpose(1, 2)  # (h, 1, K)
-        start = query @ state.weight
+        key, direction, pace = self.steps(keys, turned_keys, values, state)
+        past = direction * (pace * _picked(self.reach, position))  # (h, K, f)
+        asked = (query * _picked(self.turn, position, axis=2)).sum(0)  # (h, 1, f + 1)
+        plain = asked[..., :-1]
         near = [] if readout is None else [_near(readout, hidden, position)]
         if _follows(self.scn):
-            # b's own sum over the steps is that of `attn` with ones in its place.
-            output = _left(block, query, start + state.bias - (attn + 1) @ past)
+            output = _left(block, plain, asked @ (state - key.transpose(1, 2) @ past))
             return (self.scn.user_state(_read_out(readout, output, near)),)
-        own_attn = attn * block.tril[position]
-        own_bias = state.bias - past.sum(1, keepdim=True)
+        attn = (asked @ key.transpose(1, 2)) * _picked(block.tril, position)
+        bias = state[:, -1:] - past.sum(1, keepdim=True)
         step = past
         if not block.mask_correction:
-            step = block.token_scale()[position] * rate * gradient
-        own = {"attn": (own_attn, block.fusion_attn), "bias": (own_bias, block.fusion_bias)}
-        moments = [part for value in _matched(self.scn) for part in _moments(*own[value])]
-        return query, step, own_attn, start + own_bias, *moments, *near
+            step = direction * (pace * _picked(self.scale, position))
+        start = asked @ state + bias
+        own = torch.cat((attn, start), -1)
+        moments = self.moments.of(torch.cat((attn, bias), -1)) if _matched(self.scn) else ()
+        return plain, step, own, *moments, *near
 
 
 class RankGraph(nn.Module):
@@ -132,90 +209,130 @@ class RankGraph(nn.Module):
 
     def __init__(self, scn: SCN) -> None:
         super().__init__()
-        self.scn = scn
+        self.scn, self.moments = scn, _Moments(scn)
 
     def forward(
         self,
         item_table: Tensor,
         prepared: dict[str, Tensor],
-        attn: Tensor,
-        bias: Tensor,
+        correction: Tensor,
         gate: Tensor,
         candidates: Tensor,
     ) -> tuple[Tensor, ...]:
-        scn = self.scn
+        scn, s = self.scn, self.scn.settings
         items = functional.embedding(candidates, item_table)
         items = items if scn.target is None else scn.target(items)
-        if _follows(scn):
-            user = prepared["user"] + gate * bias.view(1, -1)
-            best, residuals = named(attn.view(-1))
-            # A row for each named item: compared the other way it takes three times as long.
-            of_item = (candidates == best.unsqueeze(1)).float()  # (named, N)
-            added = (gate * residuals).view(1, -1) @ of_item
-            return ((_product(items, user) + added).squeeze(0),)
-        own_attn, start = prepared["own_attn"], prepared["start"]
-        if "attn_mean" in prepared:
-            matched = _match(attn, prepared["attn_mean"], prepared["attn_deviation"])
-            own_attn = own_attn + gate * matched
-        elif "attn" in scn.block.corrected and scn.settings.fusion == "shift":
-            own_attn = own_attn + gate * attn
-        if "bias_mean" in prepared:
-            matched = _match(bias, prepared["bias_mean"], prepared["bias_deviation"])
-            start = start + gate * matched
-        output = _left(scn.block, prepared["query"], start - own_attn @ prepared["step"])
+        corrected, shift = scn.block.corrected, s.fusion == "shift"
+        own = prepared["own"]
+        if "own_mean" in prepared:
+            matched = self.moments.match(
+                correction, prepared["own_mean"], prepared["own_deviation"]
+            )
+            own = own + gate * matched
+        attn, start = own.split([s.segment, s.head_dim], dim=-1)
+        if shift:
+            of_attn, of_user = correction.split([s.segment, s.head_dim], dim=-1)
+            attn = attn + gate * of_attn if "attn" in corrected else attn
+        output = _left(scn.block, prepared["turned_query"], start - attn @ prepared["step"])
         if "near" in prepared:
             output = _read_out(scn.readout, output, [prepared["near"]])
         user = scn.user_state(output)
-        if "bias" in scn.block.corrected and scn.settings.fusion == "shift":
-            user = user + gate * bias.view(1, -1)
-        return _product(items, user), output
+        if shift and "bias" in corrected:
+            user = user + gate * of_user.reshape(1, -1)
+        return _product(user, items), output
 
 
-class CarryGraph(nn.Module):
+class FollowGraph(nn.Module):
+    """As `RankGraph`, where all that a correction does is to add to user state and scores."""
+
+    def forward(
+        self,
+        item_table: Tensor,
+        user: Tensor,
+        shift: Tensor,
+        higher: Tensor,
+        lower: Tensor,
+        residuals: Tensor,
+        candidates: Tensor,
+    ) -> Tensor:
+        items = functional.embedding(candidates, item_table)
+        # A row for each named item: compared the other way it takes three times as long.
+        of_item = (candidates == item_numbers(higher, lower)).float()  # (n, N)
+        return _gemm(residuals, of_item, _product(user + shift, items))
+
+
+class CarryGraph(_Block):
     """A full segment to the carried state of the next one."""
+
+    def forward(self, keys: Tensor, turned_keys: Tensor, values: Tensor, state: Tensor) -> Tensor:
+        key, direction, pace = self.steps(keys, turned_keys, values, state)
+        block = self.scn.block
+        scale = block.token_scale()[-1] * block.inner_lr.largest
+        return state - key.transpose(1, 2) @ (direction * (pace * scale))
+
+
+class _Moments(nn.Module):
+    """Eq. 14 for the last click's row of `attn` and of `b` side by side, (h, 1, K + f): what is
+    over the one or the other is a product with a matrix of two blocks.
+
+    P or Q is in `mean` and `deviation`; it is 0 for a value that no correction reaches.
+    """
+
+    average: Tensor
+    centre: Tensor
+    variance: Tensor
+    share: Tensor
 
     def __init__(self, scn: SCN) -> None:
         super().__init__()
-        self.block = scn.block
+        block, widths = scn.block, (scn.settings.segment, scn.settings.head_dim)
+        shares = {"attn": block.fusion_attn, "bias": block.fusion_bias}
+        each = [shares[name].detach() * (name in block.corrected) for name in ("attn", "bias")]
+        ones = [torch.ones(width, width) for width in widths]
+        average = torch.block_diag(*(part / len(part) for part in ones))
+        share = torch.cat([one.expand(width) for one, width in zip(each, widths, strict=True)])
+        self.register_buffer("average", average)
+        self.register_buffer("centre", torch.eye(sum(widths)) - average)
+        # The sample variance; of a single number it is 0.
+        self.register_buffer(
+            "variance", torch.block_diag(*(part / max(len(part) - 1, 1) for part in ones))
+        )
+        self.register_buffer("share", share)
 
-    def forward(
-        self, views: Tensor, inner_weight: Tensor, inner_bias: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        state = State(inner_weight, inner_bias)
-        key, gradient, rate, _ = _terms(self.block, views, state)
-        weight, bias = self.block.carry(Terms(key, key, gradient, rate.squeeze(-1)), state)
-        return weight, bias
+    def of(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation that a correction is to have."""
+        return own @ (self.average * self.share), self._deviation(own @ self.centre) * self.share
 
+    def match(self, correction: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """`match_moments`."""
+        centred = correction @ self.centre
+        return centred * (deviation / (self._deviation(centred) + EPS)) + mean
 
-def _terms(block: TTTBlock, views: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`TTTBlock.terms`: keys and gradients (h, K, f), learning rates (h, K, 1), and of the queries
-    what they are made of (K, 2D).
-    """
-    d, heads, norm = block.key.shape[0], block.heads, block.inner_norm
-    plain, turned, value, queries, gate = views.split([d, d, d, 2 * d, heads], dim=1)
-    keys = plain * block.cos.repeat(1, heads) + turned * block.sin.repeat(1, heads)
-    missing, key = (x.unflatten(1, (heads, -1)).transpose(0, 1) for x in (keys - value, keys))
-    # `HeadNorm.loss_gradient`, from a LayerNorm that gives one over the deviation too.
-    before = key @ state.weight + state.bias
-    normal, _, inverse = torch.native_layer_norm(before, before.shape[-1:], None, None, EPS)
-    gamma, beta = norm.weight.unsqueeze(1), norm.bias.unsqueeze(1)
-    inner = (normal * gamma + (missing + beta)) * gamma
-    projection = (inner * normal).mean(-1, keepdim=True)
-    gradient = (inner - inner.mean(-1, keepdim=True) - normal * projection) * inverse
-    return key, gradient, block.inner_lr.rate(gate).unsqueeze(-1), queries
+    def _deviation(self, centred: Tensor) -> Tensor:
+        return (centred * centred @ self.variance).sqrt()
 
 
 def _left(
     block: TTTBlock, query: Float[Tensor, "heads 1 f"], inner: Float[Tensor, "heads 1 f"]
 ) -> Float[Tensor, "1 dim"]:
     """O of one click, from what the inner model makes of its query."""
-    merged = query + block.inner_norm(inner)
+    merged = query + _head_norm(block.inner_norm, inner)
     out: Tensor = block.post_norm(merged.view(1, -1)) @ block.output.T
     return out
 
 
+def _head_norm(norm: HeadNorm, x: Float[Tensor, "heads 1 f"]) -> Float[Tensor, "heads 1 f"]:
+    """`HeadNorm` as one operator: ONNX Runtime's LayerNorm takes a weight for each head."""
+    parts = x, norm.weight.unsqueeze(1), norm.bias.unsqueeze(1)
+    attributes: dict[str, Any] = {"axis": -1, "epsilon": EPS}
+    out: Tensor = torch.onnx.ops.symbolic(
+        "LayerNormalization", parts, attributes, dtype=x.dtype, shape=x.shape, version=OPSET
+    )
+    return out
+
+
 def _near(
-    readout: Readout, hidden: Float[Tensor, "k dim"], position: Int[Tensor, ""]
+    readout: Readout, hidden: Float[Tensor, "k dim"], position: Int[Tensor, " 1"]
 ) -> Float[Tensor, "1 dim"]:
     """The last click and the convolution over the last ones, which a readout adds to O."""
     padded = functional.pad(hidden, (0, 0, REACH - 1, 0))
@@ -232,22 +349,18 @@ def _read_out(
     return output if readout is None else readout.mlp(readout.mixed(near[0], output))
 
 
-def _moments(value: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (h, 1, 1) that Eq. 14 gives to a value's correction, times P or Q."""
-    mean = value.mean(-1, keepdim=True)
-    return mean * share, _deviation(value - mean, share)
-
-
-def _match(correction: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """`match_moments` with moments worked out before."""
-    centred = correction - correction.mean(-1, keepdim=True)
-    return centred * (deviation / (_deviation(centred) + EPS)) + mean
-
-
-def _deviation(centred: Tensor, share: Tensor | float = 1.0) -> Tensor:
-    """A share of the sample deviation along the last axis; of a single number 0."""
-    scale = share * max(centred.shape[-1] - 1, 1) ** -0.5
-    return torch.linalg.vector_norm(centred, dim=-1, keepdim=True) * scale
+def _picked(table: Tensor, position: Int[Tensor, " 1"], axis: int = 0) -> Tensor:
+    """A table's entry at a place, as one operator."""
+    shape = [1 if each == axis else size for each, size in enumerate(table.shape)]
+    out: Tensor = torch.onnx.ops.symbolic(
+        "Gather",
+        (table, position),
+        {"axis": axis},
+        dtype=table.dtype,
+        shape=shape,
+        version=OPSET,
+    )
+    return out
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -255,9 +368,22 @@ def _turned(weight: Tensor) -> Tensor:
     return torch.stack((-weight[1::2], weight[0::2]), dim=1).flatten(0, 1)
 
 
-def _product(items: Float[Tensor, "n dim"], user: Float[Tensor, "1 dim"]) -> Float[Tensor, " n"]:
-    """ONNX Runtime multiplies by a vector six times as slowly as by a matrix of one column."""
-    return (items @ user.view(-1, 1)).squeeze(1)
+def _product(user: Float[Tensor, "1 dim"], items: Float[Tensor, "n dim"]) -> Float[Tensor, "1 n"]:
+    """Scores in a row: as a column, or by a vector, ONNX Runtime takes longer."""
+    return _gemm(user, items, None, turned=1)
+
+
+def _gemm(one: Tensor, other: Tensor, added: Tensor | None, turned: int = 0) -> Tensor:
+    parts = (one, other) if added is None else (one, other, added)
+    out: Tensor = torch.onnx.ops.symbolic(
+        "Gemm",
+        parts,
+        {"transB": turned},
+        dtype=one.dtype,
+        shape=(one.shape[0], other.shape[0] if turned else other.shape[1]),
+        version=OPSET,
+    )
+    return out
 
 
 def _follows(scn: SCN) -> bool:
@@ -266,10 +392,9 @@ def _follows(scn: SCN) -> bool:
     return scn.settings.gcn == "projected"
 
 
-def _matched(scn: SCN) -> list[str]:
-    """The inner values that Eq. 14 corrects."""
-    moments = scn.settings.fusion == "moments"
-    return [value for value in ("attn", "bias") if moments and value in scn.block.corrected]
+def _matched(scn: SCN) -> bool:
+    """Whether Eq. 14 fits a correction to the inner values."""
+    return scn.settings.fusion == "moments" and bool(scn.block.corrected)
 
 
 def export_device_graphs(scn: SCN) -> dict[str, bytes]:
@@ -277,23 +402,22 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     s = scn.settings
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
     table = torch.zeros(scn.items + 1, d)
-    views = torch.zeros(k, s.views_width)
-    weight, inner_bias = torch.zeros(h, f, f), torch.zeros(h, 1, f)
     rows = {0: torch.export.Dim("items", min=2)}
     some = {0: torch.export.Dim("candidates", min=1)}
     any_clicks = {0: torch.export.Dim("clicks", min=1)}
     scn = scn.eval().cpu()
     prepare = PrepareGraph(scn)
+    state = torch.zeros(h, f + 1, f)
+    views = "keys", "turned_keys", "values"
+    segment = {name: torch.zeros(h, k, f + 1) for name in views}
     before = {
         "hidden": torch.zeros(k, d),
-        "views": views,
-        "position": torch.tensor(k - 1),
-        "inner_weight": weight,
-        "inner_bias": inner_bias,
+        **segment,
+        "query": torch.zeros(2, h, 1, f + 1),
+        "position": torch.tensor([k - 1]),
+        "state": state,
     }
-    with torch.no_grad():
-        prepared = dict(zip(prepare.outputs, prepare(**before), strict=True))
-    return {
+    graphs = {
         "hidden": export_module(
             HiddenGraph(scn),
             {"item_table": table, "clicks": torch.zeros(7, dtype=torch.int64)},
@@ -304,27 +428,39 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
             ViewsGraph(scn), {"hidden": torch.zeros(7, d)}, ["views"], {"hidden": any_clicks}
         ),
         "prepare": export_module(prepare, before, prepare.outputs, {}),
-        "rank": export_module(
-            RankGraph(scn),
+        "carry": export_module(CarryGraph(scn), segment | {"state": state}, ["next_state"], {}),
+    }
+    listed = {"item_table": rows, "candidates": some}
+    candidates = torch.zeros(7, dtype=torch.int64)
+    if _follows(scn):
+        digits = torch.zeros(named_items(s), 1)
+        graphs["rank"] = export_module(
+            FollowGraph(),
             {
                 "item_table": table,
-                "prepared": prepared,
-                "attn": torch.zeros(h, 1, k),
-                "bias": torch.zeros(h, 1, f),
-                "gate": torch.tensor(0.0),
-                "candidates": torch.zeros(7, dtype=torch.int64),
+                "user": torch.zeros(1, d),
+                "shift": torch.zeros(1, d),
+                "higher": digits,
+                "lower": digits.clone(),
+                "residuals": digits.T,
+                "candidates": candidates,
             },
-            ["scores"] if _follows(scn) else ["scores", "block_output"],
-            {
-                "item_table": rows,
-                "candidates": some,
-                "prepared": dict.fromkeys(prepared),
-            },
-        ),
-        "carry": export_module(
-            CarryGraph(scn),
-            {"views": views, "inner_weight": weight, "inner_bias": inner_bias},
-            ["next_weight", "next_bias"],
-            {},
-        ),
-    }
+            ["scores"],
+            listed,
+        )
+        return graphs
+    with torch.no_grad():
+        prepared = dict(zip(prepare.outputs, prepare(**before), strict=True))
+    graphs["rank"] = export_module(
+        RankGraph(scn),
+        {
+            "item_table": table,
+            "prepared": prepared,
+            "correction": torch.zeros(h, 1, k + f),
+            "gate": torch.tensor(0.0),
+            "candidates": candidates,
+        },
+        ["scores", "block_output"],
+        listed | {"prepared": dict.fromkeys(prepared)},
+    )
+    return graphs

@@ -181,10 +181,8 @@ class OnnxEngine:
         self._graphs = {name: open_session(graph) for name, graph in graphs.items()}
         self._settings = scn.settings
         self._table = scn.item_embedding.detach().numpy()
-        self._state = (
-            scn.block.inner_weight.detach().numpy(),
-            scn.block.inner_bias.detach().numpy(),
-        )
+        block = scn.block
+        self._state = torch.cat((block.inner_weight, block.inner_bias), 1).detach().numpy()
 
     def run(self, arrays: Arrays, case: str) -> Arrays:
         """The arrays of one case, user by user."""
@@ -197,7 +195,8 @@ class OnnxEngine:
     def _user(
         self, clicks: NDArray[np.int64], candidates: NDArray[np.int64], corrected: bool
     ) -> Arrays:
-        k = self._settings.segment
+        s = self._settings
+        h, k, f = s.heads, s.segment, s.head_dim
         padded = np.pad(clicks, (0, -len(clicks) % k)).reshape(-1, k)
         state, outputs, hiddens = self._state, [], []
         scores = np.empty(0, np.float32)
@@ -205,35 +204,35 @@ class OnnxEngine:
         result: Arrays = {}
         for index, segment in enumerate(padded):
             (hidden,) = self._call("hidden", item_table=self._table, clicks=segment)
-            (views,) = self._call("views", hidden=hidden)
+            (found,) = self._call("views", hidden=hidden)
+            views = np.ascontiguousarray(found.reshape(k, 5 * h, f + 1).swapaxes(0, 1))
+            whole = dict(
+                zip(("keys", "turned_keys", "values"), np.split(views, 5)[:3], strict=True)
+            )
             attn, bias = self._correction(hidden, result if corrected else None)
             for place in range(k):
                 prepared = self._call(
                     "prepare",
                     hidden=hidden,
-                    views=views,
-                    position=np.array(place),
-                    inner_weight=state[0],
-                    inner_bias=state[1],
+                    **whole,
+                    query=views[3 * h :, place].reshape(2, h, 1, f + 1),
+                    position=np.array([place]),
+                    state=state,
                 )
                 names = [output.name for output in self._graphs["prepare"].get_outputs()]
-                found, output = self._call(
+                ranked, output = self._call(
                     "rank",
                     item_table=self._table,
-                    attn=np.ascontiguousarray(attn[:, place : place + 1]),
-                    bias=np.ascontiguousarray(bias[:, place : place + 1]),
+                    correction=np.concatenate((attn[:, place], bias[:, place]), 1)[:, None],
                     gate=np.array(corrected, np.float32),
                     candidates=candidates,
                     **dict(zip(names, prepared, strict=True)),
                 )
                 outputs.append(output)
                 if index * k + place == last:
-                    scores = found
+                    scores = ranked[0]
             hiddens.append(hidden)
-            weight, inner_bias = self._call(
-                "carry", views=views, inner_weight=state[0], inner_bias=state[1]
-            )
-            state = (weight, inner_bias)
+            (state,) = self._call("carry", **whole, state=state)
         result["hidden"] = np.concatenate(hiddens)[: len(clicks)]
         result["block_output"] = np.concatenate(outputs)[: len(clicks)]
         result["scores"] = scores

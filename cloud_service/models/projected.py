@@ -189,7 +189,12 @@ def named(attn: Float[Tensor, "*batch row"]) -> Named:
     """The items that a row of `attn` names: what `naming` was given."""
     third, left = divmod(attn.shape[-1], 3)
     higher, lower, residuals, _ = attn.split([third, third, third, left], dim=-1)
-    return Named((higher * _BASE + lower).long(), residuals)
+    return Named(item_numbers(higher, lower), residuals)
+
+
+def item_numbers(higher: Float[Tensor, "*n"], lower: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    """Item numbers from their two digits."""
+    return (higher * _BASE + lower).long()
 
 
 def solve(

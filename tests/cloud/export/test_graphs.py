@@ -137,14 +137,13 @@ def test_graphs_take_any_number_of_candidates(small_model):
             None,
             {
                 "item_table": table,
-                "attn": np.zeros((s.heads, 1, s.segment), np.float32),
-                "bias": np.zeros((s.heads, 1, s.head_dim), np.float32),
+                "correction": np.zeros((s.heads, 1, s.segment + s.head_dim), np.float32),
                 "gate": np.array(0, np.float32),
                 "candidates": np.ones(count, np.int64),
             }
             | {each.name: np.zeros(each.shape, np.float32) for each in prepare.get_outputs()},
         )
-        assert scores.shape == (count,)
+        assert scores.shape == (1, count)
         assert output.shape == (1, s.dim)
 
 
@@ -155,7 +154,7 @@ def test_a_correction_that_only_adds_leaves_a_rank_without_the_block(small_split
     prepared = open_session(graphs["prepare"]).get_outputs()
     assert [(each.name, each.shape) for each in prepared] == [("user", [1, settings.dim])]
     nodes = [node.op_type for node in onnx.load_from_string(graphs["rank"]).graph.node]
-    assert len(nodes) <= 20  # 9 of them without the items it names
+    assert len(nodes) <= 10  # 4 of them without the items it names
     assert not any("Norm" in each or "Reduce" in each for each in nodes)
 
 
