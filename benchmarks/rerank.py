@@ -15,26 +15,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import torch
 
 from benchmarks.machine import keep
-from cloud_service.data.clicks import split
-from cloud_service.data.synthetic import synthetic_log
-from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import SCNAndGCN
-from cloud_service.models.scn import SCN
-from cloud_service.storage.store import Store
-from cloud_service.training.build import build
+from benchmarks.served import published
 from device_client.bundle import Bundle
 from device_client.scn import DeviceSCN, Graphs
-from shared.jobs import TrainingRecipe
-from shared.model import GCNForm, ModelSettings
+from shared.model import GCNForm
 from shared.wire import RowCorrection
 
 GOAL: Final = 3.0
@@ -81,17 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
-    recipe = TrainingRecipe(model=ModelSettings(gcn=form), teachers="item-knn")
-    log = synthetic_log(users=300, items=items, clicks_per_user=15, seed=3)
-    parts = split(log, seed=1)
-    torch.manual_seed(7)
-    model = build(parts, recipe)
-    assert isinstance(model, SCNAndGCN)
-    store = Store(folder)
-    version = publish(store, model.eval(), parts, {}, created=datetime(2026, 1, 1, tzinfo=UTC))
+    store, version = published(folder, items=items, gcn=form)
     bundle = Bundle.open(store.version_folder(version))
     device = DeviceSCN(Graphs(bundle))
-    s, random = recipe.model, np.random.default_rng(0)
+    s, random = bundle.manifest.model, np.random.default_rng(0)
     for item in random.integers(1, bundle.manifest.items + 1, s.segment):
         device.click(int(item))
     correction = RowCorrection(
@@ -106,13 +90,13 @@ def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
     }
     for count, listed in lists.items():
         steps[f"rank {count}"] = Step(partial(device.scores, listed, correction))
-        steps[f"bare products, {count}"] = Step(_bare(model.scn, listed))
+        steps[f"bare products, {count}"] = Step(_bare(bundle, listed))
     return steps
 
 
-def _bare(scn: SCN, candidates: np.ndarray[Any, Any]) -> Callable[[], None]:
+def _bare(bundle: Bundle, candidates: np.ndarray[Any, Any]) -> Callable[[], None]:
     """The matrix products between H and the scores, each as one call."""
-    s, table = scn.settings, np.ascontiguousarray(scn.item_embedding.detach().numpy())
+    s, table = bundle.manifest.model, np.ascontiguousarray(bundle.item_table)
     k, d, h, f = s.segment, s.dim, s.heads, s.head_dim
     random = np.random.default_rng(0)
 

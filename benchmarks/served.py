@@ -14,12 +14,14 @@ from typing import NamedTuple
 import httpx
 import torch
 
-from cloud_service.data.clicks import split
+from cloud_service.data.clicks import Split, split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.models.cocorrrec import CoCorrRec, SCNAndGCN
 from cloud_service.storage.store import Store, StoreFile
-from shared.model import ModelSettings
+from cloud_service.training.build import build
+from shared.jobs import TrainingRecipe
+from shared.model import GCNForm, ModelSettings
 
 START_SECONDS = 60.0
 READY_SECONDS = 600.0
@@ -28,15 +30,27 @@ CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def published(folder: Path, users: int = 300, items: int = 2000) -> tuple[Store, str]:
-    """A store with one version: CoCorrRec in the paper's shape, with random weights, which cost
-    what trained ones do."""
+def published(
+    folder: Path, users: int = 300, items: int = 2000, gcn: GCNForm = "causal"
+) -> tuple[Store, str]:
+    """A store with one version, in production: `untrained`."""
     parts = split(synthetic_log(users=users, items=items, clicks_per_user=15, seed=3), seed=1)
-    torch.manual_seed(7)
-    model = CoCorrRec(parts.log.item_count, ModelSettings(), init_std=0.5).eval()
     store = Store(folder)
+    model = untrained(parts, gcn)
     store.promote(version := publish(store, model, parts, {}, created=CREATED))
     return store, version
+
+
+def untrained(parts: Split, gcn: GCNForm) -> SCNAndGCN:
+    """A model of the paper's shape with random weights, which cost what trained ones do. A
+    projected GCN follows item-kNN."""
+    torch.manual_seed(7)
+    if gcn != "projected":
+        settings = ModelSettings(gcn=gcn)
+        return CoCorrRec(parts.log.item_count, settings, init_std=0.5).eval()
+    model = build(parts, TrainingRecipe(model=ModelSettings(gcn=gcn), teachers="item-knn"))
+    assert isinstance(model, SCNAndGCN)
+    return model.eval()
 
 
 def published_again(store: Store, version: str, created: datetime) -> str:

@@ -57,11 +57,8 @@ from benchmarks.soak.figure import draw
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import CoCorrRec, SCNAndGCN
 from cloud_service.storage.store import Store
-from cloud_service.training.build import build
-from shared.jobs import TrainingRecipe
-from shared.model import GCNForm, ModelSettings
+from shared.model import GCNForm
 
 FIGURE: Final = Path(__file__).parents[2] / "docs" / "figures" / "soak.svg"
 PROCESSES: Final = (1, 1, 4, 4)
@@ -283,16 +280,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _published(store: Store, form: GCNForm, created: datetime) -> str:
     """An untrained model of the paper's shape: it costs what a trained one does."""
     parts = split(synthetic_log(users=300, items=2000, clicks_per_user=15, seed=3), seed=1)
-    torch.manual_seed(7)
-    if form == "projected":
-        recipe = TrainingRecipe(model=ModelSettings(gcn=form), teachers="item-knn")
-        model = build(parts, recipe)
-        assert isinstance(model, SCNAndGCN)
-    else:
-        model = CoCorrRec(parts.log.item_count, ModelSettings(gcn=form), init_std=0.5)
-        with torch.no_grad():
-            model.scn.block.fusion_attn.fill_(0.7)  # else the correction changes no score
-    return publish(store, model.eval(), parts, {}, created=created)
+    model = served.untrained(parts, form)
+    with torch.no_grad():
+        model.scn.block.fusion_attn.fill_(0.7)  # else the paper's correction changes no score
+    return publish(store, model, parts, {}, created=created)
 
 
 def _devices(cloud: TheCloud, proxy: str, folder: Path, seed: int) -> list[subprocess.Popen[bytes]]:
