@@ -7,6 +7,7 @@ python bare.py PORT
 import select
 import socket
 import sys
+from contextlib import suppress
 
 from onnx_gcn import GCN
 
@@ -32,7 +33,10 @@ def main() -> None:
                 poll.register(sock, select.EPOLLIN)
                 continue
             sock = open_sockets[descriptor]
-            data = sock.recv(8192)
+            try:
+                data = sock.recv(8192)
+            except OSError:
+                data = b""
             if not data:
                 open_sockets.pop(descriptor).close()
                 continue
@@ -45,7 +49,8 @@ def main() -> None:
             batch = asked[at : at + BATCH]
             answers = gcn.correct([body for _, body in batch])
             for (sock, _), answer in zip(batch, answers, strict=True):
-                sock.send(HEAD + answer)
+                with suppress(OSError):  # reset: the next look at it says so
+                    sock.send(HEAD + answer)
 
 
 if __name__ == "__main__":
