@@ -118,8 +118,8 @@ class _Block(nn.Module):
     turn: Tensor
     cos: Tensor
     sin: Tensor
-    of_normal: Tensor
-    of_missing: Tensor
+    gamma: Tensor
+    centred: Tensor
 
     def __init__(self, scn: SCN) -> None:
         super().__init__()
@@ -132,20 +132,17 @@ class _Block(nn.Module):
         heads = scn.settings.heads
         self.register_buffer("cos", cos.repeat(heads, 1, 1))
         self.register_buffer("sin", sin.repeat(heads, 1, 1))
-        # `HeadNorm.loss_gradient`'s `inner`, less its mean, as a product: it is linear in LayerNorm
-        # and in what is missing to the target, whose number too many counts for nothing.
+        # `HeadNorm.loss_gradient`'s `inner` less its mean: times gamma and centred in one product.
         gamma = block.inner_norm.weight.detach()
-        centre = torch.eye(f) - 1 / f
-        self.register_buffer("of_normal", gamma.square().unsqueeze(-1) * centre)
-        missing = gamma.unsqueeze(-1) * centre
-        self.register_buffer("of_missing", functional.pad(missing, (0, 0, 0, 1)))
+        self.register_buffer("gamma", gamma[:, None].repeat(1, len(cos), 1))
+        self.register_buffer("centred", gamma.unsqueeze(-1) * (torch.eye(f) - 1 / f))
 
     def steps(self, keys: Tensor, turned_keys: Tensor, values: Tensor, state: Tensor) -> _Steps:
         """Keys as RoPE turns them, and inner gradients."""
         key = keys * self.cos + turned_keys * self.sin
         before = key @ state
         normal, _, inverse = torch.native_layer_norm(before, before.shape[-1:], None, None, EPS)
-        inner = normal @ self.of_normal + (key - values) @ self.of_missing
+        inner = (normal * self.gamma + (key - values)[..., :-1]) @ self.centred
         # The mean of `normal` is 0: what was taken from `inner` does not count here.
         direction = inner - normal * (inner * normal).mean(-1, keepdim=True)
         return _Steps(key, direction, torch.sigmoid(values[..., -1:]) * inverse)
