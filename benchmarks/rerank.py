@@ -23,8 +23,10 @@ import numpy as np
 
 from benchmarks.machine import keep
 from benchmarks.served import published
+from cloud_service.export.cost import count_flops
 from device_client.bundle import Bundle
 from device_client.scn import DeviceSCN, Graphs
+from shared import bundle as files
 from shared.model import GCNForm
 from shared.wire import RowCorrection
 
@@ -52,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ratios: dict[str, Any] = {}
     for form in FORMS:
         with tempfile.TemporaryDirectory() as folder:
-            steps = _steps(form, options.items, Path(folder))
-            found = _measure(steps, rounds)
+            store, version = published(Path(folder), items=options.items, gcn=form)
+            bundle = Bundle.open(store.version_folder(version))
+            found = _measure(_steps(bundle), rounds)
+            flops = results[f"{form}: MFLOPs, 100"] = _mflops(bundle)
+        print(f"{form:10} a click and a rank of 100: {flops:.3f} MFLOPs")
         for name, times in found.items():
             low, median, high = statistics.quantiles(times, n=4)
             results[f"{form}: {name}"] = {"median": median, "quartiles": [low, high]}
@@ -71,9 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep("rerank", results, ratios)
 
 
-def _steps(form: GCNForm, items: int, folder: Path) -> dict[str, Step]:
-    store, version = published(folder, items=items, gcn=form)
-    bundle = Bundle.open(store.version_folder(version))
+def _mflops(bundle: Bundle) -> float:
+    """Of a click that begins no segment, and a rank of 100."""
+    sizes = {"items": bundle.manifest.items + 1, "candidates": 100, "clicks": 1}
+    names = files.HIDDEN_GRAPH, files.VIEWS_GRAPH, files.PREPARE_GRAPH, files.RANK_GRAPH
+    graphs = [(bundle.folder / name).read_bytes() for name in names]
+    each = [count_flops(graph, **sizes) for graph in graphs]
+    return sum(flops.matrix + flops.elementwise for flops in each) / 1e6
+
+
+def _steps(bundle: Bundle) -> dict[str, Step]:
     device = DeviceSCN(Graphs(bundle))
     s, random = bundle.manifest.model, np.random.default_rng(0)
     for item in random.integers(1, bundle.manifest.items + 1, s.segment):
