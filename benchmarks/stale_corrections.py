@@ -28,7 +28,6 @@ from cloud_service.data.clicks import Split
 from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
 from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from cloud_service.models.projected import named_items
 from cloud_service.models.recommender import Recommender
 
 AGES: Final = (1, 2, 5)
@@ -95,7 +94,7 @@ def _gains(
 ) -> dict[float, Float64]:
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
     states, rows = _local(model, parts, at), sent_rows(model, parts, at - age)
-    numbers = 2 * named_items(model.settings)  # what says which items are named does not fade
+    numbers = 2 * model.settings.named_items  # what says which items are named does not fade
     found = {}
     for fade in fades:
         faded = torch.cat((states, rows[:, :numbers], fade * rows[:, numbers:]), dim=1)

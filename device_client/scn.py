@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from device_client.bundle import Bundle
 from shared import bundle as files
 from shared.model import ModelSettings
+from shared.views import SEGMENT_VIEWS, cut_views
 from shared.wire import RowCorrection
 
 Floats = NDArray[np.float32]
@@ -37,6 +38,10 @@ class Graphs:
         self.prepare = _open(bundle.graph(files.PREPARE_GRAPH))
         self.rank = _open(bundle.graph(files.RANK_GRAPH))
         self.carry = _open(bundle.graph(files.CARRY_GRAPH))
+        s = bundle.manifest.model
+        (none,) = self.views.run(None, {"hidden": np.zeros((1, s.dim), np.float32)})
+        self.no_click: Floats = cut_views(none, s.heads)[0]
+        """(3, h, 1, f + 1) What a segment keeps for a place without a click."""
 
 
 class DeviceSCN:
@@ -66,19 +71,14 @@ class DeviceSCN:
         self._click = np.zeros(1, np.int64)
         self._row: Floats = np.zeros((1, s.dim), np.float32)
         view: Floats = np.zeros((1, s.views_width), np.float32)
-        parts = view.reshape(5 * h, f + 1)
-        self._view, query = parts[: 3 * h], parts[3 * h :]
-        self._views: Floats = np.zeros((3 * h, k, f + 1), np.float32)
+        kept, query = cut_views(view, h)
+        self._view: Floats = kept[:, :, 0]
+        self._views: Floats = np.zeros((3, h, k, f + 1), np.float32)
         """Keys and values of the segment's clicks; places without one hold those of no click."""
         self._position = np.zeros(1, np.int64)
         self._state: Floats = bundle.inner_state.copy()
         self._next_state = self._state.copy()
-        before = {
-            "keys": self._views[:h],
-            "turned_keys": self._views[h : 2 * h],
-            "values": self._views[2 * h :],
-            "state": self._state,
-        }
+        before = dict(zip(SEGMENT_VIEWS, self._views, strict=True)) | {"state": self._state}
         self._to_row = self._bind(
             graphs.hidden, {"item_table": graphs.table, "clicks": self._click}
         )
@@ -87,12 +87,7 @@ class DeviceSCN:
         self._output(self._to_view, "views", view)
         self._to_prepared = self._bind(
             graphs.prepare,
-            {
-                "hidden": self.hidden,
-                "query": query.reshape(2, h, 1, f + 1),
-                "position": self._position,
-                **before,
-            },
+            {"hidden": self.hidden, "query": query, "position": self._position, **before},
         )
         prepared: dict[str, Floats] = {
             output.name: np.zeros(output.shape, np.float32)
@@ -106,8 +101,6 @@ class DeviceSCN:
         self._candidates, self._scores = np.zeros(0, np.int64), np.zeros((1, 0), np.float32)
         self._to_carry = self._bind(graphs.carry, before)
         self._output(self._to_carry, "next_state", self._next_state)
-        graphs.views.run_with_iobinding(self._to_view)  # of no click: its H is zero
-        self._no_view = self._view[:, None].copy()
         self._slid, self._is_prepared = False, False
         self._empty()
 
@@ -158,8 +151,7 @@ class DeviceSCN:
             return {"correction": both, "gate": self._gate}
         self._attn = np.zeros((s.heads, s.segment), np.float32)
         self._bias = np.zeros((s.heads, s.head_dim), np.float32)
-        digits = self._attn.reshape(-1)
-        named = len(digits) // 3
+        digits, named = self._attn.reshape(-1), s.named_items
         return {
             "shift": self._bias.reshape(1, -1),
             "higher": digits[:named].reshape(-1, 1),
@@ -192,10 +184,10 @@ class DeviceSCN:
         """The views of the last click."""
         if not self._is_seen:
             if self._slid:
-                self._views[:, : self._room - 1] = self._views[:, 1 : self._room]
+                self._views[:, :, : self._room - 1] = self._views[:, :, 1 : self._room]
                 self._slid = False
             self._graphs.views.run_with_iobinding(self._to_view)
-            self._views[:, self.count - 1] = self._view
+            self._views[:, :, self.count - 1] = self._view
             self._is_seen = True
 
     def _read_again(self, rows: Iterable[Floats]) -> None:
@@ -214,7 +206,7 @@ class DeviceSCN:
         self._empty()
 
     def _empty(self) -> None:
-        self.hidden[:], self._views[:] = 0.0, self._no_view
+        self.hidden[:], self._views[:] = 0.0, self._graphs.no_click
         self.count, self._is_seen = 0, True
 
     @staticmethod

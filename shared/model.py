@@ -116,6 +116,11 @@ class ModelSettings(Exact):
         return 5 * (self.dim + self.heads)
 
     @property
+    def named_items(self) -> int:
+        """How many items a projected correction has room to name: 13 at the defaults."""
+        return self.heads * self.segment // 3
+
+    @property
     def hidden_bytes(self) -> int:
         """Bytes of H on the wire: 2,560 at the defaults."""
         return self.segment * self.dim * FLOAT_BYTES

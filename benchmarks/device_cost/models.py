@@ -34,13 +34,13 @@ from cloud_service.models.recommender import Recommender, Stepwise
 from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session
 from shared.model import ModelSettings
+from shared.views import SEGMENT_VIEWS
 
 ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
 """As many items as give the SCN the paper's 1.95 million parameters."""
 CARRIED = " (carried)"
 SEGMENTED = ", segments of "
 _SEGMENT = ModelSettings().segment
-_VIEWS = "keys", "turned_keys", "values"
 
 _BASELINES: dict[str, Callable[[int], Recommender]] = {
     "gru4rec": lambda length: GRU4Rec(ITEMS, layers=1, **_shape(length)),
@@ -203,7 +203,7 @@ def _scn_inputs(segment: int) -> Arrays:
     s = scn(segment).settings
     begun = torch.cat([part[0] for part in scn(segment).block.initial_state(1)], 1).detach().numpy()
     h, k, f = s.heads, s.segment, s.head_dim
-    views = {name: np.zeros((h, k, f + 1), np.float32) for name in _VIEWS}
+    views = {name: np.zeros((h, k, f + 1), np.float32) for name in SEGMENT_VIEWS}
     return {
         "hidden": np.zeros((s.segment, s.dim), np.float32),
         "row": np.zeros((1, s.dim), np.float32),

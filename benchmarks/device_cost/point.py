@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.device_cost.plan import ARRAYS, NOTHING, TABLE, Arrays, Call, read_calls
 from cloud_service.runtime import open_session
+from shared.views import SEGMENT_VIEWS, cut_views
 
 WARM, LEAST = 5, 20
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -58,13 +59,9 @@ def _laid_out(
     views: NDArray[np.generic], query: int, row: Any, arrays: Arrays
 ) -> list[tuple[NDArray[np.generic], NDArray[np.generic]]]:
     """Where the parts of views go."""
-    heads = len(arrays["values"])
-    parts = views.reshape(len(views), 5, heads, -1).transpose(1, 2, 0, 3)  # (5, h, n, f + 1)
-    found = [
-        (arrays[name][:, row] if row is not ... else arrays[name], part)
-        for name, part in zip(("keys", "turned_keys", "values"), parts, strict=False)
-    ]
-    return [*found, (arrays["query"], parts[3:, :, query : query + 1])]
+    kept, queries = cut_views(views, len(arrays["values"]))
+    found = [(arrays[name][:, row], part) for name, part in zip(SEGMENT_VIEWS, kept, strict=True)]
+    return [*found, (arrays["query"], queries[:, :, query : query + 1])]
 
 
 def load_arrays(folder: Path) -> Arrays:

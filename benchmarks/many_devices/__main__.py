@@ -137,12 +137,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results |= _measured(Path(name), "causal", options)
     with tempfile.TemporaryDirectory() as name:
         projected = results["projected"] = _measured(Path(name), "projected", options)
-    ratios = _ratios(results)
-    ratios |= {f"projected: {key}": ratio for key, ratio in _ratios(projected).items()}
-    _print(results, _ratios(results))
+    ratios, of_projected = _ratios(results), _ratios(projected)
+    _print(results, ratios)
     print("\nprojected GCN")
-    _print(projected, _ratios(projected))
+    _print(projected, of_projected)
     if not options.short:
+        ratios |= {f"projected: {key}": ratio for key, ratio in of_projected.items()}
         keep("many_devices", results, ratios)
         draw(results, FIGURE)
 
@@ -233,8 +233,8 @@ def _ratios(results: dict[str, Any]) -> dict[str, Any]:
         }
         for how, rate in rates.items()
     }
-    for name, row in results.items():
-        if name in (OURS, "GCN alone", "sweep", "projected"):
+    for name, row in _rows(results).items():
+        if name == OURS:
             continue
         goal = GOALS["plain"] if name == PLAIN else GOALS["others"]
         if row["knee"]:
@@ -243,6 +243,11 @@ def _ratios(results: dict[str, Any]) -> dict[str, Any]:
             flooded = results[OURS]["flooded"]["served"] / theirs
             ratios[f"flooded, to {name}"] = {"value": flooded, "goal": goal}
     return ratios
+
+
+def _rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is of one server each."""
+    return {name: row for name, row in results.items() if "knee" in row}
 
 
 def _say(name: str, found: Outcome) -> None:
@@ -259,9 +264,7 @@ def _print(results: dict[str, Any], ratios: dict[str, Any]) -> None:
         f"{'':24}{'held, /s':>10}{'median ms':>11}{'p99 ms, quartiles':>26}{'flooded, /s':>13}"
         f"{'most, /s':>10}"
     )
-    for name, row in results.items():
-        if not isinstance(row, dict) or "knee" not in row:
-            continue
+    for name, row in _rows(results).items():
         p99 = [each["p99_ms"] for each in row["at the knee"]] or [float("nan")]
         medians = [each["median_ms"] for each in row["at the knee"]] or [float("nan")]
         low, middle, high = statistics.quantiles(p99, n=4) if len(p99) > 1 else p99 * 3

@@ -31,7 +31,8 @@ from shared.wire import Form
 
 GOALS: Final = {"median": 1.25, "p99": 1.5}
 MEASURED: Final[tuple[Form, ...]] = ("full", "row")
-GCNS: Final[tuple[GCNForm, ...]] = ("causal", "projected")
+NAMED: Final[dict[GCNForm, str]] = {"causal": "", "projected": "projected, "}
+"""The GCNs, and how their results' names begin."""
 PAUSES_MS: Final = (0.0, 1.0)
 YARDSTICK, OURS, USUAL = "raw socket", "this project", "httpx, JSON, FastAPI, torch"
 _WARM = 100
@@ -42,16 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     results: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
-    for gcn in GCNS:
+    for gcn in NAMED:
         with tempfile.TemporaryDirectory() as folder:
             store, version = served.published(Path(folder), gcn=gcn)
             for form in MEASURED:
                 with ExitStack() as stack:
                     ways = _ways(store, version, form, stack)
                     for pause in options.pauses:
-                        name = (
-                            f"{'' if gcn == 'causal' else f'{gcn}, '}{form}, {pause:g} ms between"
-                        )
+                        name = f"{NAMED[gcn]}{form}, {pause:g} ms between"
                         found = _measure(ways, pause / 1e3, options.rounds, options.count)
                         results[name] = {way: _summary(each) for way, each in found.items()}
                         ratios |= _ratios(name, found)

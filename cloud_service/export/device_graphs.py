@@ -43,9 +43,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cloud_service.export.graphs import OPSET, export_module
-from cloud_service.models.projected import item_numbers, named_items
+from cloud_service.models.projected import item_numbers
 from cloud_service.models.scn import REACH, SCN, Readout
 from cloud_service.models.ttt import EPS, HeadNorm, TTTBlock
+from shared.views import SEGMENT_VIEWS
 
 
 class HiddenGraph(nn.Module):
@@ -72,32 +73,19 @@ class ViewsGraph(nn.Module):
     def __init__(self, scn: SCN) -> None:
         super().__init__()
         block, s = scn.block, scn.settings
-        key, query = block.key.detach(), block.query.detach()
-        rate = block.inner_lr
-        none, zero = torch.zeros(s.heads, s.dim), torch.zeros(s.heads)
-        # A key's value less the inner norm's bias: what is left of it in the inner gradient.
-        short = -block.inner_norm.bias.detach()
-        one = zero + _follows(scn)
-        parts = [
-            (key, none, None, zero + 1),
-            (_turned(key), none, None, zero),
-            (
-                block.value.detach(),
-                rate.weight.detach().squeeze(1),
-                short,
-                rate.bias.detach()[:, 0],
-            ),
-            (query, none, None, one),
-            (_turned(query), none, None, zero),
-        ]
-        maps, constants = [], []
-        for matrix, beside, constant, number in parts:
-            rows = matrix.unflatten(0, (s.heads, -1))
-            constant = torch.zeros(rows.shape[:2]) if constant is None else constant
-            maps.append(torch.cat((rows, beside[:, None]), 1).flatten(0, 1))
-            constants.append(torch.cat((constant, number[:, None]), 1).flatten())
-        self.register_buffer("maps", torch.cat(maps))
-        self.register_buffer("constants", torch.cat(constants))
+        rate, query = block.inner_lr, block.query.detach()
+        key, value = block.key.detach(), block.value.detach()
+        rows = torch.stack((key, _turned(key), value, query, _turned(query)))
+        maps = functional.pad(rows.unflatten(1, (s.heads, -1)), (0, 0, 0, 1))  # (5, h, f + 1, D)
+        constants = torch.zeros(maps.shape[:-1])
+        constants[0, :, -1] = 1.0
+        # A value less the inner norm's bias: what is left of it in the inner gradient.
+        constants[2, :, :-1] = -block.inner_norm.bias.detach()
+        maps[2, :, -1] = rate.weight.detach().squeeze(1)
+        constants[2, :, -1] = rate.bias.detach()[:, 0]
+        constants[3, :, -1] = float(_follows(scn))
+        self.register_buffer("maps", maps.flatten(0, 2))
+        self.register_buffer("constants", constants.flatten())
 
     def forward(self, hidden: Tensor) -> Tensor:
         return functional.linear(hidden, self.maps, self.constants)
@@ -255,7 +243,8 @@ class FollowGraph(nn.Module):
         items = functional.embedding(candidates, item_table)
         # A row for each named item: compared the other way it takes three times as long.
         of_item = (candidates == item_numbers(higher, lower)).float()  # (n, N)
-        return _gemm(residuals, of_item, _product(user + shift, items))
+        scores = _product(user + shift, items)
+        return _operator("Gemm", (residuals, of_item, scores), {}, scores.shape)
 
 
 class CarryGraph(_Block):
@@ -321,11 +310,7 @@ def _left(
 def _head_norm(norm: HeadNorm, x: Float[Tensor, "heads 1 f"]) -> Float[Tensor, "heads 1 f"]:
     """`HeadNorm` as one operator: ONNX Runtime's LayerNorm takes a weight for each head."""
     parts = x, norm.weight.unsqueeze(1), norm.bias.unsqueeze(1)
-    attributes: dict[str, Any] = {"axis": -1, "epsilon": EPS}
-    out: Tensor = torch.onnx.ops.symbolic(
-        "LayerNormalization", parts, attributes, dtype=x.dtype, shape=x.shape, version=OPSET
-    )
-    return out
+    return _operator("LayerNormalization", parts, {"axis": -1, "epsilon": EPS}, x.shape)
 
 
 def _near(
@@ -349,15 +334,7 @@ def _read_out(
 def _picked(table: Tensor, position: Int[Tensor, " 1"], axis: int = 0) -> Tensor:
     """A table's entry at a place, as one operator."""
     shape = [1 if each == axis else size for each, size in enumerate(table.shape)]
-    out: Tensor = torch.onnx.ops.symbolic(
-        "Gather",
-        (table, position),
-        {"axis": axis},
-        dtype=table.dtype,
-        shape=shape,
-        version=OPSET,
-    )
-    return out
+    return _operator("Gather", (table, position), {"axis": axis}, shape)
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -367,18 +344,15 @@ def _turned(weight: Tensor) -> Tensor:
 
 def _product(user: Float[Tensor, "1 dim"], items: Float[Tensor, "n dim"]) -> Float[Tensor, "1 n"]:
     """Scores in a row: as a column, or by a vector, ONNX Runtime takes longer."""
-    return _gemm(user, items, None, turned=1)
+    return _operator("Gemm", (user, items), {"transB": 1}, (1, items.shape[0]))
 
 
-def _gemm(one: Tensor, other: Tensor, added: Tensor | None, turned: int = 0) -> Tensor:
-    parts = (one, other) if added is None else (one, other, added)
+def _operator(
+    kind: str, inputs: Sequence[Tensor], attributes: dict[str, Any], shape: Sequence[int]
+) -> Tensor:
+    """An operator of ONNX by its name, of the first input's type."""
     out: Tensor = torch.onnx.ops.symbolic(
-        "Gemm",
-        parts,
-        {"transB": turned},
-        dtype=one.dtype,
-        shape=(one.shape[0], other.shape[0] if turned else other.shape[1]),
-        version=OPSET,
+        kind, inputs, attributes, dtype=inputs[0].dtype, shape=shape, version=OPSET
     )
     return out
 
@@ -405,8 +379,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     scn = scn.eval().cpu()
     prepare = PrepareGraph(scn)
     state = torch.zeros(h, f + 1, f)
-    views = "keys", "turned_keys", "values"
-    segment = {name: torch.zeros(h, k, f + 1) for name in views}
+    segment = {name: torch.zeros(h, k, f + 1) for name in SEGMENT_VIEWS}
     before = {
         "hidden": torch.zeros(k, d),
         **segment,
@@ -430,7 +403,7 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     listed = {"item_table": rows, "candidates": some}
     candidates = torch.zeros(7, dtype=torch.int64)
     if _follows(scn):
-        digits = torch.zeros(named_items(s), 1)
+        digits = torch.zeros(s.named_items, 1)
         graphs["rank"] = export_module(
             FollowGraph(),
             {

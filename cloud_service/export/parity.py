@@ -23,6 +23,7 @@ from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session
 from shared.errors import DataError
 from shared.model import ModelSettings
+from shared.views import SEGMENT_VIEWS, cut_views
 
 TOLERANCE = 1e-4
 ARRAYS = ("hidden", "gcn_attn", "gcn_bias", "block_output", "scores")
@@ -196,7 +197,7 @@ class OnnxEngine:
         self, clicks: NDArray[np.int64], candidates: NDArray[np.int64], corrected: bool
     ) -> Arrays:
         s = self._settings
-        h, k, f = s.heads, s.segment, s.head_dim
+        k = s.segment
         padded = np.pad(clicks, (0, -len(clicks) % k)).reshape(-1, k)
         state, outputs, hiddens = self._state, [], []
         scores = np.empty(0, np.float32)
@@ -205,17 +206,15 @@ class OnnxEngine:
         for index, segment in enumerate(padded):
             (hidden,) = self._call("hidden", item_table=self._table, clicks=segment)
             (found,) = self._call("views", hidden=hidden)
-            views = np.ascontiguousarray(found.reshape(k, 5 * h, f + 1).swapaxes(0, 1))
-            whole = dict(
-                zip(("keys", "turned_keys", "values"), np.split(views, 5)[:3], strict=True)
-            )
+            kept, queries = map(np.ascontiguousarray, cut_views(found, s.heads))
+            views = dict(zip(SEGMENT_VIEWS, kept, strict=True))
             attn, bias = self._correction(hidden, result if corrected else None)
             for place in range(k):
                 prepared = self._call(
                     "prepare",
                     hidden=hidden,
-                    **whole,
-                    query=views[3 * h :, place].reshape(2, h, 1, f + 1),
+                    **views,
+                    query=np.ascontiguousarray(queries[:, :, place : place + 1]),
                     position=np.array([place]),
                     state=state,
                 )
@@ -232,7 +231,7 @@ class OnnxEngine:
                 if index * k + place == last:
                     scores = ranked[0]
             hiddens.append(hidden)
-            (state,) = self._call("carry", **whole, state=state)
+            (state,) = self._call("carry", **views, state=state)
         result["hidden"] = np.concatenate(hiddens)[: len(clicks)]
         result["block_output"] = np.concatenate(outputs)[: len(clicks)]
         result["scores"] = scores

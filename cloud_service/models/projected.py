@@ -21,7 +21,6 @@ from cloud_service.models.gcn import Correcting, last_click
 from cloud_service.models.recommender import Recommender
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import Correction
-from shared.model import ModelSettings
 
 RIDGE = 0.03
 """What a shift costs, against the mean variance of the item embedding."""
@@ -139,7 +138,7 @@ class ProjectedGCN(Correcting):
         scores = self.scores(user, clicks)
         count = min(self.settings.projected_items, self.scn.items)
         best, index = self.wanted(scores, clicks).topk(count, dim=1)
-        first = min(named_items(self.settings) if room is None else room, count)
+        first = min(self.settings.named_items if room is None else room, count)
         table = self.scn.catalogue()
         rows = functional.embedding(index, table)  # (batch, count, dim)
         weight = torch.ones(count, device=table.device)
@@ -170,11 +169,6 @@ class ProjectedGCN(Correcting):
         attn, bias = self.last_row(hidden)
         place = last_click(hidden)[:, None, :, None]
         return Correction(attn.unsqueeze(2) * place, bias.unsqueeze(2) * place)
-
-
-def named_items(settings: ModelSettings) -> int:
-    """How many items a row of `attn` has room for: 13 at the defaults."""
-    return settings.heads * settings.segment // 3
 
 
 def naming(best: Named, width: int) -> Float[Tensor, "batch row"]:

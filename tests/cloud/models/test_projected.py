@@ -14,7 +14,6 @@ from cloud_service.models.projected import (
     Named,
     ProjectedGCN,
     named,
-    named_items,
     naming,
     solve,
 )
@@ -74,7 +73,7 @@ def test_corrected_scores_are_nearer_to_the_teachers_than_the_devices_own(clicks
 
 def test_a_teacher_that_is_the_device_itself_corrects_nothing(clicks):
     model = model_of([])
-    assert not model.row(model.scn.hidden(clicks))[:, 2 * named_items(SETTINGS) :].any()
+    assert not model.row(model.scn.hidden(clicks))[:, 2 * SETTINGS.named_items :].any()
     corrected, alone = model.last_states(clicks, NOBODY), model.scn.last_states(clicks, NOBODY)
     assert torch.equal(model.score_all(corrected), model.scn.score_all(alone))
 
@@ -92,7 +91,7 @@ def test_the_best_items_are_named_and_score_among_each_other_as_the_teachers_wan
     hidden = model.scn.hidden(clicks)
     scores = model.gcn.scores(model.gcn.local_state(hidden), clicks)
     wanted = model.gcn.wanted(scores, clicks)
-    best = wanted.topk(named_items(SETTINGS), dim=1).indices
+    best = wanted.topk(SETTINGS.named_items, dim=1).indices
     items, residuals = named(model.gcn.last_row(hidden)[0].flatten(1))
     assert torch.equal(items, best + 1)
     assert residuals.abs().mean() > 0.1
@@ -116,7 +115,7 @@ def test_a_list_is_scored_as_the_whole_catalogue_is(clicks):
 
 @pytest.mark.parametrize("number", [1, 2047, 2048, 20_033, 2048**2 - 1])
 def test_the_number_of_a_named_item_survives_float16(number):
-    width, room = SETTINGS.heads * SETTINGS.segment, named_items(SETTINGS)
+    width, room = SETTINGS.heads * SETTINGS.segment, SETTINGS.named_items
     row = naming(Named(torch.tensor([[number]]), torch.tensor([[0.5]])), width)[0]
     at = row.nonzero().flatten().tolist()
     wanted = {0: number // 2048, room: number % 2048, 2 * room: 0.5}
@@ -185,7 +184,7 @@ def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
     untouched = (found - alone).abs().sum(1) < 1e-3
     assert not untouched.any()
     changed = (found - alone).abs().gt(1e-4).sum(1)
-    assert bool((changed <= named_items(SETTINGS)).all()) == (ablation == "only-attn")
+    assert bool((changed <= SETTINGS.named_items).all()) == (ablation == "only-attn")
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "scn"])
