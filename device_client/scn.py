@@ -101,12 +101,12 @@ class DeviceSCN:
         self._candidates, self._scores = np.zeros(0, np.int64), np.zeros((1, 0), np.float32)
         self._to_carry = self._bind(graphs.carry, before)
         self._output(self._to_carry, "next_state", self._next_state)
-        self._slid, self._is_prepared = False, False
+        self._is_prepared = False
         self._empty()
 
     def click(self, item: int) -> None:
-        """Takes the number of an item: the segment grows, the window slides, or the state is
-        carried on."""
+        """Takes the number of an item: the segment grows, the window slides, or a new segment
+        begins."""
         self._see()
         self._click[0] = item
         self._graphs.hidden.run_with_iobinding(self._to_row)
@@ -173,19 +173,22 @@ class DeviceSCN:
             if self._slides:
                 self.count -= 1
                 self.hidden[: self.count] = self.hidden[1 : self._room]
-                self._slid = True  # the views follow when H is on its way
+                self._slid = True
             else:
-                self._carry()
+                self._ended = True
+                self.hidden[:], self.count = 0.0, 0
         self.hidden[self.count] = self._row
         self.count += 1
         self._is_seen = self._is_prepared = False
 
     def _see(self) -> None:
-        """The views of the last click."""
+        """The views of the last click, and what they need: H may be on its way before."""
         if not self._is_seen:
             if self._slid:
                 self._views[:, :, : self._room - 1] = self._views[:, :, 1 : self._room]
                 self._slid = False
+            elif self._ended:
+                self._carry()
             self._graphs.views.run_with_iobinding(self._to_view)
             self._views[:, :, self.count - 1] = self._view
             self._is_seen = True
@@ -200,14 +203,18 @@ class DeviceSCN:
             self._put()
 
     def _carry(self) -> None:
-        """Moves the carried state over the full segment, and empties it."""
+        """Moves the carried state over the segment that has ended."""
         self._graphs.carry.run_with_iobinding(self._to_carry)
         self._state[...] = self._next_state
-        self._empty()
+        self._views[:] = self._graphs.no_click
+        self._ended = False
 
     def _empty(self) -> None:
         self.hidden[:], self._views[:] = 0.0, self._graphs.no_click
         self.count, self._is_seen = 0, True
+        self._slid = self._ended = False
+        """Whether the views of a segment that has slid, or come to its end, are still those of
+        before: they follow when H is on its way."""
 
     @staticmethod
     def _bind(

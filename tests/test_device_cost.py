@@ -31,12 +31,17 @@ def test_the_scns_plan_ranks_a_history_of_several_segments_as_the_model_does(tmp
 
 
 def test_points_are_counted_measured_kept_and_drawn(tmp_path):
-    names = (f"scn{models.CARRIED}", f"gru4rec{models.CARRIED}", "gru4rec")
+    names = (
+        *models.NAMES[:3],
+        f"gru4rec{models.CARRIED}",
+        "gru4rec",
+    )
     results = counted(names, (3, 30), tmp_path)
     measured(results, tmp_path, rounds=1, seconds=0.01)
     found = {name: each["value"] for name, each in ratios(results).items()}
-    for name in names[:2]:
+    for name in names[:4]:
         assert found[f"{name}: flops a further click"] == 0
+    assert sum(" / gru4rec (carried): time" in name for name in found) == 2
     # A click of a GRU: six products of 64 by 64, and what each unit does besides.
     assert found["gru4rec: flops a further click"] == 6 * 2 * 64 * 64 + 17 * 64
     for point in flat(results).values():

@@ -9,8 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from benchmarks.device_cost.models import NEW_SEGMENT, network_of
+
 COLOURS = {
     "scn": "#1769b0",
+    "projected scn": "#0b9bb5",
     "din": "#6b747d",
     "gru4rec": "#1f8a5b",
     "sasrec": "#c2570c",
@@ -58,7 +61,7 @@ def _panel(
             list(points),
             [value(point) for point in points.values()],
             color=_colour(name),
-            ls="--" if "(" in name else "-",
+            ls=":" if name.endswith(NEW_SEGMENT) else "--" if "(" in name else "-",
             marker="o",
             ms=3,
             lw=1.4,
@@ -75,4 +78,4 @@ def _panel(
 
 
 def _colour(name: str) -> str:
-    return COLOURS[name.split(" ")[0]]
+    return COLOURS[network_of(name)]

@@ -5,8 +5,9 @@ those of the models' own code: one of GRU4Rec and Mamba4Rec, two of SASRec, BERT
 Weights are random: a cost does not depend on them.
 
 `carried` is a model that keeps a state of fixed size from click to click. Without it, all clicks
-are read again. The SCN carries once in 10 clicks; the click measured is the dearest, the first of
-a new segment, which pays for carrying the one before it too. The transformers work out their
+are read again. The SCN carries once in 10 clicks: the first click of a new segment, the dearest,
+pays for carrying the one before it too, and is measured apart from the nine others. The projected
+SCN is what `make demo` serves: a window of 10 clicks, which slides. The transformers work out their
 last layer at every click, though only the last is read. ONNX has no selective scan: Mamba4Rec's
 whole history goes by chunks, faster than click by click and larger.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
@@ -33,12 +35,13 @@ from cloud_service.models.baselines.sasrec import SASRec
 from cloud_service.models.recommender import Recommender, Stepwise
 from cloud_service.models.scn import SCN
 from cloud_service.runtime import open_session
-from shared.model import ModelSettings
+from shared.model import GCNForm, ModelSettings
 from shared.views import SEGMENT_VIEWS
 
 ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
 """As many items as give the SCN the paper's 1.95 million parameters."""
 CARRIED = " (carried)"
+NEW_SEGMENT = ", new segment"
 SEGMENTED = ", segments of "
 _SEGMENT = ModelSettings().segment
 
@@ -52,6 +55,8 @@ _BASELINES: dict[str, Callable[[int], Recommender]] = {
 
 NAMES = (
     f"scn{CARRIED}",
+    f"scn{CARRIED}{NEW_SEGMENT}",
+    "projected scn (window)",
     "scn",
     "din",
     f"gru4rec{CARRIED}",
@@ -69,15 +74,18 @@ SEGMENTS = tuple(f"scn{SEGMENTED}{size}" for size in (1, 2, 5, 10, 20))
 def plan(name: str, clicks: int) -> Plan:
     """What a device runs for the last of so many clicks."""
     network = network_of(name)
+    if network == "projected scn":
+        return _sliding_scn_plan()
     if network == "scn":
-        segment = _segment_of(name)
-        return _carried_scn_plan(segment) if name.endswith(CARRIED) else _scn_plan(clicks, segment)
+        if CARRIED in name:
+            return _carried_scn_plan(new=name.endswith(NEW_SEGMENT))
+        return _scn_plan(clicks, _segment_of(name))
     return _carried_plan(network) if network != name else _ranker_plan(network, clicks)
 
 
 def network_of(name: str) -> str:
     """The network of a name, without how it is run."""
-    return name.removesuffix(CARRIED).partition(SEGMENTED)[0]
+    return name.partition(",")[0].partition(" (")[0]
 
 
 def _segment_of(name: str) -> int:
@@ -103,8 +111,9 @@ def flops(each: Plan) -> Flops:
 def parameters(name: str, clicks: int) -> Parameters:
     """What the model of a plan has learned."""
     network = network_of(name)
-    scored = scn(_segment_of(name)) if network == "scn" else _BASELINES[network](clicks)
-    return count_parameters(scored)
+    if network in _BASELINES:
+        return count_parameters(_BASELINES[network](clicks))
+    return count_parameters(scn(_segment_of(name)))
 
 
 def write_common(folder: Path) -> None:
@@ -137,15 +146,28 @@ def _carried_plan(network: str) -> Plan:
     )
 
 
-def _carried_scn_plan(segment: int) -> Plan:
-    """The full segment is carried, the new click is the first of the next one."""
-    arrays = _candidates() | _scn_inputs(segment) | {"clicks": _history(1)}
-    calls = (
-        Call("carry", after={"carried": "next_state"}),
-        Call("hidden", after={"row": "hidden"}),
-        Call("views", {"hidden": "row"}, row=0, query=0),
-    )
-    return _scn_ranks(calls, arrays, {"state": "carried"}, 0)
+def _carried_scn_plan(*, new: bool) -> Plan:
+    """A click in the midst of a segment; or, `new`, the full segment is carried and the click is
+    the first of the next one."""
+    model = scn(_SEGMENT)
+    arrays = _candidates() | _scn_inputs(model) | {"clicks": _history(1)}
+    carry = [Call("carry", after={"carried": "next_state"})] if new else []
+    place = 0 if new else _SEGMENT // 2
+    calls = (*carry, Call("hidden", after={"row": "hidden"}), _one_view(place))
+    return _scn_ranks(model, calls, arrays, {"state": "carried"} if new else {}, place)
+
+
+def _sliding_scn_plan() -> Plan:
+    """A click on a full window, whose first click goes."""
+    model = scn(_SEGMENT, "projected")
+    arrays = _candidates() | _scn_inputs(model) | {"clicks": _history(1)}
+    hidden = Call("hidden", after={"row": "hidden"}, slides=("hidden", *SEGMENT_VIEWS))
+    place = _SEGMENT - 1
+    return _scn_ranks(model, (hidden, _one_view(place)), arrays, {}, place)
+
+
+def _one_view(place: int) -> Call:
+    return Call("views", {"hidden": "row"}, row=place, query=0)
 
 
 def _scn_plan(clicks: int, segment: int) -> Plan:
@@ -153,7 +175,8 @@ def _scn_plan(clicks: int, segment: int) -> Plan:
     earlier = (clicks - 1) // segment
     calls: list[Call] = []
     state: dict[str, str] = {}
-    arrays = _candidates() | _scn_inputs(segment)
+    model = scn(segment)
+    arrays = _candidates() | _scn_inputs(model)
     for number in range(earlier):
         arrays[f"clicks_{number}"] = _history(segment)
         calls += [
@@ -166,42 +189,42 @@ def _scn_plan(clicks: int, segment: int) -> Plan:
     arrays["clicks"] = np.resize(_history(last), segment)
     arrays["clicks"][last:] = 0
     calls += [Call("hidden", after={"hidden": "hidden"}), Call("views", query=last - 1)]
-    return _scn_ranks(calls, arrays, state, last - 1)
+    return _scn_ranks(model, calls, arrays, state, last - 1)
 
 
-def _scn_ranks(calls: Sequence[Call], arrays: Arrays, state: dict[str, str], position: int) -> Plan:
+def _scn_ranks(
+    model: SCN, calls: Sequence[Call], arrays: Arrays, state: dict[str, str], position: int
+) -> Plan:
     """These calls, then a ranking after the click at `position`."""
-    segment = len(arrays["hidden"])
-    prepared = _prepared(segment)
+    graphs = _scn_graphs(model)
+    prepared = _zeros(open_session(graphs["prepare"]).get_outputs())
     ranking = Call("prepare", state, {name: name for name in prepared}), Call("rank")
-    arrays = arrays | prepared | {"position": np.array([position])}
-    return Plan((*calls, *ranking), _scn_graphs(segment), arrays, "clicks")
+    wanted = open_session(graphs["rank"]).get_inputs()
+    corrections = [each for each in wanted if each.name not in {*arrays, *prepared, "item_table"}]
+    arrays = arrays | prepared | _zeros(corrections) | {"position": np.array([position])}
+    return Plan((*calls, *ranking), graphs, arrays, "clicks")
 
 
 @cache
-def scn(segment: int = _SEGMENT) -> SCN:
+def scn(segment: int, gcn: GCNForm = "causal") -> SCN:
     """The SCN whose graphs the plans hold."""
-    return SCN(ITEMS, ModelSettings(dim=DIM, heads=HEADS, length=segment, segment=segment))
+    return SCN(ITEMS, ModelSettings(dim=DIM, heads=HEADS, length=segment, segment=segment, gcn=gcn))
 
 
 @cache
-def _scn_graphs(segment: int) -> dict[str, bytes]:
-    return export_device_graphs(scn(segment))
+def _scn_graphs(model: SCN) -> dict[str, bytes]:
+    return export_device_graphs(model)
 
 
-@cache
-def _prepared(segment: int) -> Arrays:
-    """What `prepare` leaves for `rank`."""
-    return {
-        each.name: np.zeros(each.shape, np.float32)
-        for each in open_session(_scn_graphs(segment)["prepare"]).get_outputs()
-    }
+def _zeros(tensors: Sequence[ort.NodeArg]) -> Arrays:
+    """What `prepare` leaves for `rank`, or no correction."""
+    return {each.name: np.zeros(each.shape, np.float32) for each in tensors}
 
 
-def _scn_inputs(segment: int) -> Arrays:
-    """H, no correction, and the state a user begins with, twice: the second is overwritten."""
-    s = scn(segment).settings
-    begun = torch.cat([part[0] for part in scn(segment).block.initial_state(1)], 1).detach().numpy()
+def _scn_inputs(model: SCN) -> Arrays:
+    """H, and the state a user begins with, twice: the second is overwritten."""
+    s = model.settings
+    begun = torch.cat([part[0] for part in model.block.initial_state(1)], 1).detach().numpy()
     h, k, f = s.heads, s.segment, s.head_dim
     views = {name: np.zeros((h, k, f + 1), np.float32) for name in SEGMENT_VIEWS}
     return {
@@ -209,8 +232,6 @@ def _scn_inputs(segment: int) -> Arrays:
         "row": np.zeros((1, s.dim), np.float32),
         **views,
         "query": np.zeros((2, h, 1, f + 1), np.float32),
-        "correction": np.zeros((h, 1, k + f), np.float32),
-        "gate": np.zeros((), np.float32),
         "state": begun,
         "carried": begun.copy(),
     }

@@ -25,6 +25,7 @@ class Call:
         row: which row of those arrays alone; None for all of them.
         query: where the graph gives views, of which of its clicks the query is the ranking's;
             they are laid out as `prepare` takes them (`cloud_service/export/device_graphs.py`).
+        slides: the arrays whose clicks all move one place down before, as in a window.
     """
 
     graph: str
@@ -32,6 +33,7 @@ class Call:
     after: dict[str, str] = field(default_factory=dict)
     row: int | None = None
     query: int | None = None
+    slides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

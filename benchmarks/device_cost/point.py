@@ -47,9 +47,13 @@ class Bound:
         ]
         if call.query is not None:
             self._after += _laid_out(self.outputs["views"], call.query, row, arrays)
+        slid = [arrays[name] for name in call.slides]
+        self._before = [(array[..., :-1, :], array[..., 1:, :]) for array in slid]
 
     def run(self) -> None:
         """Runs the graph and hands on what it gave."""
+        for place, next_place in self._before:
+            place[...] = next_place
         self._session.run_with_iobinding(self._binding)
         for array, output in self._after:
             array[...] = output
