@@ -1,6 +1,9 @@
-"""What a process has and has used, as Linux says it in /proc."""
+"""What a process has and has used, as Linux says it in /proc, and which core it runs on."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +56,33 @@ def available_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("/proc/meminfo names no MemAvailable")
+
+
+def server_core() -> set[int]:
+    """The core that servers run on."""
+    return {min(os.sched_getaffinity(0))}
+
+
+def device_core() -> set[int]:
+    """The core of the devices: no device shares one with its cloud."""
+    return {max(os.sched_getaffinity(0))}
+
+
+def two_cores() -> None:
+    """Exits where there is no core for each of the two."""
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("this needs two cores: one for the server and one for the devices")
+
+
+@contextmanager
+def running_on(cores: set[int]) -> Iterator[None]:
+    """This thread, and the processes it begins meanwhile, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _folder(pid: int | None) -> Path:

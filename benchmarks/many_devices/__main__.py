@@ -29,6 +29,7 @@ from benchmarks import served
 from benchmarks.machine import keep
 from benchmarks.many_devices.figure import draw
 from benchmarks.many_devices.servers import BARE, OURS, PLAIN, Server, servers, started
+from benchmarks.processes import device_core, running_on, server_core, two_cores
 from benchmarks.served import SPARE
 from cloud_service.runtime import open_session
 from shared import bundle as files
@@ -88,7 +89,7 @@ class Bench:
             [sys.executable, "-m", "benchmarks.many_devices.load", *map(str, arguments)],
             check=True,
             env=os.environ | SPARE,
-            preexec_fn=lambda: os.sched_setaffinity(0, load_core()),
+            preexec_fn=lambda: os.sched_setaffinity(0, device_core()),
         )
         with np.load(out) as found:
             latencies, statuses = found["latencies"], found["statuses"]
@@ -130,8 +131,7 @@ class Bench:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Searches, measures, prints; keeps results, ratios and the figure."""
     options = _options(arguments)
-    if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("this needs two cores: one for the server and one for the devices")
+    two_cores()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         results |= _measured(Path(name), "causal", options)
@@ -182,16 +182,6 @@ def _measured(folder: Path, gcn: GCNForm, options: argparse.Namespace) -> dict[s
     return results
 
 
-def server_core() -> set[int]:
-    """The core that servers run on."""
-    return {min(os.sched_getaffinity(0))}
-
-
-def load_core() -> set[int]:
-    """The core of the devices."""
-    return {max(os.sched_getaffinity(0))}
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--peers", type=Path, help="virtual environment of benchmarks/peers.txt")
@@ -207,18 +197,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _arithmetic(graph: Path) -> dict[str, float]:
     """Corrections a second of the GCN alone, on the servers' core, by batch."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, server_core())
     session, found = open_session(str(graph)), {}
-    for batch in (1, 4, 8, 16, LARGEST_BATCH):
-        hidden = np.random.default_rng(0).normal(size=(batch, 10, 64)).astype(np.float32)
-        times = []
-        for _ in range(400):
-            begun = time.perf_counter()
-            session.run(None, {"hidden": hidden})
-            times.append(time.perf_counter() - begun)
-        found[str(batch)] = batch / statistics.median(times)
-    os.sched_setaffinity(0, before)
+    with running_on(server_core()):
+        for batch in (1, 4, 8, 16, LARGEST_BATCH):
+            hidden = np.random.default_rng(0).normal(size=(batch, 10, 64)).astype(np.float32)
+            times = []
+            for _ in range(400):
+                begun = time.perf_counter()
+                session.run(None, {"hidden": hidden})
+                times.append(time.perf_counter() - begun)
+            found[str(batch)] = batch / statistics.median(times)
     return found
 
 

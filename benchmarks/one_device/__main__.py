@@ -2,8 +2,10 @@
 
 The yardstick is a raw socket that exchanges the same bytes with a minimal server running the same
 GCN. All ways take turns, so that none has a quiet minute to itself. After each correction comes a
-pause, as after a click: without one, neither process ever sleeps, which no device does. The GCN is
-the paper's, and then the projected one, which `make demo` and `docker compose up` serve.
+pause, as after a click: without one, neither process ever sleeps, which no device does. Device and
+servers have a core each: left alone, the system puts both ends of a hot loop on one, where waking
+the other costs nothing, and no device shares a processor with its cloud. The GCN is the paper's,
+and then the projected one, which `make demo` and `docker compose up` serve.
 
     python -m benchmarks.one_device                  three minutes, on an idle machine
     python -m benchmarks.one_device --short          a glance that keeps nothing
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +26,7 @@ import numpy as np
 from benchmarks import served
 from benchmarks.machine import keep
 from benchmarks.one_device import clients
+from benchmarks.processes import device_core, running_on, server_core, two_cores
 from cloud_service.storage.store import Store
 from device_client.bundle import Bundle
 from shared import bundle as files
@@ -41,6 +45,7 @@ _WARM = 100
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures both forms with and without a pause; prints tables, keeps results and ratios."""
     options = _options(arguments)
+    two_cores()
     results: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     for gcn in NAMED:
@@ -48,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             store, version = served.published(Path(folder), gcn=gcn)
             for form in MEASURED:
                 with ExitStack() as stack:
-                    ways = _ways(store, version, form, stack)
+                    servers = _Servers.of(store, version, form, stack)
+                    stack.enter_context(running_on(device_core()))
+                    ways = _ways(servers, form, stack)
                     for pause in options.pauses:
                         name = f"{NAMED[gcn]}{form}, {pause:g} ms between"
                         found = _measure(ways, pause / 1e3, options.rounds, options.count)
@@ -76,33 +83,54 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _ways(store: Store, version: str, form: Form, stack: ExitStack) -> dict[str, clients.Ask]:
-    folder = store.version_folder(version)
-    bundle = Bundle.open(folder)
+@dataclass(frozen=True)
+class _Servers:
+    """What is asked, each a process on the servers' core."""
+
+    bundle: Bundle
+    raw_port: int
+    cloud: str
+    usual: str | None
+    """Not for every form and GCN: what an HTTP stack costs does not depend on them."""
+
+    @classmethod
+    def of(cls, store: Store, version: str, form: Form, stack: ExitStack) -> "_Servers":
+        """Starts them."""
+        folder = store.version_folder(version)
+        bundle = Bundle.open(folder)
+        model, usual = bundle.manifest.model, None
+        graph = folder / (files.GCN_GRAPH if form == "full" else files.GCN_ROW_GRAPH)
+        arguments = str(graph), str(model.hidden_bytes)
+        with running_on(server_core()):
+            port = stack.enter_context(
+                served.module("benchmarks.one_device.raw_server", *arguments)
+            )
+            cloud = stack.enter_context(served.cloud(store, served.free_port()))
+            if form == "full" and model.gcn == "causal":
+                other = served.free_port()
+                arguments = str(folder / files.WEIGHTS), str(other)
+                module = "benchmarks.one_device.usual_server"
+                stack.enter_context(served.module(module, *arguments, speaks=False))
+                usual = f"http://127.0.0.1:{other}"
+                served.wait_for(f"{usual}/openapi.json")
+        return cls(bundle, int(port), cloud, usual)
+
+
+def _ways(servers: _Servers, form: Form, stack: ExitStack) -> dict[str, clients.Ask]:
+    bundle, url = servers.bundle, servers.cloud
     model = bundle.manifest.model
-    graph = folder / (files.GCN_GRAPH if form == "full" else files.GCN_ROW_GRAPH)
     size = model.correction_bytes if form == "full" else model.row_bytes
-    port = stack.enter_context(
-        served.module("benchmarks.one_device.raw_server", str(graph), str(model.hidden_bytes))
-    )
-    url = stack.enter_context(served.cloud(store, served.free_port()))
     ways = {
-        YARDSTICK: clients.raw(int(port), size, stack),
+        YARDSTICK: clients.raw(servers.raw_port, size, stack),
         OURS: clients.ours(url, bundle, form, stack),
     }
-    if model.gcn != "causal":
-        return ways  # what an HTTP client costs does not depend on the GCN
-    ways |= {
-        f"{name}, our cloud": ask
-        for name, ask in clients.libraries(url, bundle, form, stack).items()
-    }
-    if form == "full":
-        other = served.free_port()
-        weights = str(folder / files.WEIGHTS)
-        usual = "benchmarks.one_device.usual_server"
-        stack.enter_context(served.module(usual, weights, str(other), speaks=False))
-        served.wait_for(f"http://127.0.0.1:{other}/openapi.json")
-        ways[USUAL] = clients.usual(f"http://127.0.0.1:{other}", stack)
+    if model.gcn == "causal":
+        ways |= {
+            f"{name}, our cloud": ask
+            for name, ask in clients.libraries(url, bundle, form, stack).items()
+        }
+    if servers.usual is not None:
+        ways[USUAL] = clients.usual(servers.usual, stack)
     return ways
 
 
