@@ -216,16 +216,6 @@ def narrowed(array: Array, number: np.dtype[Any]) -> NDArray[Any] | None:
     return narrow if np.isfinite(narrow).all() else None
 
 
-def row_at(correction: FullCorrection, place: int) -> RowCorrection:
-    """The compact form of `correction` for a last click at `place` (from 0) of the segment."""
-    return RowCorrection(correction.attn[:, place], correction.bias[:, place])
-
-
-def last_place(hidden: Array) -> int:
-    """The place (from 0) of the last click in a padded H: its last row that is not zero."""
-    return int(np.flatnonzero(hidden.any(axis=1))[-1])
-
-
 def _check_length(got: int, want: int, what: str) -> None:
     if got != want:
         raise WrongLength(f"{what} is {want} bytes for this model, got {got}")

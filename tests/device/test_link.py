@@ -13,7 +13,7 @@ from device_client.link import CorrectionLink, cloud_times
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome
-from shared.wire import FORMS, FullCorrection, Wire, row_at
+from shared.wire import FORMS, FullCorrection, RowCorrection, Wire
 from tests.device.conftest import answer
 
 CANDIDATES = np.arange(1, 20)
@@ -150,7 +150,7 @@ def test_the_half_forms_send_h_and_take_corrections_in_float16(graphs, fake_clou
         np.linspace(-3, 3, 400, dtype=np.float32).reshape(4, 10, 10),
         np.linspace(-2, 2, 640, dtype=np.float32).reshape(4, 10, 16),
     )
-    row = row_at(full, 2)
+    row = RowCorrection(full.attn[:, 2], full.bias[:, 2])
     body = wire.encode_full(full) if form == "full-half" else wire.encode_row(row)
     assert len(body) == {"full-half": 2_080, "row-half": 208}[form]
     cloud = fake_cloud(lambda r: answer(body, version=graphs.bundle.version, form=form))

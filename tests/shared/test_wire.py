@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from shared.errors import EmptyHidden, NotFinite, WireError, WrongLength
 from shared.model import ModelSettings
-from shared.wire import FullCorrection, RowCorrection, Wire, last_place, row_at
+from shared.wire import FullCorrection, RowCorrection, Wire
 
 HOSTILE = Path(__file__).parent / "hostile"
 PAPER = Wire(ModelSettings())
@@ -48,7 +48,7 @@ def test_a_compact_correction_is_the_last_clicks_row_of_each():
         np.arange(4, dtype=np.float32).reshape(1, 2, 2),
         np.arange(8, dtype=np.float32).reshape(1, 2, 4),
     )
-    body = Wire(SMALL).encode_row(row_at(full, 1))
+    body = Wire(SMALL).encode_row(RowCorrection(full.attn[:, 1], full.bias[:, 1]))
     assert body == struct.pack("<6f", 2, 3, 4, 5, 6, 7)
     np.testing.assert_array_equal(Wire(SMALL).decode_row(body).bias, [[4, 5, 6, 7]])
 
@@ -153,12 +153,6 @@ def test_what_is_not_finite_is_never_sent(value):
 def test_h_of_another_shape_is_refused_before_it_is_sent(shape):
     with pytest.raises(WrongLength):
         PAPER.encode_hidden(np.ones(shape, np.float32))
-
-
-def test_the_last_click_is_the_last_row_that_is_not_zero():
-    hidden = np.zeros((10, 64), np.float32)
-    hidden[[0, 4], 3] = 1.0
-    assert last_place(hidden) == 4
 
 
 def test_shapes_follow_the_settings():

@@ -23,7 +23,7 @@ from device_client.scn import Graphs
 from device_client.session import Session
 from shared import bundle as names
 from shared.model import ModelSettings
-from shared.wire import Wire, row_at
+from shared.wire import Wire
 
 
 def bundle_of(model, split, tmp_path):
@@ -93,7 +93,7 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
                 hidden = session._scn.hidden[None]
                 full = gcn.run(None, {"hidden": hidden})
                 place = session._scn.count - 1
-                correction = row_at(wire.decode_full(full[0].tobytes() + full[1].tobytes()), place)
+                correction = wire.decode_row_at(full[0].tobytes() + full[1].tobytes(), place)
                 row = gcn_row.run(None, {"hidden": hidden})
                 np.testing.assert_allclose(row[0][0], correction.attn, atol=1e-6)
                 np.testing.assert_allclose(row[1][0], correction.bias, atol=1e-6)
@@ -112,7 +112,7 @@ def test_the_compact_form_gives_the_same_scores_as_the_full_one(small_bundle):
         hidden = session._scn.hidden[None]
         attn, bias = gcn.run(None, {"hidden": hidden})
         row = gcn_row.run(None, {"hidden": hidden})
-        full = row_at(wire.decode_full(attn.tobytes() + bias.tobytes()), session._scn.count - 1)
+        full = wire.decode_row_at(attn.tobytes() + bias.tobytes(), session._scn.count - 1)
         compact = wire.decode_row(row[0].tobytes() + row[1].tobytes())
         difference = session.scores(candidates, full) - session.scores(candidates, compact)
         assert np.abs(difference).max() < 1e-6
