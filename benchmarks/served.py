@@ -27,6 +27,7 @@ START_SECONDS = 60.0
 READY_SECONDS = 600.0
 """A million items' graphs take long to open on a busy machine."""
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+PEERS = Path(__file__).parent / "peers"
 SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -87,6 +88,18 @@ def module(name: str, *arguments: str, speaks: bool = True) -> Iterator[str]:
             return
         assert process.stdout is not None
         yield process.stdout.readline().decode().strip()
+
+
+@contextmanager
+def peer(environment: Path, script: str, graph: Path, *arguments: str) -> Iterator[str]:
+    """A server of benchmarks/peers in the peers' virtual environment, with a GCN's graph: its
+    address, once it answers."""
+    port = free_port()
+    command = [str(environment / "bin" / "python"), str(PEERS / script), *arguments, str(port)]
+    with _process(command, {"GCN_GRAPH": str(graph)}):
+        url = f"http://127.0.0.1:{port}"
+        wait_for(url)
+        yield url
 
 
 @contextmanager

@@ -14,11 +14,10 @@ from typing import Final
 import httpx
 import numpy as np
 
-from benchmarks.served import SPARE
+from benchmarks.served import PEERS, SPARE
 from shared import bundle as files
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, correction_path
 
-PEERS: Final = Path(__file__).parent / "peers"
 START_SECONDS: Final = 90.0
 OURS: Final = "this project"
 BARE: Final = "bare sockets"

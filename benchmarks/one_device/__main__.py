@@ -7,12 +7,14 @@ servers have a core each: left alone, the system puts both ends of a hot loop on
 the other costs nothing, and no device shares a processor with its cloud. The GCN is the paper's,
 and then the projected one, which `make demo` and `docker compose up` serve.
 
-    python -m benchmarks.one_device                  three minutes, on an idle machine
+    python -m benchmarks.one_device                  two minutes, on an idle machine
+    python -m benchmarks.one_device --peers FOLDER   and the peers in that environment
     python -m benchmarks.one_device --short          a glance that keeps nothing
 """
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,6 +41,7 @@ NAMED: Final[dict[GCNForm, str]] = {"causal": "", "projected": "projected, "}
 """The GCNs, and how their results' names begin."""
 PAUSES_MS: Final = (0.0, 1.0)
 YARDSTICK, OURS, USUAL = "raw socket", "this project", "httpx, JSON, FastAPI, torch"
+WEBSOCKET, HTTP2 = "WebSocket, uvicorn, no checks", "HTTP/2 (httpx), hypercorn, no checks"
 _WARM = 100
 
 
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures both forms with and without a pause; prints tables, keeps results and ratios."""
     options = _options(arguments)
     two_cores()
+    if options.peers is not None:
+        sys.path.append(str(next((options.peers / "lib").glob("python3*/site-packages"))))
     results: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     for gcn in NAMED:
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             store, version = served.published(Path(folder), gcn=gcn)
             for form in MEASURED:
                 with ExitStack() as stack:
-                    servers = _Servers.of(store, version, form, stack)
+                    servers = _Servers.of(store, version, form, stack, options.peers)
                     stack.enter_context(running_on(device_core()))
                     ways = _ways(servers, form, stack)
                     for pause in options.pauses:
@@ -70,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--peers", type=Path, help="virtual environment of benchmarks/peers.txt")
     parser.add_argument("--rounds", type=int, help="turns of every way (10)")
     parser.add_argument("--count", type=int, help="corrections in a turn (100)")
     parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")
@@ -91,14 +97,20 @@ class _Servers:
     raw_port: int
     cloud: str
     usual: str | None
-    """Not for every form and GCN: what an HTTP stack costs does not depend on them."""
+    """Not for every form and GCN, as what follows: what such a stack costs does not depend on
+    them."""
+    websocket: str | None = None
+    http2: str | None = None
 
     @classmethod
-    def of(cls, store: Store, version: str, form: Form, stack: ExitStack) -> "_Servers":
-        """Starts them."""
+    def of(
+        cls, store: Store, version: str, form: Form, stack: ExitStack, peers: Path | None
+    ) -> "_Servers":
+        """Starts them; other protocols' where there is the `peers`' virtual environment."""
         folder = store.version_folder(version)
         bundle = Bundle.open(folder)
         model, usual = bundle.manifest.model, None
+        others: dict[str, str] = {}
         graph = folder / (files.GCN_GRAPH if form == "full" else files.GCN_ROW_GRAPH)
         arguments = str(graph), str(model.hidden_bytes)
         with running_on(server_core()):
@@ -113,7 +125,11 @@ class _Servers:
                 stack.enter_context(served.module(module, *arguments, speaks=False))
                 usual = f"http://127.0.0.1:{other}"
                 served.wait_for(f"{usual}/openapi.json")
-        return cls(bundle, int(port), cloud, usual)
+                if peers is not None:
+                    for protocol in ("websocket", "http2"):
+                        server = served.peer(peers, "protocols.py", graph, protocol)
+                        others[protocol] = stack.enter_context(server)
+        return cls(bundle, int(port), cloud, usual, **others)
 
 
 def _ways(servers: _Servers, form: Form, stack: ExitStack) -> dict[str, clients.Ask]:
@@ -129,6 +145,10 @@ def _ways(servers: _Servers, form: Form, stack: ExitStack) -> dict[str, clients.
             f"{name}, our cloud": ask
             for name, ask in clients.libraries(url, bundle, form, stack).items()
         }
+    if servers.websocket is not None:
+        ways[WEBSOCKET] = clients.websocket(servers.websocket, size, stack)
+    if servers.http2 is not None:
+        ways[HTTP2] = clients.http2(servers.http2, size, stack)
     if servers.usual is not None:
         ways[USUAL] = clients.usual(servers.usual, stack)
     return ways

@@ -1,6 +1,6 @@
 """Ways to get one correction: each takes H (K, D) and gives `attn` and `bias`.
 
-Those whose library is not installed are left out: `pip install -r benchmarks/peers.txt`.
+Those whose library is not installed are left out (benchmarks/peers.txt).
 """
 
 import asyncio
@@ -67,6 +67,30 @@ def usual(url: str, stack: ExitStack) -> Ask:
         return np.array(found["attn"], np.float32), np.array(found["bias"], np.float32)
 
     return ask
+
+
+def websocket(url: str, size: int, stack: ExitStack) -> Ask:
+    """A WebSocket, which asks with H and is answered with the correction."""
+    opened = importlib.import_module("websockets.sync.client").connect
+    socket_ = stack.enter_context(opened(url.replace("http", "ws", 1), compression=None))
+
+    def ask(hidden: Hidden) -> Any:
+        socket_.send(hidden.tobytes())
+        return _floats(socket_.recv(), size)
+
+    return ask
+
+
+def http2(url: str, size: int, stack: ExitStack) -> Ask:
+    """httpx over HTTP/2, without TLS."""
+    client = stack.enter_context(httpx.Client(base_url=url, http1=False, http2=True))
+    return lambda hidden: _floats(client.post("/", content=hidden.tobytes()).content, size)
+
+
+def _floats(body: bytes, size: int) -> Any:
+    if len(body) != size:
+        raise RuntimeError(f"{len(body)} bytes came, not {size}")
+    return np.frombuffer(body, np.float32)
 
 
 def libraries(url: str, bundle: Bundle, form: Form, stack: ExitStack) -> dict[str, Ask]:
