@@ -51,4 +51,5 @@ if __name__ == "__main__":
     else:
         config = hypercorn.config.Config()
         config.bind, config.loglevel = [f"127.0.0.1:{port}"], "ERROR"
+        config.keep_alive_max_requests = sys.maxsize
         asyncio.run(hypercorn.asyncio.serve(app, config, mode="asgi"))
