@@ -173,10 +173,9 @@ class DeviceSCN:
             if self._slides:
                 self.count -= 1
                 self.hidden[: self.count] = self.hidden[1 : self._room]
-                self._slid = True
             else:
-                self._ended = True
                 self.hidden[:], self.count = 0.0, 0
+            self._is_behind = True
         self.hidden[self.count] = self._row
         self.count += 1
         self._is_seen = self._is_prepared = False
@@ -184,11 +183,8 @@ class DeviceSCN:
     def _see(self) -> None:
         """The views of the last click, and what they need: H may be on its way before."""
         if not self._is_seen:
-            if self._slid:
-                self._views[:, :, : self._room - 1] = self._views[:, :, 1 : self._room]
-                self._slid = False
-            elif self._ended:
-                self._carry()
+            if self._is_behind:
+                self._follow()
             self._graphs.views.run_with_iobinding(self._to_view)
             self._views[:, :, self.count - 1] = self._view
             self._is_seen = True
@@ -202,17 +198,20 @@ class DeviceSCN:
             self._row[...] = row
             self._put()
 
-    def _carry(self) -> None:
-        """Moves the carried state over the segment that has ended."""
-        self._graphs.carry.run_with_iobinding(self._to_carry)
-        self._state[...] = self._next_state
-        self._views[:] = self._graphs.no_click
-        self._ended = False
+    def _follow(self) -> None:
+        """Moves the views as `_put` moved H, or the carried state over the segment that ended."""
+        if self._slides:
+            self._views[:, :, : self._room - 1] = self._views[:, :, 1 : self._room]
+        else:
+            self._graphs.carry.run_with_iobinding(self._to_carry)
+            self._state[...] = self._next_state
+            self._views[:] = self._graphs.no_click
+        self._is_behind = False
 
     def _empty(self) -> None:
         self.hidden[:], self._views[:] = 0.0, self._graphs.no_click
         self.count, self._is_seen = 0, True
-        self._slid = self._ended = False
+        self._is_behind = False
         """Whether the views of a segment that has slid, or come to its end, are still those of
         before: they follow when H is on its way."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks import served
+from benchmarks.processes import device_core, server_core
 from benchmarks.served import SPARE, Running
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
@@ -34,14 +35,13 @@ def measured(
     """Every number of devices in turn; times in ms, CPU in cores."""
     store, version = _store(folder / "devices")
     found: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
-    cores = sorted(os.sched_getaffinity(0))
-    with served.ready_cloud(store, {cores[0]}, CLOUD_SERVE_REPLAYS="true") as cloud:
+    with served.ready_cloud(store, server_core(), CLOUD_SERVE_REPLAYS="true") as cloud:
         bundle = store.version_folder(version)
-        _run(cloud, bundle, 10, 100.0, 1.0, 0, cores)  # to warm up
+        _run(cloud, bundle, 10, 100.0, 1.0, 0)  # to warm up
         for number in range(rounds):
             for count in counts:
                 print(f"devices, round {number + 1}: {count}", file=sys.stderr)
-                run = _run(cloud, bundle, count, clicks * count, seconds, number + 1, cores)
+                run = _run(cloud, bundle, count, clicks * count, seconds, number + 1)
                 found[count].append(_read(run))
     return {str(count): _together(each) for count, each in found.items()}
 
@@ -65,13 +65,7 @@ def _store(folder: Path) -> tuple[Store, str]:
 
 
 def _run(
-    cloud: Running,
-    bundle: Path,
-    devices: int,
-    rate: float,
-    seconds: float,
-    seed: int,
-    cores: list[int],
+    cloud: Running, bundle: Path, devices: int, rate: float, seconds: float, seed: int
 ) -> dict[str, Any]:
     arguments = [cloud.url, cloud.pid, bundle, devices, rate, seconds, seed]
     done = subprocess.run(
@@ -79,7 +73,7 @@ def _run(
         env=os.environ | SPARE,
         stdout=subprocess.PIPE,
         check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {cores[-1]}),
+        preexec_fn=lambda: os.sched_setaffinity(0, device_core()),
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
