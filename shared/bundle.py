@@ -19,7 +19,7 @@ from shared.errors import (
     BundleTooNew,
     BundleTruncated,
 )
-from shared.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest
+from shared.manifest import FORMAT, MANIFEST_NAME, OLDEST, FileEntry, Manifest
 
 MANIFEST_LIMIT = 1 << 20
 """Bytes a manifest may have."""
@@ -66,9 +66,10 @@ def parse_manifest(raw: bytes) -> Manifest:
                 raise BundleTooNew(
                     f"the bundle has format {newest}, this program reads up to {FORMAT}: update it"
                 )
-            if newest < FORMAT:
+            if newest < OLDEST:
                 raise BundleInvalid(
-                    f"the bundle has format {newest}, this program reads {FORMAT}: train it again"
+                    f"the bundle has format {newest}, this program reads {OLDEST} and later: "
+                    "train it again"
                 )
         return Manifest.model_validate_json(raw)
     except (ValidationError, ValueError, RecursionError) as error:

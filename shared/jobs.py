@@ -43,6 +43,13 @@ Seen = Literal["auto", "ranked", "left-out"]
 """Whether a ranking of all items holds what its user clicked before."""
 
 
+Ties = Literal["shuffled", "file"]
+"""How the clicks of one user at one time are ordered."""
+
+Repeats = Literal["once", "all"]
+"""Whether rows with the same user, item and time count once, or each."""
+
+
 class TrainingRecipe(Exact):
     """Everything that decides the outcome of a training run, and nothing that does not.
 
@@ -53,6 +60,22 @@ class TrainingRecipe(Exact):
 
     data: str = Field("synthetic", min_length=1, description="a named set or a click log")
     items: str | None = Field(None, description="an item file with titles")
+    columns: str | None = Field(
+        None,
+        description="names of the log's columns where they are not user_id, item_id and "
+        "timestamp: user=NAME,item=NAME,time=NAME",
+    )
+    ties: Ties = Field(
+        "shuffled",
+        description="order of one user's clicks that share a time: an order that nothing can be "
+        "learned from, or the file's, where it is known to be that of the clicks",
+    )
+    repeats: Repeats = Field(
+        "once", description="whether rows with the same user, item and time count once, or each"
+    )
+    max_user_clicks: Annotated[
+        int | None, Field(ge=3, description="of each user only so many clicks, the newest, count")
+    ] = None
     min_item: Annotated[int, Field(ge=1)] = 1
     min_user: Annotated[int, Field(ge=3)] = 3
     iterate_filters: bool = Field(False, description="repeat both filters until nothing goes")

@@ -7,8 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from shared.model import ModelSettings
 
-FORMAT: Final = 4
-"""The bundle format this code writes, and the one it reads: 4 since views are laid out by head."""
+FORMAT: Final = 5
+"""The bundle format this code writes: 5 since a manifest says how training ended."""
+
+OLDEST: Final = 4
+"""The oldest format it reads: 4 since views are laid out by head."""
 
 MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = r"^[0-9a-f]{16}$"
@@ -45,6 +48,23 @@ class TrainingData(BaseModel):
     seen_left_out: bool = Field(
         False, description="rankings leave out what their user clicked before"
     )
+    cautions: tuple[str, ...] = Field(
+        (), description="what in the log makes figures of it doubtful, a sentence each"
+    )
+
+
+class TrainingEnd(BaseModel):
+    """How the training of the device's network ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(ge=0)
+    best_epoch: int = Field(ge=0, description="whose weights are served, by validation NDCG@10")
+    limit: str = Field(
+        "",
+        description="the limit that ended it while validation still improved, in words; empty "
+        "where it ended by itself",
+    )
 
 
 class Manifest(BaseModel):
@@ -52,12 +72,13 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[4] = FORMAT
+    format: Literal[4, 5] = FORMAT
     model: ModelSettings
     items: int = Field(ge=1, description="items in the catalogue; item 0 is padding and not one")
     opset: int = Field(ge=1, description="of the ONNX graphs")
     data: TrainingData
     metrics: dict[str, float] = Field(description="on the held-out clicks, corrected and local")
+    training: TrainingEnd | None = Field(None, description="None in bundles of format 4")
     created: datetime
     files: tuple[FileEntry, ...]
 

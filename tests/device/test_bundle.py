@@ -15,7 +15,7 @@ from shared.errors import (
     BundleTooNew,
     BundleTruncated,
 )
-from shared.manifest import FORMAT
+from shared.manifest import FORMAT, OLDEST
 
 FILES = (
     "hidden.onnx",
@@ -97,7 +97,7 @@ def test_a_newer_format_says_to_update(copy):
 
 
 def test_an_older_format_says_to_train_again(copy):
-    rewrite(copy, format=FORMAT - 1)
+    rewrite(copy, format=OLDEST - 1)
     with pytest.raises(BundleInvalid, match="train it again"):
         Bundle.open(copy)
 
