@@ -203,7 +203,7 @@ def test_any_click_log_is_read_or_said_to_be_none(tmp_path, data, packed):
     path = tmp_path / ("log.csv.gz" if packed else "log.csv")
     path.write_bytes(gzip.compress(data, 1) if packed else data)
     with suppress(DataError):
-        assert read_log(path).columns == ["user_id", "item_id", "timestamp"]
+        assert read_log(path).frame.columns == ["user_id", "item_id", "timestamp"]
 
 
 @cases(100)

@@ -20,7 +20,7 @@ import polars as pl
 from cloud_service.data import synthetic
 from cloud_service.data.clicks import MIN_SPLIT, ClickLog, prepare
 from cloud_service.data.download import Progress, download, sha256_of, written_whole
-from cloud_service.data.log import read_log, read_titles
+from cloud_service.data.log import match_titles, read_log, read_titles
 from cloud_service.data.publishers import Converted, movielens_1m, movielens_100k, online_retail
 from cloud_service.data.table import FORMATS, format_of
 from shared.errors import DataError
@@ -38,6 +38,7 @@ class Source:
         sha256: of the archive, in hex.
         max_bytes: no archive is larger.
         counts: clicks, users and items of the converted log.
+        ordered: the publisher's file has clicks that share a time in the order they were made.
         convert: from the archive to clicks and titles.
     """
 
@@ -51,6 +52,7 @@ class Source:
     max_bytes: int
     counts: tuple[int, int, int]
     convert: Callable[[zipfile.ZipFile], Converted]
+    ordered: bool = False
 
 
 _MOVIELENS_LICENCE = (
@@ -75,6 +77,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 max_bytes=32_000_000,
                 counts=(396_337, 4_334, 3_659),
                 convert=online_retail,
+                ordered=True,
             ),
             Source(
                 name="movielens-100k",
@@ -172,6 +175,7 @@ def load(
     *,
     folder: Path,
     items_path: Path | None = None,
+    columns: str | None = None,
     min_item: int = 1,
     min_user: int = MIN_SPLIT,
     iterate: bool = False,
@@ -183,14 +187,18 @@ def load(
         name_or_path: one of `NAMES`, or the path of a file for `read_log`.
         folder: where `fetch` put the named sets.
         items_path: titles, a file for `read_titles`; a fetched set has its own.
+        columns: names of a file's columns, for `read_log`.
 
     Raises:
         DataError: an unknown name, a set not fetched yet, or a file that cannot be used.
     """
     name = str(name_or_path)
     if name == synthetic.NAME:
-        if items_path is not None:
-            raise DataError("The synthetic set has titles of its own: leave the item file out.")
+        if items_path is not None or columns is not None:
+            raise DataError(
+                "The synthetic set has titles and columns of its own: leave the item file and the "
+                "choice of columns out."
+            )
         return synthetic.synthetic_log(min_item=min_item, min_user=min_user, iterate=iterate)
     if name in sources:
         path, words = _fetched(sources[name], folder), sources[name].words
@@ -201,14 +209,20 @@ def load(
         if not path.exists() and format_of(path) is None and len(path.parts) == 1:
             raise _unknown(name, sources, "data set or file")
         name = path.name[: -len(format_of(path) or "")] or path.name
+    log = read_log(path, columns)
+    titles, notes = None, [f"{note[0].upper()}{note[1:]}." for note in log.notes]
+    if items_path is not None:
+        titles = read_titles(items_path)
+        notes += [f"{said}." for said in match_titles(items_path, titles, log.frame["item_id"])]
     return prepare(
-        read_log(path),
+        log.frame,
         name=name,
-        titles=read_titles(items_path) if items_path is not None else None,
+        titles=titles,
         min_item=min_item,
         min_user=min_user,
         iterate=iterate,
         source=words,
+        cautions=notes,
     )
 
 

@@ -1,7 +1,7 @@
 """Numbered clicks in one flat array per column, and the leave-one-out split of them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -43,6 +43,7 @@ class ClickLog:
         offsets: (users + 1,) int64.
         user_ids: sorted by their UTF-8 bytes.
         titles: one per item of `item_ids` ("" where it has none), or None if no item has one.
+        cautions: what in the log makes figures of it doubtful, a sentence each.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ClickLog:
     offsets: Int64
     user_ids: tuple[str, ...]
     titles: tuple[str, ...] | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def item_count(self) -> int:
@@ -187,6 +189,7 @@ def prepare(
     min_user: int = MIN_SPLIT,
     iterate: bool = False,
     source: str = "",
+    cautions: Sequence[str] = (),
 ) -> ClickLog:
     """Filters the clicks of `read_log` and numbers what is left.
 
@@ -196,6 +199,7 @@ def prepare(
         min_user: then, users with fewer interactions left go; at least 3.
         iterate: repeat both until nothing more goes (a k-core), instead of once each.
         source: what was done before, in words; opens `preprocessing`.
+        cautions: what is known already to make figures of the log doubtful.
 
     Raises:
         DataError: the filters make no sense, or leave fewer than two users or two items.
@@ -232,6 +236,7 @@ def prepare(
         offsets=offsets,
         user_ids=tuple(user_ids.to_list()),
         titles=_titles(item_ids, titles),
+        cautions=tuple(cautions),
     )
 
 

@@ -1,61 +1,64 @@
 """Click logs and item files as they come: any ids, any order, ISO-8601 or numeric times.
 
-frame = read_log(Path("clicks.csv.gz"))   # user_id, item_id, timestamp
+log = read_log(Path("clicks.csv.gz"))     # log.frame: user_id, item_id, timestamp
 titles = read_titles(Path("items.csv"))   # item_id to title
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from cloud_service.data.columns import parse_columns
+from cloud_service.data.ids import bare, read_ids
 from cloud_service.data.table import read_table
+from cloud_service.data.times import read_times
 from shared.errors import DataError
 
 LOG_COLUMNS = ("user_id", "item_id", "timestamp")
 TITLE_COLUMNS = ("item_id", "title")
 
-_MICROSECONDS = 1_000_000
-_ISO_FORMATS = (
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%+",
-    "%Y-%m-%d",
-    "%Y-%m-%dT%H:%M",
-    "%Y-%m-%dT%H:%M%#z",
-)
-"""Date and time with a T (a blank becomes one), a zone or none (then UTC), or a date alone."""
+
+@dataclass(frozen=True, eq=False)
+class LogFile:
+    """A click log as read.
+
+    Attributes:
+        frame: user_id (String), item_id (String) and timestamp (Int64), sorted by user (by
+            bytes), then timestamp; ties keep the file's order.
+        notes: what was odd in the file and could be read all the same, a clause each.
+    """
+
+    frame: pl.DataFrame
+    notes: tuple[str, ...] = ()
 
 
-ID_BYTES = 256
-"""No id is longer: devices hold all item ids at the width of the longest."""
+def read_log(path: Path, columns: str | None = None) -> LogFile:
+    """Reads a click log, one row a click, in any order.
 
-
-def read_log(path: Path) -> pl.DataFrame:
-    """Reads a click log (.csv, .csv.gz or .parquet).
-
-    Returns:
-        user_id (String), item_id (String) and timestamp (Int64), sorted by user (by bytes), then
-        timestamp; ties keep the file's order. Whole numbers stay as they are, numbers with
-        fractions are multiplied by 10^6, ISO-8601 texts become microseconds since 1970 (UTC),
-        Parquet datetimes keep their unit: only the order of times is to be relied on.
+    Args:
+        path: a file of one of `cloud_service.data.table.FORMATS`.
+        columns: names of its columns, as `user=NAME,item=NAME,time=NAME`; without, they are
+            user_id, item_id and timestamp, or those of a well-known set.
 
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    raw = read_table(path, LOG_COLUMNS)
+    table = read_table(path, LOG_COLUMNS, parse_columns(columns) if columns else {})
     # A blank line of a CSV is a row of nulls: no click, and no fault either.
-    blank = raw.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    frame = pl.DataFrame(
-        {
-            "user_id": _ids(path, raw["user_id"], blank),
-            "item_id": _ids(path, raw["item_id"], blank),
-            "timestamp": _times(path, raw["timestamp"], blank),
-        }
-    )
-    del raw
+    blank = _blank(table.frame)
+    users, user_notes = read_ids(path, table.frame["user_id"], blank)
+    items, item_notes = read_ids(path, table.frame["item_id"], blank)
+    times, time_notes = read_times(path, table.frame["timestamp"], blank)
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
     if blank.any():
         frame = frame.filter(~blank)
     _check_content(path, frame)
-    return frame.sort("user_id", "timestamp", maintain_order=True)
+    return LogFile(
+        frame.sort("user_id", "timestamp", maintain_order=True),
+        (*table.notes, *user_notes, *item_notes, *time_notes),
+    )
 
 
 def read_titles(path: Path) -> dict[str, str]:
@@ -68,10 +71,11 @@ def read_titles(path: Path) -> dict[str, str]:
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    raw = read_table(path, TITLE_COLUMNS)
-    blank = raw.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    ids = _ids(path, raw["item_id"], blank)
-    titles = _text(path, raw["title"]).str.replace_all(r"\s+", " ").str.strip_chars()
+    table = read_table(path, TITLE_COLUMNS).frame
+    ids, _ = read_ids(path, table["item_id"], _blank(table))
+    if table["title"].dtype.is_nested() or table["title"].dtype == pl.Binary:
+        raise DataError(f"{path}: column title has the type {table['title'].dtype}: make it text.")
+    titles = table["title"].cast(pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
     frame = pl.DataFrame({"item_id": ids, "title": titles}).filter(
         ids.is_not_null() & titles.is_not_null() & (titles != "")
     )
@@ -81,104 +85,35 @@ def read_titles(path: Path) -> dict[str, str]:
     return dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True))
 
 
-def _text(path: Path, column: pl.Series) -> pl.Series:
-    """`column` as strings; an id that pandas made 17850.0 is 17850 again."""
-    if column.dtype == pl.String:
-        return column
-    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
-        raise DataError(
-            f"{path}: column {column.name} has the type {column.dtype}: make it text or integers."
-        )
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-        whole = column.cast(pl.Int64, strict=False)
-        if (whole.cast(column.dtype) == column).all():
-            column = whole
-    return column.cast(pl.String)
+def match_titles(path: Path, titles: dict[str, str], items: Iterable[str]) -> tuple[str, ...]:
+    """What to say of the titles of a log's items: nothing where every item has one.
+
+    Raises DataError where no item has one, which shows an id of each side.
+    """
+    catalogue = set(items)
+    matched = len(catalogue & titles.keys())
+    if matched == len(catalogue):
+        return ()
+    if matched:
+        share = matched / len(catalogue)
+        return (f"{matched:,} of {len(catalogue):,} items ({share:.1%}) have a title",)
+    by_bare = {bare(item): item for item in titles}
+    item = next((item for item in sorted(catalogue) if bare(item) in by_bare), min(catalogue))
+    other = by_bare.get(bare(item))
+    hint = (
+        "they differ in leading zeros, in .0 or in case, which spreadsheets and dataframes change; "
+        "write both as text"
+        if other is not None
+        else "check that both files are of the same catalogue"
+    )
+    raise DataError(
+        f"{path}: no title is of an item of the log; the log has the item_id {item!r}, the titles "
+        f"have {other or next(iter(titles))!r}: {hint}."
+    )
 
 
-def _ids(path: Path, column: pl.Series, blank: pl.Series) -> pl.Series:
-    ids = _text(path, column)
-    bad = (ids.is_null() | (ids == "")) & ~blank
-    row = bad.arg_max()
-    if row is not None and bad[row]:
-        raise DataError(
-            f"{path}: data row {row + 1} has no {column.name}{_others(bad)}: "
-            "fill it in or remove the row."
-        )
-    odd = (ids.str.len_bytes() > ID_BYTES) | ids.str.contains("\0", literal=True)
-    row = odd.fill_null(False).arg_max()
-    if row is not None and odd[row]:
-        raise DataError(
-            f"{path}: the {column.name} of data row {row + 1} is longer than {ID_BYTES} bytes or "
-            f"holds a zero byte{_others(odd)}: shorten it, or number your ids."
-        )
-    return ids
-
-
-def _others(bad: pl.Series) -> str:
-    count = int(bad.sum())
-    return f" ({count:,} such rows)" if count > 1 else ""
-
-
-def _times(path: Path, column: pl.Series, blank: pl.Series) -> pl.Series:
-    """`column` as Int64 (see `read_log`)."""
-    if column.dtype == pl.String:
-        times = _times_from_text(column)
-    elif column.dtype.is_integer():
-        times = column.cast(pl.Int64, strict=False)
-    elif column.dtype.is_float():
-        times = _times_from_floats(column)
-    elif column.dtype == pl.Date:
-        times = column.cast(pl.Datetime("us")).to_physical()
-    elif isinstance(column.dtype, pl.Datetime):
-        times = column.to_physical()
-    else:
-        raise DataError(
-            f"{path}: column timestamp has the type {column.dtype}: give numbers or ISO-8601 "
-            "dates and times."
-        )
-    bad = times.is_null() & ~blank
-    row = bad.arg_max()
-    if row is not None and bad[row]:
-        value = column[row]
-        shown = "is missing" if value is None else f"is {str(value)[:60]!r}"
-        raise DataError(
-            f"{path}: the timestamp of data row {row + 1} {shown}{_others(bad)}: give every row "
-            "a number or an ISO-8601 time such as 2024-05-31T18:30:00Z, one kind per file."
-        )
-    return times
-
-
-def _times_from_text(column: pl.Series) -> pl.Series:
-    """Numbers if the first value is one, else ISO-8601: a file has one kind of time."""
-    first = column.drop_nulls().head(1).str.strip_chars()
-    if first.cast(pl.Float64, strict=False).is_not_null().all():
-        whole = column.cast(pl.Int64, strict=False)
-        if whole.null_count() == column.null_count():
-            return whole
-        column = column.str.strip_chars()
-        whole = column.cast(pl.Int64, strict=False)
-        if whole.null_count() == column.null_count():
-            return whole
-        return _times_from_floats(column.cast(pl.Float64, strict=False))
-    column = column.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
-    times = pl.Series(column.name, [None] * len(column), dtype=pl.Int64)
-    for pattern in _ISO_FORMATS:
-        parsed = column.str.to_datetime(pattern, strict=False, time_unit="us")
-        times = times.fill_null(parsed.to_physical())
-        if times.null_count() == column.null_count():
-            break
-    return times
-
-
-def _times_from_floats(column: pl.Series) -> pl.Series:
-    """Whole numbers as they are, others as millionths; null where not finite or too large."""
-    finite = column.cast(pl.Float64).fill_nan(None)
-    whole = finite.cast(pl.Int64, strict=False)
-    if (whole.cast(pl.Float64) == finite).all():
-        return whole
-    return (finite * _MICROSECONDS).round().cast(pl.Int64, strict=False)
+def _blank(frame: pl.DataFrame) -> pl.Series:
+    return frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
 
 
 def _check_content(path: Path, frame: pl.DataFrame) -> None:

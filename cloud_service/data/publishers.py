@@ -90,7 +90,12 @@ def _ratings(
     archive: zipfile.ZipFile, member: str, separator: str, places: tuple[int, int, int]
 ) -> pl.DataFrame:
     with open_member(archive, member, _MAX_TEXT_BYTES) as file:
-        raw = pl.read_csv(file.read(), separator=separator, has_header=False, infer_schema=False)
+        text = file.read()
+    raw = pl.read_csv(
+        text, separator=separator, has_header=False, infer_schema=False, quote_char=None
+    )
+    if raw.height != text.count(b"\n") + (not text.endswith(b"\n")):
+        raise DataError(f"{member!r} has lines that are no ratings: it is not the published file.")
     if raw.width <= max(places):
         raise DataError(f"{member!r} has {raw.width} fields a line: it is not the published file.")
     chosen = raw.select(
@@ -103,7 +108,11 @@ def _ratings(
 def _movies(archive: zipfile.ZipFile, member: str, separator: str) -> pl.DataFrame:
     with open_member(archive, member, _MAX_TEXT_BYTES) as file:
         text = file.read().decode("latin-1")
-    fields = [line.split(separator) for line in text.splitlines() if separator in line]
+    # Not splitlines: it parts lines at a character that Latin-1 has within titles, too.
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    fields = [line.split(separator) for line in lines if line]
+    if any(len(field) < 2 for field in fields):
+        raise DataError(f"{member!r} has lines that are no titles: it is not the published file.")
     titles = [(field[0], " ".join(field[1].split())) for field in fields]
     return pl.DataFrame(titles, schema={"item_id": pl.String, "title": pl.String}, orient="row")
 

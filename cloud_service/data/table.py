@@ -1,24 +1,34 @@
-"""Files of rows: CSV, gzipped CSV and Parquet, with an error that helps for every bad one."""
+"""Files of rows: CSV, gzipped CSV and Parquet, with an error that helps for every bad one.
 
-import codecs
-import csv
-import difflib
-import gzip
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+Text is parted by commas, tabs, semicolons or bars, whichever the first line uses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 import polars as pl
 
+from cloud_service.data.columns import Choice, choose_columns
+from cloud_service.data.csv_text import header_of, not_utf8, read_rows, read_text
 from shared.errors import DataError
 
-FORMATS = (".csv", ".csv.gz", ".parquet")
-"""The endings `read_table` knows."""
+FORMATS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".inter", ".item", ".parquet")
+"""The endings `read_table` knows; .inter and .item are RecBole's."""
 
 T = TypeVar("T")
-_CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The wanted columns of a file, and sentences about what was odd and could be read."""
+
+    frame: pl.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def format_of(path: Path) -> str | None:
@@ -27,21 +37,45 @@ def format_of(path: Path) -> str | None:
     return next((ending for ending in FORMATS if name.endswith(ending)), None)
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """The named columns of `path`, in this order; other columns are ignored.
+def read_table(path: Path, columns: Sequence[str], given: Mapping[str, str] = _NONE) -> Table:
+    """The wanted columns of `path`, in this order and under these names; others are ignored.
 
-    CSV columns come as strings, an empty field as null; Parquet columns keep their types.
+    Text columns come as strings, an empty field as null, a blank line as a row of nulls; Parquet
+    columns keep their types. Every line of a text is a row, or the line is named in an error.
+
+    Args:
+        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
         DataError: the file is missing, of no known format, damaged, empty, or lacks a column.
     """
     ending = _check_file(path)
-    found = _guarded(path, ending, lambda: _header(path, ending))
-    _check_columns(path, ending, found, columns)
-    frame = _guarded(path, ending, lambda: _rows(path, ending, columns))
-    if frame.height == 0:
+    read = _parquet if ending == ".parquet" else _text
+    table = _guarded(path, lambda: read(path, columns, given))
+    if table.frame.height == 0:
         raise DataError(f"{path} has a header but no rows: give a file with data in it.")
-    return frame.select(columns)
+    return table
+
+
+def _parquet(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
+    choice = choose_columns(path, list(pl.read_parquet_schema(path)), columns, given)
+    names = [choice.names[column] for column in columns]
+    frame = pl.read_parquet(path, columns=names, glob=False).select(names)
+    return Table(_named(frame, columns), choice.notes)
+
+
+def _text(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
+    data = read_text(path)
+    if not data.strip():
+        raise DataError(f"{path} is empty: give a file with a header and data.")
+    separator, header = header_of(path, data)
+    choice: Choice = choose_columns(path, header, columns, given)
+    frame = read_rows(path, data, separator, header, [choice.names[column] for column in columns])
+    return Table(_named(frame, columns), choice.notes)
+
+
+def _named(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    return frame.rename(dict(zip(frame.columns, columns, strict=True)))
 
 
 def _check_file(path: Path) -> str:
@@ -62,118 +96,28 @@ def _check_file(path: Path) -> str:
         raise DataError(f"{path} cannot be opened ({error.strerror}): check it.") from error
     if not start:
         raise DataError(f"{path} is empty (0 bytes): give a file with data in it.")
-    if ending == ".csv.gz" and start != _GZIP_MAGIC:
+    if ending.endswith(".gz") and start != _GZIP_MAGIC:
         raise DataError(
             f"{path} is named .gz but is not gzip: compress it, or drop .gz from its name."
         )
     return ending
 
 
-def _header(path: Path, ending: str) -> list[str]:
-    if ending == ".parquet":
-        return list(pl.read_parquet_schema(path))
-    return pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns
-
-
-def _rows(path: Path, ending: str, columns: Sequence[str]) -> pl.DataFrame:
-    if ending == ".parquet":
-        return pl.read_parquet(path, columns=list(columns), glob=False)
-    return pl.read_csv(path, columns=list(columns), infer_schema=False, glob=False)
-
-
-def _guarded(path: Path, ending: str, read: Callable[[], T]) -> T:
+def _guarded(path: Path, read: Callable[[], T]) -> T:
     """Runs `read` and turns whatever the reader raises into a DataError."""
     try:
         return read()
-    except pl.exceptions.NoDataError as error:
-        raise DataError(f"{path} is empty: give a file with a header and data.") from error
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error.object) from error
     except (pl.exceptions.PolarsError, OSError, EOFError) as error:
-        raise _explain(path, ending, error) from error
+        raise _damaged(path) from error
     except BaseException as error:
         # A damaged Parquet page can panic in Rust, and that is no Exception.
         if type(error).__name__ != "PanicException":
             raise
-        raise _explain(path, ending, error) from error
+        raise _damaged(path) from error
 
 
-def _explain(path: Path, ending: str, error: BaseException) -> DataError:
-    if ending == ".parquet":
-        return DataError(f"{path} is not a readable Parquet file: it is damaged; write it again.")
-    try:
-        where = _bad_line(path)
-        if where is not None:
-            return DataError(
-                f"{path} is not UTF-8 text (line {where[0]} holds the byte "
-                f"0x{where[1]:02x}): save it as UTF-8."
-            )
-        row = _long_row(path)
-    except (OSError, EOFError, csv.Error, zlib.error):
-        row = None
-        if ending == ".csv.gz":
-            return DataError(f"{path} is damaged or cut short: copy or download it again.")
-    if row is not None:
-        return DataError(
-            f"{path}: data row {row} has more fields than the header: put quotes around "
-            "fields that hold a comma."
-        )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-    return DataError(f"{path} cannot be read as CSV ({reason}): check its quotes and commas.")
-
-
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        zipped = file.read(2) == _GZIP_MAGIC
-    return cast(IO[bytes], gzip.open(path)) if zipped else path.open("rb")
-
-
-def _bad_line(path: Path) -> tuple[int, int] | None:
-    """The first line (1 is the header) that is not UTF-8, and its offending byte."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    lines = 1
-    with _open(path) as file:
-        while True:
-            held = decoder.getstate()[0]
-            chunk = file.read(_CHUNK)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                data = held + chunk
-                return lines + data.count(b"\n", 0, error.start), data[error.start]
-            if not chunk:
-                return None
-            lines += chunk.count(b"\n")
-
-
-def _long_row(path: Path) -> int | None:
-    """The first row (the header not counted) with more fields than the header."""
-
-    def texts(file: IO[bytes]) -> Iterator[str]:
-        return (line.decode("utf-8", "replace") for line in file)
-
-    with _open(path) as file:
-        rows = csv.reader(texts(file))
-        width = len(next(rows, []))
-        return next((n for n, row in enumerate(rows, 1) if len(row) > width), None)
-
-
-def _check_columns(path: Path, ending: str, found: list[str], wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in found:
-            # The reader of headers puts this mark in place of what is not UTF-8.
-            if ending != ".parquet" and any("\ufffd" in column for column in found):
-                raise _explain(path, ending, DataError("the header cannot be read"))
-            raise DataError(f"{path} has no column {name}: {_hint(ending, found, name)}")
-        if f"{name}_duplicated_0" in found:
-            raise DataError(f"{path} has the column {name} twice: keep one of them.")
-
-
-def _hint(ending: str, found: list[str], name: str) -> str:
-    shown = ", ".join(repr(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
-    lower = {column.strip().lower().replace(" ", "_"): column for column in found}
-    # Shorter than the library's 0.6: "user" for "user_id" is what people write.
-    near = difflib.get_close_matches(name, lower, n=1, cutoff=0.5)
-    if near:
-        return f"it has {shown}; rename {lower[near[0]]!r} to {name}."
-    if ending != ".parquet" and len(found) == 1 and any(mark in found[0] for mark in ";\t|"):
-        return f"it has {shown}; separate the columns with commas."
-    return f"it has {shown}; the first line must name the columns."
+def _damaged(path: Path) -> DataError:
+    what = "Parquet file" if path.name.lower().endswith(".parquet") else "file"
+    return DataError(f"{path} is not a readable {what}: it is damaged; write it again.")

@@ -8,7 +8,7 @@ may `grid`, which as a whole replaces the grids before it.
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, get_args
 
@@ -38,7 +38,8 @@ LOCAL: Final = "/local"
 """Ends the row of a corrected model's figures with every correction lost."""
 
 Grid = dict[str, tuple[Any, ...]]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+()= -]{0,63}")
+_NAME = re.compile(r"[^\W_][\w.+()= -]{0,63}")
+_ENDINGS = re.compile(r"(\.(csv|tsv|inter|item|gz|parquet))+$")
 
 
 def _named(name: Any) -> Any:
@@ -51,6 +52,28 @@ def _named(name: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_named)]
+
+
+def names_of(data: Sequence[str]) -> list[str]:
+    """A name for each log: its file's, with as many of its folders as tell it from the others."""
+    depths = [1] * len(data)
+    while True:
+        names = [_name_of(path, depth) for path, depth in zip(data, depths, strict=True)]
+        same = [
+            place
+            for place, name in enumerate(names)
+            if names.count(name) > 1 and depths[place] < len(Path(data[place]).absolute().parts)
+        ]
+        if not same:
+            return names
+        for place in same:
+            depths[place] += 1
+
+
+def _name_of(data: str, depth: int) -> str:
+    path = Path(data) if depth == 1 else Path(data).absolute()
+    text = _ENDINGS.sub("", "-".join(path.parts[-depth:]).replace("/", ""))
+    return re.sub(r"[^\w.+()= -]", "-", text).lstrip("_.+()= -")[-64:].lstrip("_.+()= -") or "log"
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
@@ -118,7 +141,7 @@ class DataSet(_Options):
         if not data and not name:
             raise ValueError("a data set needs data: a named set, or the path of a click log")
         if not name:
-            given = given | {"name": re.sub(r"(\.csv|\.gz|\.parquet)+$", "", Path(str(data)).name)}
+            given = given | {"name": names_of([str(data)])[0]}
         return given if data else given | {"data": name}
 
 
@@ -155,6 +178,21 @@ class Recipe(_Options):
     reference: str | None = None
     uneven_search: bool = False
     """Models may have grids of different numbers of points."""
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _names(cls, datasets: Any) -> Any:
+        """Names the data sets that have none, each unlike the others."""
+        if not isinstance(datasets, list | tuple) or not all(isinstance(d, dict) for d in datasets):
+            return datasets
+        unnamed = [
+            str(each["data"]) for each in datasets if each.get("data") and not each.get("name")
+        ]
+        names = iter(names_of(unnamed))
+        return [
+            each | {"name": next(names)} if each.get("data") and not each.get("name") else each
+            for each in datasets
+        ]
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -234,4 +272,4 @@ def _moved(recipe: Recipe, folder: Path) -> Recipe:
 
 def is_path(data: str) -> bool:
     """Whether `data` is a file's path and not the name of a set."""
-    return len(Path(data).parts) > 1 or data.lower().endswith((".csv", ".gz", ".parquet"))
+    return len(Path(data).parts) > 1 or bool(_ENDINGS.search(data.lower()))

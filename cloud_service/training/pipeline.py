@@ -98,6 +98,7 @@ def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
         recipe.data,
         folder=data_folder,
         items_path=Path(recipe.items) if recipe.items else None,
+        columns=recipe.columns,
         min_item=recipe.min_item,
         min_user=recipe.min_user,
         iterate=recipe.iterate_filters,

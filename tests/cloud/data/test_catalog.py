@@ -223,7 +223,7 @@ def test_the_synthetic_set_needs_no_folder(tmp_path: Path) -> None:
     log = load("synthetic", folder=tmp_path / "none", min_user=20)
     assert log.synthetic
     assert log.lengths.min() >= 20
-    with pytest.raises(DataError, match="titles of its own"):
+    with pytest.raises(DataError, match="titles and columns of its own"):
         load("synthetic", folder=tmp_path, items_path=tmp_path / "items.csv")
     with pytest.raises(DataError, match="nothing to fetch"):
         fetch("synthetic", tmp_path)

@@ -182,14 +182,16 @@ def test_ranges_are_laid_end_to_end() -> None:
 
 @pytest.mark.data
 def test_the_beauty_look_alike_has_its_published_counts(real: Path) -> None:
-    log = prepare(read_log(real / "amazon_beauty.csv.gz"), name="beauty", min_item=3, min_user=13)
+    log = prepare(
+        read_log(real / "amazon_beauty.csv.gz").frame, name="beauty", min_item=3, min_user=13
+    )
     assert (log.user_count, log.item_count, log.click_count) == (4_328, 22_479, 98_370)
 
 
 @pytest.mark.data
 def test_a_published_core_has_nothing_left_to_filter(real: Path) -> None:
     log = prepare(
-        read_log(real / "amazon_beauty_5core.csv.gz"),
+        read_log(real / "amazon_beauty_5core.csv.gz").frame,
         name="beauty",
         min_item=5,
         min_user=5,
@@ -201,7 +203,7 @@ def test_a_published_core_has_nothing_left_to_filter(real: Path) -> None:
 @pytest.mark.data
 def test_stock_codes_stay_strings_and_find_their_titles(real: Path) -> None:
     titles = read_titles(real / "online_retail_items.csv.gz")
-    log = prepare(read_log(real / "online_retail.csv.gz"), name="retail", titles=titles)
+    log = prepare(read_log(real / "online_retail.csv.gz").frame, name="retail", titles=titles)
     assert log.titles is not None
     assert log.titles[log.item_ids.index("10123C")] == "HEARTS WRAPPING TAPE"
     assert "clicks repeat an earlier user-item pair" in log.preprocessing

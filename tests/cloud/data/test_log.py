@@ -23,12 +23,12 @@ def csv(folder: Path, text: str, name: str = "log.csv") -> Path:
 def times(folder: Path, *values: str) -> list[int]:
     """What becomes of the times of one user's clicks, in the order of time."""
     lines = [f"a,x,{value}" for value in values] + [f"b,x,{values[0]}"]
-    frame = read_log(csv(folder, "user_id,item_id,timestamp\n" + "\n".join(lines) + "\n"))
+    frame = read_log(csv(folder, "user_id,item_id,timestamp\n" + "\n".join(lines) + "\n")).frame
     return frame.filter(pl.col("user_id") == "a")["timestamp"].to_list()
 
 
 def test_rows_come_sorted_by_user_then_time(tmp_path: Path) -> None:
-    frame = read_log(csv(tmp_path, GOOD))
+    frame = read_log(csv(tmp_path, GOOD)).frame
     assert frame.rows() == ROWS
     assert dict(frame.schema) == {
         "user_id": pl.String,
@@ -40,7 +40,7 @@ def test_rows_come_sorted_by_user_then_time(tmp_path: Path) -> None:
 def test_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
     items = [f"i{n * 7 % 50}" for n in range(50)]
     text = "user_id,item_id,timestamp\nz,i1,5\n" + "".join(f"a,{i},5\n" for i in items)
-    assert read_log(csv(tmp_path, text))["item_id"].to_list() == [*items, "i1"]
+    assert read_log(csv(tmp_path, text)).frame["item_id"].to_list() == [*items, "i1"]
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet", "CSV"])
@@ -52,18 +52,18 @@ def test_every_format_reads_the_same(tmp_path: Path, ending: str) -> None:
         pl.read_csv(GOOD.encode()).write_parquet(path)
     else:
         path.write_text(GOOD)
-    assert read_log(path).rows() == ROWS
+    assert read_log(path).frame.rows() == ROWS
 
 
 def test_extra_columns_another_order_bom_crlf_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
     text = (
         "\ufefftimestamp,note,item_id,user_id\r\n2,,x,b\r\n9,q,x,a\r\n\r\n1,,y,b\r\n3,,y,a\r\n\r\n"
     )
-    assert read_log(csv(tmp_path, text)).rows() == ROWS
+    assert read_log(csv(tmp_path, text)).frame.rows() == ROWS
 
 
 def test_a_name_with_brackets_is_a_name_and_no_pattern(tmp_path: Path) -> None:
-    assert read_log(csv(tmp_path, GOOD, "log[1].csv")).rows() == ROWS
+    assert read_log(csv(tmp_path, GOOD, "log[1].csv")).frame.rows() == ROWS
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_name_with_brackets_is_a_name_and_no_pattern(tmp_path: Path) -> None:
 def test_parquet_ids_of_any_plain_type_become_strings(tmp_path: Path, ids: pl.Series) -> None:
     frame = pl.DataFrame({"user_id": ids, "item_id": ids, "timestamp": [1, 2, 3]})
     frame.write_parquet(tmp_path / "log.parquet")
-    assert read_log(tmp_path / "log.parquet").rows() == [
+    assert read_log(tmp_path / "log.parquet").frame.rows() == [
         ("1", "1", 2),
         ("2", "2", 1),
         ("2", "2", 3),
@@ -126,12 +126,15 @@ def test_parquet_times_of_every_kind_are_read(
         {"user_id": ["a", "a", "b"], "item_id": ["x"] * 3, "timestamp": [*values, values[0]]}
     )
     frame.write_parquet(tmp_path / "log.parquet")
-    assert read_log(tmp_path / "log.parquet")["timestamp"].to_list()[:2] == expected
+    assert read_log(tmp_path / "log.parquet").frame["timestamp"].to_list()[:2] == expected
 
 
 BAD_ROWS = {
-    "no such column": ("uid,item_id,timestamp\na,x,1\n", "no column user_id.*rename 'uid'"),
-    "another case": ("User ID,item_id,timestamp\na,x,1\n", "rename 'User ID' to user_id"),
+    "no such column": (
+        "usr,item_id,timestamp\na,x,1\n",
+        "no column user_id: it has 'usr'.*--columns user=usr,item=item_id,time=timestamp",
+    ),
+    "two missing": ("usr,thing,timestamp\na,x,1\n", "no columns user_id and item_id"),
     "no header": ("1,2,3\n4,5,6\n", "the first line must name the columns"),
     "semicolons": ("user_id;item_id;timestamp\na;x;1\n", "user_id"),
     "a column twice": ("user_id,item_id,timestamp,item_id\na,x,1,y\n", "item_id twice"),
@@ -143,7 +146,7 @@ BAD_ROWS = {
     "a word for a time": (GOOD + "\na,x,soon\na,x,late\n", "row 6 is 'soon' .2 such rows"),
     "infinity": (GOOD + "a,x,inf\n", "row 5 is 'inf'"),
     "not a number": (GOOD + "a,x,nan\n", "row 5 is 'nan'"),
-    "too large": (GOOD + "a,x,1e300\n", "row 5 is '1e300'"),
+    "too large": (GOOD + "a,x,1e300\n", "row 5 has the timestamp '1e300'.*digits are lost"),
     "no such day": ("user_id,item_id,timestamp\na,x,2024-01-31\nb,x,2024-02-31\n", "2024-02-31"),
     "two kinds of time": (GOOD + "a,x,2024-01-31\n", "row 5 is '2024-01-31'"),
     "one user": ("user_id,item_id,timestamp\na,x,1\na,x,2\n", "only one user .'a'"),
@@ -175,7 +178,7 @@ BAD_FILES = {
     "cut_char.csv": (GOOD.encode() + b"a,\xe2\x82", "line 6 holds the byte 0xe2"),
     "text.parquet": (GOOD.encode(), "not a readable Parquet"),
     "magic.parquet": (b"PAR1" + b"\xff" * 40 + b"PAR1", "not a readable Parquet"),
-    "log.xlsx": (b"PK", r"ends in .xlsx.*save it as one of .csv, .csv.gz, .parquet"),
+    "log.xlsx": (b"PK", r"ends in .xlsx.*save it as one of .csv, .csv.gz, .tsv"),
     "log": (b"x", "has no ending"),
 }
 

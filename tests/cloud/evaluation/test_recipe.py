@@ -6,7 +6,7 @@ import pytest
 
 from cloud_service.evaluation.datasets import open_data
 from cloud_service.evaluation.plan import cells
-from cloud_service.evaluation.recipe import TRAINING, parse, read
+from cloud_service.evaluation.recipe import TRAINING, names_of, parse, read
 from shared.errors import DataError, InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
@@ -189,3 +189,30 @@ def test_a_mistake_is_one_clear_line_before_any_work(
     assert reason in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_logs_of_one_name_in_two_folders_are_told_apart_by_their_folders():
+    assert names_of(["may/clicks.csv", "june/clicks.csv.gz", "orders.parquet"]) == [
+        "may-clicks",
+        "june-clicks",
+        "orders",
+    ]
+
+
+def test_a_log_may_have_a_name_in_any_script_and_with_any_sign():
+    recipe = parse(
+        {
+            "datasets": [{"data": "日本 clicks.csv"}, {"data": "#1, 2024.csv"}],
+            "models": [{"network": "scn"}],
+        },
+        "options",
+    )
+    assert [each.name for each in recipe.datasets] == ["日本 clicks", "1- 2024"]
+
+
+def test_a_log_named_twice_is_refused():
+    with pytest.raises(InvalidRequest, match="two data sets are named"):
+        parse(
+            {"datasets": [{"data": "a.csv"}, {"data": "a.csv"}], "models": [{"network": "scn"}]},
+            "options",
+        )
