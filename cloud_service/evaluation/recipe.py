@@ -8,6 +8,7 @@ may `grid`, which as a whole replaces the grids before it.
 import difflib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, get_args
@@ -56,18 +57,19 @@ Name = Annotated[str, BeforeValidator(_named)]
 
 def names_of(data: Sequence[str]) -> list[str]:
     """A name for each log: its file's, with as many of its folders as tell it from the others."""
-    depths = [1] * len(data)
+    depths = dict.fromkeys(data, 1)
     while True:
-        names = [_name_of(path, depth) for path, depth in zip(data, depths, strict=True)]
+        names = {path: _name_of(path, depth) for path, depth in depths.items()}
+        shared = Counter(names.values())
         same = [
-            place
-            for place, name in enumerate(names)
-            if names.count(name) > 1 and depths[place] < len(Path(data[place]).absolute().parts)
+            path
+            for path, depth in depths.items()
+            if shared[names[path]] > 1 and depth < len(Path(path).absolute().parts)
         ]
         if not same:
-            return names
-        for place in same:
-            depths[place] += 1
+            return [names[path] for path in data]
+        for path in same:
+            depths[path] += 1
 
 
 def _name_of(data: str, depth: int) -> str:
