@@ -9,9 +9,11 @@ from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.api.correction_protocol import correction_protocol
 from cloud_service.api.correction_queue import CorrectionQueue
+from cloud_service.api.gauges import JobCounts, StoreGauges
 from cloud_service.api.metrics import Metrics
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.corrections import Corrections
+from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import Models
 from cloud_service.settings import CloudSettings
@@ -26,15 +28,18 @@ SHUTDOWN_SECONDS = 3
 def build_services(settings: CloudSettings) -> Services:
     """Everything the API calls. Opens no database and no model yet."""
     store = Store(settings.store)
-    models = Models(store)
+    models, jobs = Models(store), Jobs(store, settings.jobs_url)
     corrections = Corrections(store, room=settings.max_gcn_mb << 20)
+    metrics, heartbeat = Metrics(), Heartbeat(store.folder)
+    metrics.registry.register(StoreGauges(models, JobCounts(jobs.counts), heartbeat))
     return Services(
         models=models,
         candidates=Candidates(models),
-        jobs=Jobs(store, settings.jobs_url),
+        jobs=jobs,
         corrections=corrections,
         queue=CorrectionQueue(longest_s=settings.max_queue_ms / 1e3),
-        metrics=Metrics(),
+        metrics=metrics,
+        heartbeat=heartbeat,
         log_folder=settings.log_folder,
         admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
         serve_replays=settings.serve_replays,

@@ -1,6 +1,8 @@
 """The console command `cloud-service`. Heavy imports are inside the commands, so help is fast."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -18,6 +20,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"cloud-service {version('device-cloud-recommendation')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and stop."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 app.command(epilog="Example: cloud-service serve --port 8000 --store ./store")(processes.serve)
 app.command(epilog="Example: cloud-service worker --store ./store")(processes.worker)
 app.command(epilog="Example: cloud-service train --data synthetic --epochs 5 --store ./store")(

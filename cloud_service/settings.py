@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import RecommendationError
 
 PREFIX = "CLOUD_"
+_CLIENTS = ("CLOUD_URL",)
+"""Of the clients: the cloud they call."""
 _PLATFORM = ("CLOUD_ML_", "CLOUD_RUN_", "CLOUD_SDK_", "CLOUD_SHELL")
 """Google Cloud's images and services set such names by themselves: not ours to refuse."""
 
@@ -87,7 +89,8 @@ class CloudSettings(BaseSettings):
         known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
         for name in sorted(os.environ):
             upper = name.upper()
-            if upper.startswith(PREFIX) and upper not in known and not upper.startswith(_PLATFORM):
+            ours = upper.startswith(PREFIX) and upper not in _CLIENTS
+            if ours and upper not in known and not upper.startswith(_PLATFORM):
                 near = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)
                 raise ValueError(f"there is no setting {name}: did you mean {near[0]}?")
         return values

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,8 @@ from dbos._error import DBOSAwaitedWorkflowCancelledError
 from pydantic import ValidationError
 
 from cloud_service.services.data_names import resolve
+from cloud_service.services.heartbeat import SECONDS as HEARTBEAT_SECONDS
+from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.job_errors import JobCancelled, JobFailed, JobsUnavailable
 from cloud_service.services.job_files import JobFiles
 from cloud_service.services.jobs import (
@@ -66,11 +68,13 @@ class JobRunner:
         self._settings, self._store, self._jobs, self._train = settings, store, jobs, train
         # A cancelled job gives its place in the queue away before its last step has ended.
         self._one_at_a_time = threading.Lock()
+        self.running: str | None = None
+        """The job that runs now."""
 
     def run(self, job: str, request: JobRequest) -> str:
         """Trains and publishes; returns the version. Raises JobCancelled or JobFailed."""
         files = JobFiles(self._store.job_folder(job), self._settings.secrets())
-        with self._one_at_a_time, _said(files):
+        with self._one_at_a_time, self._shown(job, request), _said(files):
             again = files.began()
             files.log("Going on after an interruption." if again else "Started.")
             report = Reporter(files, lambda: self._jobs.is_cancelled(job))
@@ -87,12 +91,27 @@ class JobRunner:
                 log=files.log,
             )
 
+    @contextmanager
+    def _shown(self, job: str, request: JobRequest) -> Iterator[None]:
+        """Says in the worker's own log when a job begins and how it ended."""
+        self.running, began = job, time.monotonic()
+        _log.info("job %s begins: data %s", job, request.recipe.data)
+        try:
+            yield
+        except (JobFailed, JobCancelled) as error:
+            _log.info("job %s ended after %.0f s: %s", job, time.monotonic() - began, error)
+            raise
+        finally:
+            self.running = None
+        _log.info("job %s has published after %.0f s", job, time.monotonic() - began)
+
     def promote(self, job: str, version: str) -> None:
         """Points `production` at a job's result. Raises JobFailed."""
         files = JobFiles(self._store.job_folder(job), self._settings.secrets())
         with _said(files):
             self._store.promote(version)
             files.log(f"Version {version} is in production.")
+            _log.info("job %s: version %s is in production", job, version)
 
     def _with_files(self, recipe: TrainingRecipe) -> TrainingRecipe:
         folder = self._settings.log_folder
@@ -220,8 +239,11 @@ def run_worker(settings: CloudSettings, train: Train) -> None:
         held.callback(jobs.close)
         jobs.list(1)  # makes the tables, or says that the database cannot be reached
         check = held.enter_context(only_one_in(settings.jobs_url))
-        launch(JobRunner(settings, store, jobs, train), settings.jobs_url)
+        runner, heartbeat = JobRunner(settings, store, jobs, train), Heartbeat(store.folder)
+        launch(runner, settings.jobs_url)
         _log.info("worker %d takes jobs from %s", os.getpid(), store.folder)
         while True:
-            time.sleep(5)
+            with suppress(OSError):  # a full disk stops a training, not the worker
+                heartbeat.beat(runner.running)
+            time.sleep(HEARTBEAT_SECONDS)
             check()

@@ -204,5 +204,6 @@ class Job(BaseModel):
     progress: Progress | None = None
     version: Version | None = Field(None, description="what it published")
     error: str | None = None
+    waits_for: str | None = Field(None, description="why it does not run yet, in words")
     created: datetime
     updated: datetime

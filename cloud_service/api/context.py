@@ -11,6 +11,7 @@ from cloud_service.api.correction_queue import CorrectionQueue
 from cloud_service.api.metrics import Metrics
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.corrections import Corrections
+from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import Models
 
@@ -25,6 +26,7 @@ class Services:
     corrections: Corrections
     queue: CorrectionQueue
     metrics: Metrics
+    heartbeat: Heartbeat
     log_folder: Path
     """Click logs that jobs may name."""
     admin_token: str | None = None

@@ -9,6 +9,7 @@ from cloud_service.api import examples
 from cloud_service.api.context import Used
 from cloud_service.api.metrics import MEDIA_TYPE
 from cloud_service.api.problems import documented
+from cloud_service.services.heartbeat import WorkerState
 from shared.errors import NotReady
 from shared.manifest import Version
 
@@ -22,9 +23,10 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """The model in use, which answers corrections."""
+    """The model in use, which answers corrections, and the worker, which need not be there."""
 
     production: Version
+    worker: WorkerState
 
 
 @router.get("/health", responses=examples.answer({"status": "alive"}))
@@ -35,14 +37,20 @@ async def health() -> Health:
 
 @router.get(
     "/ready",
-    responses=examples.answer({"production": examples.VERSION}) | documented(NotReady),
+    responses=examples.answer(
+        {
+            "production": examples.VERSION,
+            "worker": {"alive": True, "seconds_ago": 1.2, "job": examples.JOB},
+        }
+    )
+    | documented(NotReady),
 )
 def ready(services: Used) -> Ready:
     """Whether a model is in production and its GCN is loaded."""
     production = services.models.named("production")
     if production not in services.corrections.loaded():
         raise NotReady(f"version {production} is being loaded")
-    return Ready(production=production)
+    return Ready(production=production, worker=services.heartbeat.state())
 
 
 @router.get(

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from shared.errors import RecommendationError
 from shared.problems import Problem
 
-Url = Annotated[str, typer.Option(help="Address of the cloud.")]
+Url = Annotated[
+    str, typer.Option(envvar="CLOUD_URL", help="Address of the cloud.", show_envvar=True)
+]
 Token = Annotated[
     str | None,
     typer.Option(

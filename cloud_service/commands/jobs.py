@@ -1,21 +1,26 @@
 """`cloud-service jobs`: over HTTP, so that they work from any machine."""
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from cloud_service.commands.client import DEFAULT_URL, CloudClient, CloudUnreachable, Token, Url
+from cloud_service.commands.names import SHORT, pick
 from cloud_service.commands.output import err, figures, out, training_bar
 from cloud_service.commands.recipe import with_recipe_options
-from shared.jobs import Job, JobRequest, TrainingRecipe
+from shared.jobs import Job, JobRequest, JobState, TrainingRecipe
 
 app = typer.Typer(help="Training jobs of a running cloud (over HTTP).", no_args_is_help=True)
 
-JobId = Annotated[str, typer.Argument(help="A job's id, as `jobs list` shows it.")]
+JobId = Annotated[str, typer.Argument(help="A job's id, its first characters, or `latest`.")]
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
+_ID_LENGTH = 36
+_DATA_WIDTH = 20
 _ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -40,37 +45,64 @@ app.command(
 )(with_recipe_options(submit))
 
 
-@app.command("list", epilog="Example: cloud-service jobs list --limit 10")
+@app.command("list", epilog="Example: cloud-service jobs list --state failed")
 def list_jobs(
     url: Url = DEFAULT_URL,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """The newest jobs, the newest first."""
+    """The newest jobs, the newest first. `jobs show` has all of one."""
     with CloudClient(url) as cloud:
-        found = cloud.get("/v1/jobs", limit=limit)
+        jobs = cloud.get("/v1/jobs", limit=limit)
+    if state is not None:
+        jobs = [job for job in jobs if job["state"] == state]
     if as_json:
-        out.print_json(data=found)
+        out.print_json(data=jobs)
         return
-    table = Table(Column("job", no_wrap=True), "state", "data", "progress", "result", "created")
-    for job in map(Job.model_validate, found):
-        result = job.version or job.error or ""
-        shown = figures(job.progress) if job.progress else ""
-        created = f"{job.created:%Y-%m-%d %H:%M}"
-        table.add_row(job.id, job.state, job.request.recipe.data, shown, result, created)
+    if not jobs:
+        out.print("no jobs: submit one with `cloud-service jobs submit`", highlight=False)
+        return
+    rest = Column("result", no_wrap=True, overflow="ellipsis", ratio=1)
+    fixed = (Column(name, no_wrap=True) for name in ("job", "state", "data", "age"))
+    table = Table(*fixed, rest, expand=True)
+    for job in map(Job.model_validate, jobs):
+        table.add_row(*(escape(cell) for cell in _row(job)))
     out.print(table)
 
 
-@app.command("show", epilog="Example: cloud-service jobs show c9fb854d-f78e-42d8-950c-abc42a25acf9")
+def _row(job: Job) -> tuple[str, ...]:
+    running = figures(job.progress) if job.progress and job.state == "running" else ""
+    result = job.version or job.error or job.waits_for or running
+    data = job.request.recipe.data
+    shown = data if len(data) <= _DATA_WIDTH else f"{data[: _DATA_WIDTH - 1]}…"
+    age = _ago((datetime.now(UTC) - job.created).total_seconds())
+    return job.id[:SHORT], job.state, shown, age, " ".join(result.split())
+
+
+def _ago(seconds: float) -> str:
+    """ "3 min": how long ago, in the largest unit of which there is one."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _exact(cloud: CloudClient, text: str) -> str:
+    """The id of the job that is meant. Raises InvalidRequest."""
+    if len(text) == _ID_LENGTH:
+        return text
+    return pick(text, [job["id"] for job in cloud.get("/v1/jobs", limit=500)], "job")
+
+
+@app.command("show", epilog="Example: cloud-service jobs show latest")
 def show_job(job: JobId, url: Url = DEFAULT_URL) -> None:
     """One job, as JSON."""
     with CloudClient(url) as cloud:
-        out.print_json(data=cloud.get(f"/v1/jobs/{job}"))
+        out.print_json(data=cloud.get(f"/v1/jobs/{_exact(cloud, job)}"))
 
 
-@app.command(
-    "log", epilog="Example: cloud-service jobs log c9fb854d-f78e-42d8-950c-abc42a25acf9 --follow"
-)
+@app.command("log", epilog="Example: cloud-service jobs log latest --follow")
 def show_log(
     job: JobId,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
@@ -78,26 +110,25 @@ def show_log(
 ) -> None:
     """A job's log, a line each."""
     with CloudClient(url) as cloud:
-        for line in cloud.lines(f"/v1/jobs/{job}/log", follow=follow):
+        for line in cloud.lines(f"/v1/jobs/{_exact(cloud, job)}/log", follow=follow):
             text = f"{line['time'][:19]}  {line['message']}"
             out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command(
-    "cancel", epilog="Example: cloud-service jobs cancel c9fb854d-f78e-42d8-950c-abc42a25acf9"
-)
+@app.command("cancel", epilog="Example: cloud-service jobs cancel c9fb854d")
 def cancel_job(job: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Cancels a job: a queued one never starts, a running one stops within two seconds."""
     with CloudClient(url, token) as cloud:
-        cloud.post(f"/v1/jobs/{job}/cancel")
-    out.print(f"{job} is cancelled")
+        exact = _exact(cloud, job)
+        cloud.post(f"/v1/jobs/{exact}/cancel")
+    out.print(f"{exact} is cancelled", highlight=False)
 
 
-@app.command("wait", epilog="Example: cloud-service jobs wait c9fb854d-f78e-42d8-950c-abc42a25acf9")
+@app.command("wait", epilog="Example: cloud-service jobs wait latest")
 def wait_for_job(job: JobId, url: Url = DEFAULT_URL) -> None:
     """Shows a job's progress until it ends; exit code 1 where it did not succeed."""
     with CloudClient(url) as cloud:
-        _wait(cloud, job)
+        _wait(cloud, _exact(cloud, job))
 
 
 def _wait(cloud: CloudClient, job: str) -> None:
@@ -116,7 +147,7 @@ def watch(cloud: CloudClient, job: str) -> Job:
     Raises CloudUnreachable after a minute without an answer: a cloud may be restarting.
     """
     with training_bar() as bar:
-        answered = time.monotonic()
+        answered, waits_for = time.monotonic(), None
         while True:
             try:
                 shown = Job.model_validate(cloud.get(f"/v1/jobs/{job}"))
@@ -128,6 +159,10 @@ def watch(cloud: CloudClient, job: str) -> Job:
                 continue
             if shown.progress is not None:
                 bar.show(shown.progress)
+            if shown.waits_for != waits_for:
+                waits_for = shown.waits_for
+                if waits_for is not None:
+                    bar.say(f"{shown.state}: {waits_for}")
             if shown.state in _ENDED:
                 return shown
             time.sleep(POLL_SECONDS)

@@ -7,11 +7,14 @@ import typer
 from rich.table import Column, Table
 
 from cloud_service.commands.client import DEFAULT_URL, CloudClient, Token, Url
+from cloud_service.commands.names import pick
 from cloud_service.commands.output import out
 
 app = typer.Typer(help="Model versions of a running cloud (over HTTP).", no_args_is_help=True)
 
-Version = Annotated[str, typer.Argument(help="16 hex digits, as `models list` shows them.")]
+Version = Annotated[
+    str, typer.Argument(help="A version, its first digits, `latest` or `production`.")
+]
 _SHOWN_METRIC = "corrected/all/ndcg@10"
 
 
@@ -37,28 +40,38 @@ def list_models(
 
 @app.command("show", epilog="Example: cloud-service models show production")
 def show_model(
-    version: Annotated[str, typer.Argument(help="A version, or `production`.")],
+    version: Version,
     url: Url = DEFAULT_URL,
 ) -> None:
     """A version's manifest, as JSON."""
     with CloudClient(url) as cloud:
-        out.print_json(json.dumps(cloud.get(f"/v1/models/{version}")))
+        exact = _exact(cloud, version)
+        out.print_json(json.dumps(cloud.get(f"/v1/models/{exact}")))
 
 
 @app.command("promote", epilog="Example: cloud-service models promote 8a6c1f0b9d3e5724")
 def promote_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Points `production` at a version."""
     with CloudClient(url, token) as cloud:
-        cloud.post(f"/v1/models/{version}/promote")
-    out.print(f"{version} is in production")
+        exact = _exact(cloud, version)
+        cloud.post(f"/v1/models/{exact}/promote")
+    out.print(f"{exact} is in production", highlight=False)
 
 
 @app.command("retire", epilog="Example: cloud-service models retire 8a6c1f0b9d3e5724")
 def retire_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Ends a version's answers, for good."""
     with CloudClient(url, token) as cloud:
-        cloud.post(f"/v1/models/{version}/retire")
-    out.print(f"{version} is retired")
+        exact = _exact(cloud, version)
+        cloud.post(f"/v1/models/{exact}/retire")
+    out.print(f"{exact} is retired", highlight=False)
+
+
+def _exact(cloud: CloudClient, text: str) -> str:
+    """The version that is meant. Raises InvalidRequest."""
+    if text == "production":
+        return text
+    return pick(text, [model["version"] for model in cloud.get("/v1/models")], "version")
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:

@@ -19,6 +19,18 @@ _FIELDS: dict[str, FieldInfo] = {
     name: field for name, field in TrainingRecipe.model_fields.items() if name != "model"
 } | dict(ModelSettings.model_fields)
 
+_PANELS = {
+    "The log": (
+        "data", "items", "columns", "min_item", "min_user", "iterate_filters", "holdout_users",
+        "max_user_clicks", "repeats", "ties", "seen",
+    ),
+    "The network": ("gcn", "teachers", "readout", "history", "length"),
+    "Training": (
+        "epochs", "patience", "batch_size", "learning_rate", "dropout", "weight_decay", "seed",
+    ),
+}  # fmt: skip
+_REST = "Rarely changed"
+
 
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     """Gives `command` one option per field; it receives the recipe as its first argument."""
@@ -35,8 +47,11 @@ def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         chosen = {name: given.pop(name) for name in _FIELDS}
         command(read_recipe(given.pop("recipe"), chosen), **given)
 
-    added = [_parameter(name, field) for name, field in _FIELDS.items()]
-    return _shown_as(run, command, [*added, recipe], [])
+    named = [name for names in _PANELS.values() for name in names]
+    order = [*named, *(name for name in _FIELDS if name not in named)]
+    added = [_parameter(name, _FIELDS[name]) for name in order]
+    own, rest = added[: len(named)], added[len(named) :]
+    return _shown_as(run, command, [*own, recipe], rest)
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +111,7 @@ def one_line(error: ValidationError) -> str:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    words = [field.description or _described(name), f"(default: {_default(field)})"]
+    words = [field.description or _described(name), f"(default: {_default(name, field)})"]
     kind = field.annotation
     if name == "items":
         kind = str
@@ -104,14 +119,22 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, typer.Option(help=" ".join(words))],  # type: ignore[operator]
+        annotation=Annotated[
+            kind | None,  # type: ignore[operator]
+            typer.Option(help=" ".join(words), rich_help_panel=_panel(name)),
+        ],
     )
 
 
-def _default(field: FieldInfo) -> str:
+def _panel(name: str) -> str:
+    return next((panel for panel, names in _PANELS.items() if name in names), _REST)
+
+
+def _default(name: str, field: FieldInfo) -> str:
     if field.default is not None:
         return str(field.default)
-    return "by the log" if field.annotation in (int | None, float | None) else "none"
+    by_log = field.annotation in (int | None, float | None) and name not in _PANELS["The log"]
+    return "by the log" if by_log else "none"
 
 
 def _described(name: str) -> str:

@@ -7,6 +7,7 @@ in the database is JSON: the portable serialiser is given on both sides.
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from dbos._serialization import DefaultSerializer
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from cloud_service.services.heartbeat import Heartbeat, WorkerState
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.job_files import JobFiles
 from cloud_service.storage.store import Store
@@ -65,6 +67,7 @@ class Jobs:
 
     def __init__(self, store: Store, url: str) -> None:
         self._store, self._url = store, url
+        self._heartbeat = Heartbeat(store.folder)
         self._opened: DBOSClient | None = None
         self._lock = threading.Lock()
 
@@ -86,7 +89,17 @@ class Jobs:
         """The newest `limit` jobs, the newest first. Raises JobsUnavailable."""
         with self._client() as client:
             found = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
-        return [job for status in found if (job := self._shown(status)) is not None]
+        worker = self._heartbeat.state()
+        jobs = [job for status in found if (job := self._shown(status)) is not None]
+        return [job.model_copy(update={"waits_for": _waits_for(job, worker)}) for job in jobs]
+
+    def counts(self) -> Counter[JobState]:
+        """How many of the newest thousand jobs are in each state. Raises JobsUnavailable."""
+        with self._client() as client:
+            statuses = client.list_workflows(
+                name=WORKFLOW, limit=1000, sort_desc=True, load_input=False, load_output=False
+            )
+        return Counter(_STATES[status.status] for status in statuses)
 
     def get(self, job: str) -> Job:
         """One job. Raises UnknownJob or JobsUnavailable."""
@@ -95,7 +108,8 @@ class Jobs:
         shown = self._shown(found[0]) if found else None
         if shown is None:
             raise UnknownJob(f"there is no job {job[:64]!r}")
-        return shown
+        waits_for = _waits_for(shown, self._heartbeat.state())
+        return shown.model_copy(update={"waits_for": waits_for})
 
     def cancel(self, job: str) -> Job:
         """Cancels a job: a queued one never starts, a running one stops within two seconds.
@@ -168,6 +182,17 @@ class Jobs:
             created=created,
             updated=max(updated, written[1]) if written else updated,
         )
+
+
+def _waits_for(job: Job, worker: WorkerState) -> str | None:
+    """Why a job does not run yet, or goes on no more, in words."""
+    if job.state not in ("queued", "running"):
+        return None
+    if not worker.alive:
+        return "no worker is running: start one with `cloud-service worker`"
+    if job.state == "queued":
+        return f"job {worker.job} runs before it" if worker.job else "the worker takes it next"
+    return None
 
 
 def _connect(url: str) -> DBOSClient:

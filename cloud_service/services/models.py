@@ -1,6 +1,7 @@
 """Model versions as the API hands them out: the list, manifests, files, promotion."""
 
 import hashlib
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from cloud_service.storage.store import PRODUCTION, Store
 from shared.errors import BundleError, NotReady, RecommendationError, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, Manifest, Version
+
+_log = logging.getLogger(__name__)
 
 
 class ModelSummary(BaseModel):
@@ -135,10 +138,12 @@ class Models:
     def promote(self, version: str) -> None:
         """Points `production` at a version. Raises UnknownModel, RetiredModel or BundleError."""
         self._store.promote(self._known(version))
+        _log.info("version %s was promoted by an admin call", version)
 
     def retire(self, version: str) -> None:
         """Ends a version's answers. Raises UnknownModel, or InUse for the one in production."""
         self._store.retire(self._known(version))
+        _log.info("version %s was retired by an admin call", version)
 
     def _known(self, version: str) -> str:
         if version == PRODUCTION:

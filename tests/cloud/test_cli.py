@@ -2,16 +2,19 @@
 
 import importlib.util
 import os
+import re
 import runpy
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cloud_service.commands.names import pick
 from cloud_service.commands.recipe import read_recipe
 from shared.errors import InvalidRequest
-from shared.jobs import TrainingRecipe
+from shared.jobs import Job, JobRequest, TrainingRecipe
 from tests.processes import listening, running
 
 COMMANDS = [
@@ -166,13 +169,15 @@ def test_a_job_is_submitted_shown_followed_and_cancelled(in_process, url, monkey
     code, out, err = in_process("jobs", "submit", "--epochs", "3", "--url", url)
     assert code == 0, err
     job = out.strip()
-    code, out, _ = in_process("jobs", "list", "--url", url)
-    assert job in out
-    assert "queued" in out
-    assert '"epochs": 3' in in_process("jobs", "show", job, "--url", url)[1]
-    assert "is cancelled" in in_process("jobs", "cancel", job, "--url", url)[1]
-    assert "Asked to stop." in in_process("jobs", "log", job, "--follow", "--url", url)[1]
-    code, _, err = in_process("jobs", "wait", job, "--url", url)
+    monkeypatch.setenv("CLOUD_URL", url)
+    code, out, _ = in_process("jobs", "list")
+    assert job[:8] in out
+    assert "no worker is running" in out
+    assert job[:8] not in in_process("jobs", "list", "--state", "failed")[1]
+    assert '"epochs": 3' in in_process("jobs", "show", job[:8])[1]
+    assert f"{job} is cancelled" in in_process("jobs", "cancel", "latest")[1]
+    assert "Asked to stop." in in_process("jobs", "log", job, "--follow")[1]
+    code, _, err = in_process("jobs", "wait", "latest")
     assert code == 1
     assert "the job was cancelled" in err
 
@@ -182,9 +187,67 @@ def test_what_the_cloud_refuses_is_one_clear_line(in_process, url):
     assert code == 2
     assert "no model has been promoted yet" in err
     assert "(503 not-ready)" in err
-    code, _, err = in_process("jobs", "show", "nothing", "--url", url)
+    code, _, err = in_process("jobs", "show", "0" * 36, "--url", url)
     assert code == 2
     assert "(404 unknown-job)" in err
+    code, _, err = in_process("jobs", "show", "nothing", "--url", url)
+    assert code == 2
+    assert "no job begins with 'nothing'" in err
+
+
+def test_an_id_is_its_first_characters_or_the_latest_and_never_a_guess():
+    ids = ["abc1", "abd2", "x"]
+    assert pick("latest", ids, "job") == "abc1"
+    assert pick("abd", ids, "job") == "abd2"
+    assert pick("x", [*ids, "xy"], "job") == "x"
+    for text, reason in (
+        ("ab", "more than one job begins with 'ab': abc1, abd2"),
+        ("q", "no job begins with 'q'; the newest: abc1, abd2, x"),
+        ("", "no job begins with ''"),
+    ):
+        with pytest.raises(InvalidRequest, match=reason):
+            pick(text, ids, "job")
+    with pytest.raises(InvalidRequest, match="there is no job yet"):
+        pick("latest", [], "job")
+
+
+def test_a_list_of_jobs_fits_a_terminal_of_80_columns_whatever_went_wrong(monkeypatch, capsys):
+    from rich.console import Console
+
+    from cloud_service.commands import jobs
+
+    job = Job(
+        id="c9fb854d-f78e-42d8-950c-abc42a25acf9",
+        state="failed",
+        request=JobRequest(recipe=TrainingRecipe(data="a-log-with-a-long-name-indeed.csv.gz")),
+        error="[bold] the log cannot be read: " + "word " * 200,
+        created=datetime.now(UTC) - timedelta(minutes=3),
+        updated=datetime.now(UTC),
+    )
+    monkeypatch.setattr(jobs, "out", Console(width=80, force_terminal=False))
+    monkeypatch.setattr(jobs.CloudClient, "get", lambda *_, **__: [job.model_dump(mode="json")])
+    jobs.list_jobs(limit=20, state=None, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 80
+    assert "c9fb854d" in lines[3]
+    assert "failed" in lines[3]
+    assert "3 min" in lines[3]
+    assert "[bold] the log" in lines[3]
+
+
+def test_a_library_that_is_not_installed_is_named_with_what_to_install():
+    code = "import sys\nsys.modules['typer'] = None\nfrom cloud_service.entry import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "typer is not installed here: pip install 'device-cloud" in done.stderr
+
+
+def test_the_version_is_printed(in_process):
+    code, out, _ = in_process("--version")
+    assert code == 0
+    assert re.fullmatch(r"cloud-service \d+\.\d+\.\d+\n", out)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="training needs torch")

@@ -2,13 +2,17 @@
 
 import asyncio
 import threading
+import time
+from collections import Counter
 
 import pytest
 from calling import code_of, publish
 
 from cloud_service.api.app import _refresh
+from cloud_service.api.gauges import JobCounts
 from cloud_service.api.metrics import BUDGET_MS, Metrics
 from cloud_service.services import corrections
+from cloud_service.services.heartbeat import Heartbeat
 from shared.wire import correction_path
 
 
@@ -95,7 +99,54 @@ def test_alive_at_once_and_ready_once_a_production_model_answers(cloud, monkeypa
         assert answer.headers["retry-after"] == "1"
         version = cloud.promoted()  # in production, but not loaded yet
     monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
-    assert cloud.call("GET", "/ready").json() == {"production": version}
+    assert cloud.call("GET", "/ready").json() == {
+        "production": version,
+        "worker": {"alive": False, "seconds_ago": None, "job": None},
+    }
+
+
+def test_ready_and_metrics_show_the_workers_sign_of_life_and_the_version_in_use(cloud, monkeypatch):
+    version = cloud.promoted()
+    monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
+    cloud.services.heartbeat.beat("c9fb854d-f78e-42d8-950c-abc42a25acf9")
+    worker = cloud.call("GET", "/ready").json()["worker"]
+    assert worker["alive"]
+    assert worker["seconds_ago"] < 15
+    assert worker["job"] == "c9fb854d-f78e-42d8-950c-abc42a25acf9"
+    page = cloud.call("GET", "/metrics").text
+    assert "cloud_worker_alive 1.0" in page
+    assert f'version="{version}"' in page
+    assert 'cloud_jobs{state="queued"} 0.0' in page
+
+
+def test_a_worker_that_has_long_been_silent_is_not_alive(tmp_path, monkeypatch):
+    heartbeat = Heartbeat(tmp_path)
+    heartbeat.beat(None)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 60)
+    state = heartbeat.state()
+    assert (state.alive, round(state.seconds_ago)) == (False, 60)
+    (tmp_path / "worker.json").write_text("{")
+    assert not heartbeat.state().alive
+
+
+def test_a_database_that_hangs_does_not_hold_up_the_metrics():
+    release = threading.Event()
+    asked = []
+
+    def count():
+        asked.append(1)
+        release.wait(20)
+        return Counter({"queued": 3})
+
+    counts = JobCounts(count)
+    assert counts.read() == (Counter(), None)
+    assert counts.read() == (Counter(), None)
+    assert len(asked) == 1
+    release.set()
+    read, age = counts.read()
+    assert read["queued"] == 3
+    assert age < 5
 
 
 def test_production_before_any_promotion_is_not_ready(cloud):
@@ -153,7 +204,7 @@ def test_requests_are_counted_by_their_template(cloud):
     assert page.headers["content-type"].startswith("text/plain")
     expected = 'cloud_requests_total{method="GET",route="/v1/models/{version}",status="200"} 1.0'
     assert expected in page.text
-    assert version not in page.text
+    assert f"/v1/models/{version}" not in page.text
     assert "secret-in-a-path" not in page.text
     assert "cloud_loaded_versions 0.0" in page.text
 
