@@ -18,12 +18,14 @@ from types import MappingProxyType
 import polars as pl
 
 from cloud_service.data import synthetic
-from cloud_service.data.clicks import MIN_SPLIT, ClickLog, prepare
+from cloud_service.data.clicks import MIN_SPLIT, ClickLog
 from cloud_service.data.download import Progress, download, sha256_of, written_whole
 from cloud_service.data.log import read_log, read_titles
+from cloud_service.data.prepare import prepare
 from cloud_service.data.publishers import Converted, movielens_1m, movielens_100k, online_retail
 from cloud_service.data.table import FORMATS, format_of
 from shared.errors import DataError
+from shared.jobs import Repeats, Ties
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,10 @@ def load(
     *,
     folder: Path,
     items_path: Path | None = None,
+    columns: str | None = None,
+    ties: Ties = "shuffled",
+    repeats: Repeats = "once",
+    max_user_clicks: int | None = None,
     min_item: int = 1,
     min_user: int = MIN_SPLIT,
     iterate: bool = False,
@@ -183,15 +189,23 @@ def load(
         name_or_path: one of `NAMES`, or the path of a file for `read_log`.
         folder: where `fetch` put the named sets.
         items_path: titles, a file for `read_titles`; a fetched set has its own.
+        columns: the names of the log's columns where they are others.
 
     Raises:
         DataError: an unknown name, a set not fetched yet, or a file that cannot be used.
     """
     name = str(name_or_path)
+    if columns is not None:
+        raise DataError("columns: other names of columns cannot be read yet: rename them.")
     if name == synthetic.NAME:
         if items_path is not None:
             raise DataError("The synthetic set has titles of its own: leave the item file out.")
-        return synthetic.synthetic_log(min_item=min_item, min_user=min_user, iterate=iterate)
+        return synthetic.synthetic_log(
+            min_item=min_item,
+            min_user=min_user,
+            iterate=iterate,
+            max_user_clicks=max_user_clicks,
+        )
     if name in sources:
         path, words = _fetched(sources[name], folder), sources[name].words
         own = items_file(name, folder)
@@ -205,6 +219,9 @@ def load(
         read_log(path),
         name=name,
         titles=read_titles(items_path) if items_path is not None else None,
+        ties=ties,
+        repeats=repeats,
+        max_user_clicks=max_user_clicks,
         min_item=min_item,
         min_user=min_user,
         iterate=iterate,
