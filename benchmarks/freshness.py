@@ -52,6 +52,8 @@ def main() -> None:
     """Trains, measures, and keeps what each arm reached in each week."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="a click log with real times, in seconds")
+    parser.add_argument("--ties", choices=("shuffled", "file"), default="shuffled")
+    parser.add_argument("--repeats", choices=("once", "all"), default="once")
     parser.add_argument("--days", type=int, default=180, help="of clicks before the bundle is made")
     parser.add_argument("--weeks", default="0,2,4,8", help="weeks after it that are measured")
     parser.add_argument("--teachers", default="item-knn")
@@ -65,7 +67,12 @@ def main() -> None:
         epochs=options.epochs,
         dropout=0.3,
     )
-    log = load(str(options.data), folder=options.data.parent)
+    log = load(
+        str(options.data),
+        folder=options.data.parent,
+        ties=options.ties,
+        repeats=options.repeats,
+    )
     made = int(log.timestamps.min()) + options.days * DAY
     log = _known(log, made)
     print(f"{log.name}: {log.item_count:,} items, {_words(log)}; bundle after {options.days} days")

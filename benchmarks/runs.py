@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cloud_service.data.catalog import load
 from cloud_service.data.clicks import Split, recent, split
+from cloud_service.data.treatment import Treatment
 from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.models.recommender import Recommender
 from cloud_service.training.build import build
@@ -84,14 +84,7 @@ def corrected_runs(folder: Path, logs: Sequence[Path], seed: int = 0) -> Iterato
 
 def split_of(recipe: TrainingRecipe, path: Path) -> Split:
     """The clicks of a run, from the log at `path`."""
-    log = load(
-        str(path),
-        folder=path.parent,
-        min_item=recipe.min_item,
-        min_user=recipe.min_user,
-        iterate=recipe.iterate_filters,
-    )
-    return split(log, seen=recipe.seen)
+    return split(Treatment.of(recipe).load(str(path), path.parent), seen=recipe.seen)
 
 
 def model_of(recipe: TrainingRecipe, parts: Split, weights: Path) -> Recommender:

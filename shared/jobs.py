@@ -43,7 +43,7 @@ Seen = Literal["auto", "ranked", "left-out"]
 """Whether a ranking of all items holds what its user clicked before."""
 
 
-Ties = Literal["shuffled", "file"]
+Ties = Literal["auto", "shuffled", "file"]
 """How the clicks of one user at one time are ordered."""
 
 Repeats = Literal["once", "all"]
@@ -66,9 +66,10 @@ class TrainingRecipe(Exact):
         "timestamp: user=NAME,item=NAME,time=NAME",
     )
     ties: Ties = Field(
-        "shuffled",
-        description="order of one user's clicks that share a time: an order that nothing can be "
-        "learned from, or the file's, where it is known to be that of the clicks",
+        "auto",
+        description="order of one user's clicks that share a time: shuffled, so that nothing can "
+        "be learned from it, or the file's; auto is the file's for named sets that are known to "
+        "be in the order of the clicks",
     )
     repeats: Repeats = Field(
         "once", description="whether rows with the same user, item and time count once, or each"

@@ -1,7 +1,7 @@
 """`cloud-service evaluate`: data sets x models x seeds, on this machine."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from rich.table import Table
@@ -10,7 +10,10 @@ from cloud_service.commands.output import err, out
 from cloud_service.evaluation.plan import Cell, cells
 from cloud_service.evaluation.recipe import NETWORKS, Recipe, is_path, nearest, parse, read
 from shared.errors import InvalidRequest
-from shared.jobs import Seen
+from shared.jobs import Repeats, Seen, Ties
+
+if TYPE_CHECKING:
+    from cloud_service.evaluation.datasets import DataFacts
 
 EVALUATE_EXAMPLES: Final = (
     "Example: cloud-service evaluate recipes/quick.toml --workers 2\n\n"
@@ -56,6 +59,25 @@ def evaluate(
     data_folder: Annotated[
         Path, typer.Option(help="Where `fetch` put the named sets.")
     ] = Path("store/data"),
+    columns: Annotated[
+        str | None,
+        typer.Option(help="user=NAME,item=NAME,time=NAME: the log's columns, where they are not "
+                     "user_id, item_id and timestamp."),
+    ] = None,
+    ties: Annotated[
+        Ties | None,
+        typer.Option(help="Order of one user's clicks that share a time: one that nothing can be "
+                     "learned from, or the file's. (default: shuffled)"),
+    ] = None,
+    repeats: Annotated[
+        Repeats | None,
+        typer.Option(help="Whether rows with the same user, item and time count once, or each. "
+                     "(default: once)"),
+    ] = None,
+    max_user_clicks: Annotated[
+        int | None,
+        typer.Option(min=3, help="Of each user only so many clicks, the newest. (default: all)"),
+    ] = None,
     min_item: Annotated[int | None, typer.Option(help="Clicks an item needs. (default: 1)")] = None,
     min_user: Annotated[int | None, typer.Option(help="Clicks a user needs. (default: 3)")] = None,
     iterate_filters: Annotated[
@@ -73,6 +95,10 @@ def evaluate(
     user's ranks. Exit code 1 where a run diverged or failed. Training options win over a recipe's.
     """
     filters = {
+        "columns": columns,
+        "ties": ties,
+        "repeats": repeats,
+        "max_user_clicks": max_user_clicks,
         "min_item": min_item,
         "min_user": min_user,
         "iterate_filters": iterate_filters,
@@ -224,7 +250,7 @@ def _run(
     except KeyboardInterrupt:
         err.print("stopped: the same command goes on from here")
         raise typer.Exit(130) from None
-    out.print(_summary(recipe, evaluation))
+    out.print(_summary(recipe, evaluation, facts))
     out.print(str(folder / "results.csv"), soft_wrap=True, highlight=False)
     problems = evaluation.problems()
     for problem in problems:
@@ -232,13 +258,20 @@ def _run(
     return not problems
 
 
-def _summary(recipe: Recipe, evaluation: Any) -> Table:
+def _summary(recipe: Recipe, evaluation: Any, facts: "list[DataFacts]") -> Table:
     from cloud_service.evaluation.results import read_results
 
-    table = Table("model", *(each.name for each in recipe.datasets), caption="NDCG@10, all items")
+    caption = "NDCG@10, all items"
+    cautions = sum(len(each.cautions) for each in facts)
+    if cautions:
+        noun = "caution" if cautions == 1 else "cautions"
+        caption += f"; what to doubt: {cautions} {noun} above"
+    table = Table("model", *(each.name for each in recipe.datasets), caption=caption)
     found = read_results(evaluation.out)
     for model in recipe.row_names():
         cells = [found.get((each.name, model, "all", "ndcg@10"), {}) for each in recipe.datasets]
         shown = [f"{sum(values.values()) / len(values):.4f}" if values else "-" for values in cells]
         table.add_row(model, *shown)
+    chance = {each.name: f"{each.random_ndcg:.4f}" for each in facts}
+    table.add_row("(a random ranking)", *(chance.get(each.name, "-") for each in recipe.datasets))
     return table

@@ -113,6 +113,9 @@ def runs_bar(evaluation: Evaluation, facts: list[DataFacts], workers: int) -> It
             f"{each.preprocessing}"
         )
         err.print(words, markup=False, highlight=False, soft_wrap=True)
+        for caution in each.cautions:
+            words = f"doubtful: {each.name}: {caution}"
+            err.print(words, markup=False, highlight=False, soft_wrap=True)
     count = f"{evaluation.total} run" + "s" * (evaluation.total != 1)
     words = f"{count}, {workers} at a time; kept in {evaluation.out}"
     err.print(words, markup=False, highlight=False, soft_wrap=True)

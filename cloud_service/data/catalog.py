@@ -18,12 +18,14 @@ from types import MappingProxyType
 import polars as pl
 
 from cloud_service.data import synthetic
-from cloud_service.data.clicks import MIN_SPLIT, ClickLog, prepare
+from cloud_service.data.clicks import MIN_SPLIT, ClickLog
 from cloud_service.data.download import Progress, download, sha256_of, written_whole
 from cloud_service.data.log import match_titles, read_log, read_titles
+from cloud_service.data.prepare import prepare
 from cloud_service.data.publishers import Converted, movielens_1m, movielens_100k, online_retail
 from cloud_service.data.table import FORMATS, format_of
 from shared.errors import DataError
+from shared.jobs import Repeats, Ties
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,9 @@ def load(
     folder: Path,
     items_path: Path | None = None,
     columns: str | None = None,
+    ties: Ties = "auto",
+    repeats: Repeats = "once",
+    max_user_clicks: int | None = None,
     min_item: int = 1,
     min_user: int = MIN_SPLIT,
     iterate: bool = False,
@@ -199,7 +204,13 @@ def load(
                 "The synthetic set has titles and columns of its own: leave the item file and the "
                 "choice of columns out."
             )
-        return synthetic.synthetic_log(min_item=min_item, min_user=min_user, iterate=iterate)
+        return synthetic.synthetic_log(
+            min_item=min_item,
+            min_user=min_user,
+            iterate=iterate,
+            max_user_clicks=max_user_clicks,
+        )
+    ordered = name in sources and sources[name].ordered
     if name in sources:
         path, words = _fetched(sources[name], folder), sources[name].words
         own = items_file(name, folder)
@@ -210,14 +221,17 @@ def load(
             raise _unknown(name, sources, "data set or file")
         name = path.name[: -len(format_of(path) or "")] or path.name
     log = read_log(path, columns)
-    titles, notes = None, [f"{note[0].upper()}{note[1:]}." for note in log.notes]
+    titles, notes = None, list(log.notes)
     if items_path is not None:
         titles = read_titles(items_path)
-        notes += [f"{said}." for said in match_titles(items_path, titles, log.frame["item_id"])]
+        notes += match_titles(items_path, titles, log.frame["item_id"])
     return prepare(
         log.frame,
         name=name,
         titles=titles,
+        ties=ties if ties != "auto" else "file" if ordered else "shuffled",
+        repeats=repeats,
+        max_user_clicks=max_user_clicks,
         min_item=min_item,
         min_user=min_user,
         iterate=iterate,

@@ -1,15 +1,13 @@
 """Numbered clicks in one flat array per column, and the leave-one-out split of them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from cloud_service.data.filters import compact, filter_words, kept, numbered, repetition_words
+from cloud_service.data.checks import LogChecks, split_cautions
 from shared.errors import DataError
 from shared.jobs import Seen
 
@@ -20,7 +18,9 @@ MIN_SPLIT = 3
 """Clicks a user needs: one to train on, one to validate, one to test."""
 
 _REPEATS = 0.01
-"""Below this share of training clicks on an item clicked before, nobody clicks twice: `auto`."""
+"""A user clicks again whose training clicks are on an item clicked before at this share or more."""
+_REPEATING_USERS = 0.1
+"""Where fewer of the users click again, nobody clicks twice: `auto`."""
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -43,7 +43,8 @@ class ClickLog:
         offsets: (users + 1,) int64.
         user_ids: sorted by their UTF-8 bytes.
         titles: one per item of `item_ids` ("" where it has none), or None if no item has one.
-        cautions: what in the log makes figures of it doubtful, a sentence each.
+        cautions: what makes figures of the log doubtful, a clause each.
+        checks: counts behind the cautions; None of a log that was not made by `prepare`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ClickLog:
     user_ids: tuple[str, ...]
     titles: tuple[str, ...] | None = None
     cautions: tuple[str, ...] = ()
+    checks: LogChecks | None = None
 
     @property
     def item_count(self) -> int:
@@ -103,6 +105,7 @@ class Split:
         replay_users: rows of the users held out altogether, ascending, int64.
         words: the split, in words.
         seen_left_out: a ranking of all items leaves out what its user clicked before.
+        cautions: those of the log, and what makes figures of this split doubtful.
     """
 
     log: ClickLog
@@ -110,6 +113,7 @@ class Split:
     replay_users: Int64
     words: str
     seen_left_out: bool = False
+    cautions: tuple[str, ...] = ()
 
     @property
     def starts(self) -> Int64:
@@ -138,11 +142,19 @@ class Split:
 
     @cached_property
     def nobody_clicks_twice(self) -> bool:
-        """Whether next to no training click is of an item that its user clicked before."""
-        positions = self.train_positions
-        owners = np.repeat(self.train_users, self.stops - self.starts)
-        different = np.unique(owners * (self.log.item_count + 1) + self.log.items[positions])
-        return 1.0 - len(different) / max(1, len(positions)) < _REPEATS
+        """Whether next to no user clicks again on an item in the training clicks.
+
+        A user clicks again where at least 1 in 100 of the user's clicks are repeats. Users
+        decide, not clicks, and never a single one: nobody clicks twice where fewer than 1 in 10
+        of the users with two training clicks or more click again.
+        """
+        counts = self.stops - self.starts
+        rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        width = self.log.item_count + 1
+        different = np.unique(rows * width + self.log.items[self.train_positions])
+        repeats = counts - np.bincount(different // width, minlength=len(counts))
+        again = int(((repeats > 0) & (repeats >= _REPEATS * counts)).sum())
+        return again <= 1 or again < _REPEATING_USERS * int((counts > 1).sum())
 
     def train_counts(self) -> Int64:
         """How often each item was clicked in training, (items + 1,); entry 0 is padding's, 0."""
@@ -179,67 +191,6 @@ def recent(items: Int32, starts: Int64, positions: Int64, length: int) -> Int32:
     return np.where(filled, items[index], np.int32(PADDING)).astype(np.int32, copy=False)
 
 
-def prepare(
-    frame: pl.DataFrame,
-    *,
-    name: str,
-    synthetic: bool = False,
-    titles: Mapping[str, str] | None = None,
-    min_item: int = 1,
-    min_user: int = MIN_SPLIT,
-    iterate: bool = False,
-    source: str = "",
-    cautions: Sequence[str] = (),
-) -> ClickLog:
-    """Filters the clicks of `read_log` and numbers what is left.
-
-    Args:
-        frame: user_id, item_id, timestamp; sorted by user, then timestamp, as `read_log` does.
-        min_item: first, items with fewer interactions go.
-        min_user: then, users with fewer interactions left go; at least 3.
-        iterate: repeat both until nothing more goes (a k-core), instead of once each.
-        source: what was done before, in words; opens `preprocessing`.
-        cautions: what is known already to make figures of the log doubtful.
-
-    Raises:
-        DataError: the filters make no sense, or leave fewer than two users or two items.
-    """
-    if min_user < MIN_SPLIT:
-        raise DataError(
-            f"min_user is {min_user}, but a user needs {MIN_SPLIT} clicks to be split into "
-            f"training, validation and test: give at least {MIN_SPLIT}."
-        )
-    if min_item < 1:
-        raise DataError(f"min_item is {min_item}: give at least 1.")
-    users, user_ids = numbered(frame["user_id"])
-    items, item_ids = numbered(frame["item_id"])
-    times = frame["timestamp"].to_numpy().astype(np.int64)
-    _check_sorted(users, times)
-    keep, story = kept(users, items, min_item=min_item, min_user=min_user, iterate=iterate)
-    users, user_ids = compact(users[keep], user_ids)
-    items, item_ids = compact(items[keep], item_ids)
-    if len(user_ids) < 2 or len(item_ids) < 2:
-        raise DataError(
-            f"The filters leave {len(user_ids):,} users and {len(item_ids):,} items of {name} "
-            f"({story}): lower min_item or min_user, or give more clicks."
-        )
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
-    filters = filter_words(min_item, min_user, iterate)
-    words = [source, filters, repetition_words(users, items, times[keep])]
-    return ClickLog(
-        name=name,
-        synthetic=synthetic,
-        preprocessing="; ".join(word for word in words if word),
-        item_ids=tuple(item_ids.to_list()),
-        items=(items + 1).astype(np.int32),
-        timestamps=times[keep],
-        offsets=offsets,
-        user_ids=tuple(user_ids.to_list()),
-        titles=_titles(item_ids, titles),
-        cautions=tuple(cautions),
-    )
-
-
 def split(
     log: ClickLog, *, holdout_users: float = 0.0, seed: int = 0, seen: Seen = "auto"
 ) -> Split:
@@ -251,7 +202,7 @@ def split(
         holdout_users: the share of users to hold out, at least 0 and below 1; rounded to whole
             users, at least one user where it is above 0.
         seen: whether rankings of all items hold what the user clicked before. `auto` leaves it
-            out where fewer than 1 in 100 training clicks are on an item clicked before.
+            out where next to no user clicks again (`Split.nobody_clicks_twice`).
 
     Raises:
         DataError: a user has fewer than 3 clicks, or nobody is left to train on.
@@ -278,15 +229,16 @@ def split(
     left_out = seen == "left-out" or (seen == "auto" and parts.nobody_clicks_twice)
     if left_out:
         words += "; items clicked before left out of rankings"
-    return replace(parts, words=words, seen_left_out=left_out)
+    again, before = _clicked_again(parts)
+    found = split_cautions(same_again=again, seen_before=before, seen_left_out=left_out)
+    return replace(parts, words=words, seen_left_out=left_out, cautions=(*log.cautions, *found))
 
 
-def _check_sorted(users: Int64, times: Int64) -> None:
-    steps = np.diff(users)
-    if (steps < 0).any() or ((steps == 0) & (np.diff(times) < 0)).any():
-        raise ValueError("the clicks must be sorted by user, then timestamp, as read_log does")
-
-
-def _titles(item_ids: pl.Series, titles: Mapping[str, str] | None) -> tuple[str, ...] | None:
-    aligned = tuple(titles.get(item, "") for item in item_ids) if titles else ()
-    return aligned if any(aligned) else None
+def _clicked_again(parts: Split) -> tuple[float, float]:
+    """Shares of the test clicks on the item clicked just before, and on one clicked before."""
+    tests, items = parts.test_positions, parts.log.items
+    targets = np.repeat(items[tests], tests - parts.starts)
+    rows = np.repeat(np.arange(len(tests), dtype=np.int64), tests - parts.starts)
+    same = items[ranges(parts.starts, tests)] == targets
+    seen = np.bincount(rows, same, minlength=len(tests)) > 0
+    return float((items[tests] == items[tests - 1]).mean()), float(seen.mean())

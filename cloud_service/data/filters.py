@@ -4,6 +4,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cloud_service.data.checks import LogChecks
+from shared.jobs import Ties
+
 Int64 = NDArray[np.int64]
 
 
@@ -51,14 +54,33 @@ def filter_words(min_item: int, min_user: int, iterate: bool) -> str:
     )
 
 
-def repetition_words(users: Int64, items: Int64, times: Int64) -> str:
+def order_words(checks: LogChecks, max_user_clicks: int | None) -> str:
+    """What was done to identical rows, to clicks at one time and to users with many clicks."""
+    words = []
+    if checks.identical:
+        counted = "and are left out" if checks.repeats == "once" else "and count"
+        words.append(
+            f"{checks.identical:,} of {checks.rows:,} rows repeat the user, item and time of "
+            f"another {counted}"
+        )
+    if checks.clicks_cut:
+        users = "1 user" if checks.users_cut == 1 else f"{checks.users_cut:,} users"
+        words.append(
+            f"of {users} only the newest {max_user_clicks:,} clicks "
+            f"({checks.clicks_cut:,} left out)"
+        )
+    return "; ".join(words)
+
+
+def repetition_words(users: Int64, items: Int64, times: Int64, ties: Ties) -> str:
     """What makes next-item figures easier or less certain than they look."""
     pairs = users * (int(items.max()) + 1) + items
     repeated = len(pairs) - len(np.unique(pairs))
-    ties = int(((np.diff(users) == 0) & (np.diff(times) == 0)).sum())
+    shared = int(((np.diff(users) == 0) & (np.diff(times) == 0)).sum())
     words = []
     if repeated:
         words.append(f"{repeated:,} of {len(pairs):,} clicks repeat an earlier user-item pair")
-    if ties:
-        words.append(f"{ties:,} clicks share the time of the one before and keep the file's order")
+    if shared:
+        order = "keep the file's order" if ties == "file" else "are shuffled"
+        words.append(f"{shared:,} clicks share the time of the one before and {order}")
     return "; ".join(words)

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cloud_service.data.clicks import MIN_SPLIT, ClickLog, prepare
+from cloud_service.data.clicks import MIN_SPLIT, ClickLog
+from cloud_service.data.prepare import prepare
 from shared.errors import DataError
 
 NAME = "synthetic"
@@ -77,6 +78,7 @@ def synthetic_log(
     min_item: int = 1,
     min_user: int = MIN_SPLIT,
     iterate: bool = False,
+    max_user_clicks: int | None = None,
 ) -> ClickLog:
     """A made-up log: the same arguments give the same clicks.
 
@@ -85,7 +87,7 @@ def synthetic_log(
         items: how many; those that nobody clicks are not in the log.
         clicks_per_user: the mean number of clicks; single users have up to 6 times as many.
         seed: of everything random.
-        min_item, min_user, iterate: filters, as in `prepare`.
+        min_item, min_user, iterate, max_user_clicks: as in `prepare`.
 
     Raises:
         DataError: fewer than 2 users, fewer items than 2 per category (40), or a mean below 5.
@@ -123,6 +125,7 @@ def synthetic_log(
         min_item=min_item,
         min_user=min_user,
         iterate=iterate,
+        max_user_clicks=max_user_clicks,
         source=f"generated with seed {seed}: no real person clicked",
     )
 

@@ -14,7 +14,7 @@ from cloud_service.evaluation.files import Trained, read_ranks, read_trained
 from cloud_service.evaluation.metrics import ALL, CUTOFFS, HIT_CUTOFFS, SAMPLED
 from cloud_service.evaluation.recipe import LOCAL, nearest
 from cloud_service.evaluation.results import About, read_about, read_results, read_runs
-from cloud_service.evaluation.significance import Comparison, Float64, compare, per_user
+from cloud_service.evaluation.significance import Comparison, Float64, compare, corrected, per_user
 from shared.errors import InvalidRequest
 
 _RANKED: Final = (
@@ -127,8 +127,10 @@ class Board:
     def comparisons(
         self, dataset: str, reference: str, protocol: str, among: Sequence[str] | None = None
     ) -> dict[tuple[str, str], Comparison]:
-        """Other rows (all, or `among` them) against the reference, by row and metric; all on the
-        same resamples."""
+        """Other rows (all, or `among` them) against the reference, by row and metric.
+
+        All are on the same resamples; a p is corrected for the rows compared in its metric.
+        """
         base = self.users(dataset, reference, protocol)
         if base is None:
             return {}
@@ -138,7 +140,12 @@ class Board:
             return {}
         found = compare(_beside([others[row] for row in rows]), np.tile(base, (1, len(rows))))
         keys = [(row, metric) for row in rows for metric in METRICS[protocol]]
-        return dict(zip(keys, found, strict=True))
+        compared = dict(zip(keys, found, strict=True))
+        for metric in METRICS[protocol]:
+            family = [(row, metric) for row in rows]
+            results = corrected([compared[key] for key in family])
+            compared |= dict(zip(family, results, strict=True))
+        return compared
 
 
 def _beside(blocks: Sequence[Float64 | None]) -> Float64:

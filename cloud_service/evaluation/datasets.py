@@ -5,8 +5,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from cloud_service.data.catalog import load
-from cloud_service.data.clicks import ClickLog, split
+from cloud_service.data.checks import LogChecks
+from cloud_service.data.clicks import Split, split
+from cloud_service.data.treatment import Treatment
+from cloud_service.evaluation.chance import candidates, random_ndcg
 from cloud_service.evaluation.recipe import DataSet, Recipe, is_path, nearest
 from shared.errors import DataError
 
@@ -24,10 +26,16 @@ class DataFacts(BaseModel):
     preprocessing: str
     split: str
     digest: str
+    checks: LogChecks | None
+    cautions: tuple[str, ...]
+    """What makes figures of it doubtful, a sentence each."""
+    random_ndcg: float
+    """NDCG@10 over all items of a random ranking."""
 
     @classmethod
-    def of(cls, name: str, log: ClickLog, split: str) -> "DataFacts":
-        """Of an opened log."""
+    def of(cls, name: str, parts: Split) -> "DataFacts":
+        """Of a log that was opened and split."""
+        log = parts.log
         return cls(
             name=name,
             clicks=log.click_count,
@@ -35,8 +43,11 @@ class DataFacts(BaseModel):
             items=log.item_count,
             synthetic=log.synthetic,
             preprocessing=log.preprocessing,
-            split=split,
+            split=parts.words,
             digest=log.digest(),
+            checks=log.checks,
+            cautions=parts.cautions,
+            random_ndcg=float(random_ndcg(candidates(parts), 10).mean()),
         )
 
 
@@ -59,14 +70,8 @@ def open_data(
 
 def _opened(dataset: DataSet, folder: Path) -> DataFacts:
     _check_file(dataset.data)
-    log = load(
-        dataset.data,
-        folder=folder,
-        min_item=dataset.min_item,
-        min_user=dataset.min_user,
-        iterate=dataset.iterate_filters,
-    )
-    return DataFacts.of(dataset.name, log, split(log, seen=dataset.seen).words)
+    log = Treatment.of(dataset).load(dataset.data, folder)
+    return DataFacts.of(dataset.name, split(log, seen=dataset.seen))
 
 
 def _check_file(data: str) -> None:

@@ -17,7 +17,7 @@ from cloud_service.evaluation.recipe import (
     Recipe,
     faults,
 )
-from cloud_service.training.stages import UNTRAINED, untrained
+from cloud_service.training.stages import TREATMENT, UNTRAINED, untrained
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
@@ -42,9 +42,7 @@ class Cell:
         # Only the file's name: a run stays the same run where its log is moved.
         found = TrainingRecipe(
             data=Path(data.data).name,
-            min_item=data.min_item,
-            min_user=data.min_user,
-            iterate_filters=data.iterate_filters,
+            **{name: getattr(data, name) for name in TREATMENT},
             seen=data.seen,
             network=self.model.network,
             model=ModelSettings(**shape),

@@ -23,12 +23,12 @@ from pydantic import (
     model_validator,
 )
 
+from cloud_service.training.stages import DATA
 from shared.errors import InvalidRequest
-from shared.jobs import Network, Seen, TrainingRecipe
+from shared.jobs import Network, Repeats, Seen, Ties, TrainingRecipe
 from shared.model import ModelSettings
 
-_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen")
-_ELSEWHERE = frozenset({*_DATA, "network", "model", "seed"})
+_ELSEWHERE = frozenset({*DATA, "network", "model", "seed"})
 TRAINING: Final = (
     *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
     *ModelSettings.model_fields,
@@ -124,10 +124,14 @@ class _Options(BaseModel):
 
 
 class DataSet(_Options):
-    """A click log and its filters. `data` is a named set or a path; it stands for `name` too."""
+    """A click log and its treatment. `data` is a named set or a path; it stands for `name` too."""
 
     name: Name = ""
     data: str = ""
+    columns: str | None = None
+    ties: Ties = "auto"
+    repeats: Repeats = "once"
+    max_user_clicks: Annotated[int | None, Field(ge=3)] = None
     min_item: Annotated[int, Field(ge=1)] = 1
     min_user: Annotated[int, Field(ge=3)] = 3
     iterate_filters: bool = False

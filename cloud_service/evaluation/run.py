@@ -8,8 +8,8 @@ from typing import Final
 
 import torch
 
-from cloud_service.data.catalog import load
 from cloud_service.data.clicks import Split, split
+from cloud_service.data.treatment import Treatment
 from cloud_service.evaluation.evaluate import held_out, validation_ndcg
 from cloud_service.evaluation.files import (
     RESULT,
@@ -71,13 +71,7 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
 def _parts(task: Task) -> Split:
     recipe = task.recipe
     parts, digest = _split(
-        task.clicks,
-        task.data,
-        task.data_folder,
-        recipe.min_item,
-        recipe.min_user,
-        recipe.iterate_filters,
-        recipe.seen,
+        task.clicks, task.data, task.data_folder, Treatment.of(recipe), recipe.seen
     )
     if digest != task.clicks:
         raise DataError(f"the clicks of {task.data} changed while this ran: run it again")
@@ -86,10 +80,10 @@ def _parts(task: Task) -> Split:
 
 @lru_cache(maxsize=2)
 def _split(
-    clicks: str, data: str, folder: Path, min_item: int, min_user: int, iterate: bool, seen: Seen
+    clicks: str, data: str, folder: Path, treatment: Treatment, seen: Seen
 ) -> tuple[Split, str]:
     """A split and its digest, kept for the next run of the same `clicks`."""
-    log = load(data, folder=folder, min_item=min_item, min_user=min_user, iterate=iterate)
+    log = treatment.load(data, folder)
     return split(log, seen=seen), log.digest()
 
 

@@ -5,7 +5,8 @@ the users: a difference that is certain in this sense may still hang on the data
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -29,7 +30,8 @@ class Comparison:
     Attributes:
         value, reference: their means over users.
         low, high: the 95% bootstrap interval of the difference.
-        p: of a paired t-test, two-sided, not corrected for how many comparisons there are.
+        p: of a paired t-test, two-sided, as if this were the only comparison.
+        holm: p corrected for all comparisons that it was made with, by Holm's method.
     """
 
     value: float
@@ -37,6 +39,7 @@ class Comparison:
     low: float
     high: float
     p: float
+    holm: float
     users: int
 
     @property
@@ -51,8 +54,8 @@ class Comparison:
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return not self.low <= 0 <= self.high
+        """Whether the interval leaves 0 out, and the corrected p is below 1 - LEVEL."""
+        return not self.low <= 0 <= self.high and self.holm < 1.0 - LEVEL
 
 
 def per_user(found: Ranks, metric: str) -> Float64:
@@ -66,22 +69,42 @@ def per_user(found: Ranks, metric: str) -> Float64:
 
 
 def compare(values: Float64, references: Float64) -> list[Comparison]:
-    """Compares columns (users, metrics) of a model with those of a reference."""
+    """Compares columns (users, metrics) of a model with those of a reference.
+
+    Each is corrected as the only one: `corrected` knows which belong together.
+    """
     if values.shape != references.shape:
         raise ValueError(f"not the same users: {values.shape} against {references.shape}")
     differences = values - references
     lows, highs = bootstrap(differences)
-    return [
-        Comparison(
-            float(values[:, column].mean()),
-            float(references[:, column].mean()),
-            float(lows[column]),
-            float(highs[column]),
-            t_test(differences[:, column]),
-            len(values),
+    found = []
+    for column in range(values.shape[1]):
+        p = t_test(differences[:, column])
+        means = float(values[:, column].mean()), float(references[:, column].mean())
+        found.append(
+            Comparison(*means, float(lows[column]), float(highs[column]), p, p, len(values))
         )
-        for column in range(values.shape[1])
-    ]
+    return found
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons, each with its p corrected for all of them."""
+    adjusted = holm([each.p for each in comparisons])
+    return [replace(each, holm=p) for each, p in zip(comparisons, adjusted, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction: below a level, with that probability not one of them is by chance.
+
+    A p that is not a number (one user) stays so, and is not counted.
+    """
+    known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = list(p_values)
+    highest = 0.0
+    for smaller, (p, at) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - smaller)))
+        adjusted[at] = highest
+    return adjusted
 
 
 def bootstrap(

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from cloud_service.evaluation.board import METRICS, Board, Figure
 from cloud_service.evaluation.datasets import DataFacts
+from cloud_service.evaluation.doubts import doubts_page
 from cloud_service.evaluation.files import write_csv, write_whole
+from cloud_service.evaluation.markdown import markdown
 from cloud_service.evaluation.metrics import ALL, NEGATIVES, SAMPLED
 from cloud_service.evaluation.recipe import LOCAL
 from cloud_service.evaluation.served import served
@@ -27,12 +29,14 @@ _COMPARED: Final = (
     "low",
     "high",
     "p",
+    "holm",
     "users",
 )
 _PAIRED: Final = (
     "Differences are paired by user, each user's figure averaged over seeds. Interval: 95% of the "
-    f"means of {RESAMPLES:,} bootstrap samples of the users; in bold where it leaves 0 out. p: "
-    "paired t-test, two-sided, not corrected for the number of comparisons."
+    f"means of {RESAMPLES:,} bootstrap samples of the users. p: paired t-test, two-sided; Holm: "
+    "that p corrected for all models compared in its metric. In bold where the interval leaves 0 "
+    "out and the corrected p is below 0.05: the rest is not told from chance."
 )
 _HEADLINES: Final = {ALL: ("ndcg@10", "hitrate@10"), SAMPLED: ("uauc", "ndcg@10", "hitrate@10")}
 
@@ -77,7 +81,7 @@ def _dataset_page(
     reference: str,
     compared: dict[str, dict[tuple[str, str], Comparison]],
 ) -> str:
-    parts = [f"# {facts.name}", _described(facts)]
+    parts = [f"# {facts.name}", _described(facts), *doubts_page(board, [facts])]
     parts.append(
         "Test clicks. Mean over seeds ± their standard deviation; the best in bold. A model's "
         f"`{LOCAL}` row is the same network with every correction lost."
@@ -125,7 +129,7 @@ def _comparisons(compared: dict[str, dict[tuple[str, str], Comparison]]) -> str:
                     rows.append([row, protocol, metric_name(metric), *_compared(found)])
     if not rows:
         return "There is nothing to compare."
-    columns = ["model", "protocol", "metric", "value", "difference", "relative", "95%", "p"]
+    columns = ["model", "protocol", "metric", "value", "difference", "relative", "95%", "p", "Holm"]
     return markdown(columns, rows)
 
 
@@ -137,8 +141,13 @@ def _compared(found: Comparison) -> list[str]:
         f"{found.difference:+.4f}",
         relative,
         f"**{interval}**" if found.certain else interval,
-        "<0.0001" if found.p < 1e-4 else f"{found.p:.4f}",
+        _small(found.p),
+        _small(found.holm),
     ]
+
+
+def _small(p: float) -> str:
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _training(board: Board, dataset: str) -> str:
@@ -173,8 +182,9 @@ def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:
 
 def _summary_page(board: Board) -> str:
     names = [each.name for each in board.about.datasets]
-    parts = ["# Summary", *_served(board)]
+    parts = ["# Summary", *doubts_page(board, board.about.datasets), *_served(board)]
     parts.append("Mean over seeds ± their standard deviation; the best in bold.")
+    chance = {each.name: f"{each.random_ndcg:.4f}" for each in board.about.datasets}
     for protocol, metric in ((ALL, "ndcg@10"), (SAMPLED, "ndcg@10"), (SAMPLED, "uauc")):
         best = {name: board.best(name, protocol, metric) for name in names}
         rows = []
@@ -186,6 +196,8 @@ def _summary_page(board: Board) -> str:
                 for name in names
             ]
             rows.append([row, *cells])
+        if protocol == ALL:
+            rows.append(["(a random ranking)", *(chance[name] for name in names)])
         parts += [f"## {metric_name(metric)}, {SHOWN[protocol]}", markdown(["model", *names], rows)]
     return "\n\n".join(parts) + "\n"
 
@@ -204,7 +216,8 @@ def _served(board: Board) -> list[str]:
             )
     if not rows:
         return []
-    columns = ["data set", "model", "alone", "corrected", "difference", "relative", "95%", "p"]
+    columns = ["data set", "model", "alone", "corrected", "difference", "relative", "95%"]
+    columns += ["p", "Holm"]
     return [
         "## What is served",
         "NDCG@10, ranked among all items. The device's network is the one whose validation is best "
@@ -252,15 +265,10 @@ def _write_comparisons(
             "low": found.low,
             "high": found.high,
             "p": found.p,
+            "holm": found.holm,
             "users": found.users,
         }
         for protocol, each in compared.items()
         for (row, metric), found in each.items()
     ]
     write_csv(path, _COMPARED, rows)
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

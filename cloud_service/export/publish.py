@@ -49,6 +49,7 @@ def publish(
                 synthetic=log.synthetic,
                 preprocessing=f"{log.preprocessing}; {split.words}",
                 seen_left_out=split.seen_left_out,
+                cautions=split.cautions,
             ),
             metrics={name: round(value, 6) for name, value in metrics.items()},
             created=created,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from cloud_service.data.catalog import load
 from cloud_service.data.clicks import ClickLog, Split, split
+from cloud_service.data.treatment import Treatment
 from cloud_service.evaluation.evaluate import held_out
 from cloud_service.export.publish import publish
 from cloud_service.models.baselines.popularity import Popularity
@@ -46,6 +46,8 @@ def train_and_publish(
     report(Progress(phase="data", epochs=recipe.epochs))
     parts = read_data(recipe, data_folder)
     log(_describe(parts.log))
+    for caution in parts.cautions:
+        log(f"doubtful: {caution}")
     target = choose_device(device)
     log(f"training on {target} with PyTorch {torch.__version__}, {platform.machine()}")
 
@@ -94,15 +96,8 @@ def train_and_publish(
 
 def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
     """The recipe's click log, filtered and split. Raises DataError."""
-    log = load(
-        recipe.data,
-        folder=data_folder,
-        items_path=Path(recipe.items) if recipe.items else None,
-        columns=recipe.columns,
-        min_item=recipe.min_item,
-        min_user=recipe.min_user,
-        iterate=recipe.iterate_filters,
-    )
+    items = Path(recipe.items) if recipe.items else None
+    log = Treatment.of(recipe).load(recipe.data, data_folder, items)
     return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
 
 

@@ -9,7 +9,18 @@ UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
 
 _PLAIN = TrainingRecipe()
-_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen")
+TREATMENT: Final = (
+    "columns",
+    "ties",
+    "repeats",
+    "max_user_clicks",
+    "min_item",
+    "min_user",
+    "iterate_filters",
+)
+"""The options of a recipe that say how a log is read, ordered and filtered: a `Treatment`."""
+DATA: Final = ("data", "items", *TREATMENT, "holdout_users", "seen")
+"""The options of a recipe that say what it trains on."""
 _NOT_ITS_OWN = (
     "drop_corrections",
     "teachers",
@@ -58,7 +69,7 @@ def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
 def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     """What a network that counts instead of training reads of a recipe; the rest as by default."""
     model = recipe.model
-    own = {field: getattr(recipe, field) for field in _DATA}
+    own = {field: getattr(recipe, field) for field in DATA}
     shape = ModelSettings(length=model.length, segment=model.segment)
     return TrainingRecipe(network=recipe.network, model=shape, **own)
 

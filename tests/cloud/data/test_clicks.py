@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cloud_service.data.clicks import ClickLog, prepare, ranges, recent, split
+from cloud_service.data.clicks import ClickLog, ranges, recent, split
 from cloud_service.data.log import read_log, read_titles
+from cloud_service.data.prepare import prepare
 from shared.errors import DataError
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cloud_service.data.clicks import prepare, split
+from cloud_service.data.clicks import split
+from cloud_service.data.prepare import prepare
 from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.baselines import din as din_module
 from cloud_service.models.baselines import parts

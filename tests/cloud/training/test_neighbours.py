@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cloud_service.data.clicks import prepare, split
+from cloud_service.data.clicks import split
+from cloud_service.data.prepare import prepare
 from cloud_service.training.neighbours import Counting, fit_neighbours
 
 

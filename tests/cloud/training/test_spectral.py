@@ -3,7 +3,8 @@
 import polars as pl
 import torch
 
-from cloud_service.data.clicks import prepare, split
+from cloud_service.data.clicks import split
+from cloud_service.data.prepare import prepare
 from cloud_service.training.build import build
 from cloud_service.training.spectral import spectral_embedding
 from cloud_service.training.stages import stages

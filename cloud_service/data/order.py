@@ -1,0 +1,87 @@
+"""Which rows of a log count, and the order of clicks that share a time."""
+
+from hashlib import blake2b
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+UInt64 = NDArray[np.uint64]
+Bool = NDArray[np.bool_]
+
+_KEY = b"the order of clicks that share a time"
+
+
+def tied(users: Int64, times: Int64) -> Bool:
+    """Which clicks share their time with another of the same user; sorted by user, then time."""
+    same = _same_as_before(users, times)
+    found = same.copy()
+    found[:-1] |= same[1:]
+    return found
+
+
+def first_of_identical(users: Int64, items: Int64, times: Int64) -> Bool:
+    """False at every row whose user, item and time an earlier row has; sorted as for `tied`."""
+    first = np.ones(len(users), bool)
+    index = np.flatnonzero(tied(users, times))
+    if len(index):
+        groups = np.cumsum(~_same_as_before(users, times))[index]
+        keys = groups * (int(items.max()) + 1) + items[index]
+        first[index] = False
+        first[index[np.unique(keys, return_index=True)[1]]] = True
+    return first
+
+
+def shuffled_ties(
+    users: Int64, items: Int64, times: Int64, user_ids: pl.Series, item_ids: pl.Series
+) -> Int64:
+    """The order of all clicks in which those of one user at one time are shuffled, (clicks,).
+
+    A keyed hash of user, item and time decides: the same clicks have the same order on every
+    machine, whatever the order of the file, and no item comes before another in general.
+
+    Args:
+        users, items, times: sorted by user, then time.
+        user_ids, item_ids: the texts that `users` and `items` number.
+    """
+    order = np.arange(len(users), dtype=np.int64)
+    index = np.flatnonzero(tied(users, times))
+    if len(index):
+        groups = np.cumsum(~_same_as_before(users, times))[index]
+        mixed = _mix(_hashes(users[index], user_ids, b"user"))
+        mixed = _mix(mixed + _hashes(items[index], item_ids, b"item"))
+        mixed = _mix(mixed + times[index].astype(np.uint64))
+        order[index] = index[np.lexsort((items[index], mixed, groups))]
+    return order
+
+
+def newest(users: Int64, count: int) -> Bool:
+    """Which clicks are among the last `count` of their user; sorted by user."""
+    last = np.cumsum(np.bincount(users)) - 1
+    kept: Bool = np.arange(len(users)) > last[users] - count
+    return kept
+
+
+def _same_as_before(users: Int64, times: Int64) -> Bool:
+    same = np.zeros(len(users), bool)
+    same[1:] = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
+    return same
+
+
+def _hashes(numbers: Int64, texts: pl.Series, role: bytes) -> UInt64:
+    """A hash of the text behind each number."""
+    used, index = np.unique(numbers, return_inverse=True)
+    digests = b"".join(
+        blake2b(text.encode(), digest_size=8, key=_KEY, person=role).digest()
+        for text in texts.gather(used).to_list()
+    )
+    return np.frombuffer(digests, "<u8").astype(np.uint64)[index]
+
+
+def _mix(value: UInt64) -> UInt64:
+    """The finalizer of splitmix64: every bit of `value` changes half of the result's bits."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
