@@ -1,0 +1,1 @@
+"""The whole evaluation on noise: no model may look better than chance."""

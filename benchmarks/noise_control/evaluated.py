@@ -1,0 +1,58 @@
+"""An evaluation of worlds that lie in files, as `cloud-service evaluate` does it."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from cloud_service.data.clicks import Split, split
+from cloud_service.data.treatment import Treatment
+from cloud_service.evaluation.board import Board
+from cloud_service.evaluation.datasets import open_data
+from cloud_service.evaluation.grid import Evaluation
+from cloud_service.evaluation.plan import cells
+from cloud_service.evaluation.recipe import Recipe, parse
+from cloud_service.evaluation.tasks import Ended
+from cloud_service.evaluation.workers import Workers
+
+MODELS: Final[tuple[dict[str, Any], ...]] = (
+    {"network": "popularity"},
+    {"network": "item-knn"},
+    {"network": "scn"},
+    {"network": "scn+gcn", "gcn": "projected", "teachers": "item-knn"},
+    {"network": "sasrec"},
+)
+EPOCHS: Final = 20
+
+
+def evaluated(
+    paths: Iterable[Path],
+    folder: Path,
+    *,
+    models: Iterable[dict[str, Any]] = MODELS,
+    epochs: int = EPOCHS,
+    workers: int = 1,
+    pool: type[Workers] = Workers,
+    say: Callable[[str], None] = lambda line: None,
+    **treatment: Any,
+) -> tuple[Board, dict[str, Split]]:
+    """Trains and tests all models on each world; goes on where it was cut off.
+
+    Returns:
+        The evaluation, read back from `folder`, and the split of each world by its file's stem.
+    """
+    datasets = [{"name": path.stem, "data": str(path)} | treatment for path in paths]
+    recipe: Recipe = parse(
+        {"datasets": datasets, "models": list(models), "epochs": epochs, "patience": 2}, "noise"
+    )
+    facts = open_data(recipe, folder)
+    evaluation = Evaluation(recipe, cells(recipe), facts, folder / "evaluation", folder)
+    for event in evaluation.run(workers, device="cpu", pool=pool):
+        if isinstance(event, Ended):
+            if event.status != "done":
+                raise RuntimeError(f"{evaluation.name(event.task)}: {event.reason}")
+            say(f"{evaluation.done}/{evaluation.total} {evaluation.name(event.task)}")
+    parts = {
+        each.name: split(Treatment.of(each).load(each.data, folder), seen=each.seen)
+        for each in recipe.datasets
+    }
+    return Board.read(folder / "evaluation"), parts
