@@ -201,6 +201,8 @@ def load(
             )
         return synthetic.synthetic_log(min_item=min_item, min_user=min_user, iterate=iterate)
     if name in sources:
+        if columns is not None:
+            raise DataError(f"{name} has columns of its own: leave the choice of columns out.")
         path, words = _fetched(sources[name], folder), sources[name].words
         own = items_file(name, folder)
         items_path = items_path or (own if own.is_file() else None)
@@ -210,10 +212,12 @@ def load(
             raise _unknown(name, sources, "data set or file")
         name = path.name[: -len(format_of(path) or "")] or path.name
     log = read_log(path, columns)
-    titles, notes = None, [f"{note[0].upper()}{note[1:]}." for note in log.notes]
+    titles, notes = None, list(log.notes)
+    words = "; ".join(word for word in (words, log.words) if word)
     if items_path is not None:
-        titles = read_titles(items_path)
-        notes += [f"{said}." for said in match_titles(items_path, titles, log.frame["item_id"])]
+        items = read_titles(items_path, columns)
+        titles = items.titles
+        notes += [*items.notes, *match_titles(items_path, titles, log.frame["item_id"])]
     return prepare(
         log.frame,
         name=name,

@@ -40,7 +40,7 @@ LOCAL: Final = "/local"
 
 Grid = dict[str, tuple[Any, ...]]
 _NAME = re.compile(r"[^\W_][\w.+()= -]{0,63}")
-_ENDINGS = re.compile(r"(\.(csv|tsv|inter|item|gz|parquet))+$")
+_ENDINGS = re.compile(r"(\.(csv|tsv|txt|inter|item|gz|parquet))+$")
 
 
 def _named(name: Any) -> Any:
