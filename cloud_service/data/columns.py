@@ -30,7 +30,7 @@ KNOWN: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "title": (("title",), ("prod_name", "movie_title", "product_name", "item_name", "name")),
     }
 )
-"""Names in small letters, with `_` for blanks and without RecBole's types; an earlier group wins."""
+"""Names in small letters, `_` for blanks, without RecBole's types; an earlier group wins."""
 
 _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {

@@ -99,9 +99,10 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
     different = frame.unique().height
     frame = frame.unique("item_id", keep="first", maintain_order=True)
     if different > frame.height:
+        count = different - frame.height
         notes.append(
-            f"{different - frame.height:,} rows of {path.name} give an item another title than "
-            "the first, which counts"
+            f"{count:,} {'row gives' if count == 1 else 'rows give'} an item another title than "
+            "its first, which counts"
         )
     return ItemFile(
         dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True)),

@@ -5,6 +5,7 @@ one unit (seconds, milliseconds, microseconds or nanoseconds since 1970) it is t
 for warnings alone: the numbers stay as they are.
 """
 
+import math
 from datetime import UTC, datetime
 from typing import Final
 
@@ -40,6 +41,8 @@ _UNITS: Final = (
 )
 _DAYS: Final = (29_221, 73_050)
 """1980 and 2100 as a spreadsheet counts days."""
+_ROUNDED_FROM: Final = 6
+"""The power of ten from which programs that print six digits round."""
 _FLOAT32_EXACT: Final = 2**24
 
 
@@ -130,10 +133,13 @@ def _numbers(table: Table, column: pl.Series) -> pl.Series:
         return whole
     if column.str.contains(r"[eE]").any():
         pieces = column.str.extract_groups(_EXPONENT).struct
-        kept = pieces.field("1").fill_null("").str.len_bytes().cast(pl.Int64)
-        lost = pieces.field("2").cast(pl.Int64, strict=False) > kept
-        if lost.fill_null(False).any():
-            row = int(lost.fill_null(False).arg_max() or 0)
+        digits = pieces.field("1").fill_null("").str.len_bytes().cast(pl.Int64)
+        power = pieces.field("2").cast(pl.Int64, strict=False)
+        # A program that writes larger numbers in full (R does) has rounded none of these.
+        full = math.log10(max(int(str(whole.max() or 1)), 1))
+        lost = ((power > digits) & (power > max(full, _ROUNDED_FROM - 1))).fill_null(False)
+        if lost.any():
+            row = int(lost.arg_max() or 0)
             raise DataError(
                 f"{table.path}: the {column.name} of {table.where(row)} is {column[row]!r}, a "
                 f"number that a spreadsheet or a dataframe rounded{_others(lost)}: export the "
