@@ -185,11 +185,12 @@ def count_lines(
     lines = 0
     for block in text.blocks():
         letters = np.frombuffer(block, np.uint8)
-        marks = np.flatnonzero((letters == _LINE_END) | (letters == mark))
+        marks = (letters == _LINE_END) | (letters == mark)
         is_end = letters[marks] == _LINE_END
         ends = int(np.count_nonzero(is_end))
-        if ends * width != len(marks) or not is_end[width - 1 :: width].all():
-            for line, row in _irregular(block, marks, is_end, width, separator):
+        if ends * width != len(is_end) or not is_end[width - 1 :: width].all():
+            places = np.flatnonzero(marks)
+            for line, row in _irregular(block, places, is_end, width, separator):
                 irregular(lines + line, row)
         lines += ends
     return lines

@@ -7,6 +7,7 @@ every id of a column) is said, and so is what is left but looks damaged.
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
@@ -47,11 +48,23 @@ _DIGITS_OF_A_SPREADSHEET: Final = 15
 _SUSPICIOUS_BITS: Final = 20
 
 
-def read_ids(table: Table, name: str) -> tuple[pl.Series, list[str]]:
-    """Column `name` of a table as ids.
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """A column of ids.
 
-    Returns:
-        The ids (String, none null), and a sentence for everything odd about them.
+    Attributes:
+        column: String, none null.
+        count: how many different ones there are.
+        notes: everything odd about them, a clause each.
+    """
+
+    column: pl.Series
+    count: int
+    notes: tuple[str, ...]
+
+
+def read_ids(table: Table, name: str) -> Ids:
+    """Column `name` of a table as ids.
 
     Raises:
         DataError: an id is missing, too long, or not what the file's maker had; says where.
@@ -70,7 +83,7 @@ def read_ids(table: Table, name: str) -> tuple[pl.Series, list[str]]:
     if (pointed := values.str.contains(_POINT_ZERO)).any():
         ids, values = _without_points(table, ids, values, pointed, notes)
     notes.extend(f"{name}: {note}" for note in _doubts(values))
-    return ids, notes
+    return Ids(ids, len(values), tuple(notes))
 
 
 def _as_text(table: Table, column: pl.Series, notes: list[str]) -> pl.Series:

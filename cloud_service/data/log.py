@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cloud_service.data.ids import alike, read_ids
+from cloud_service.data.ids import Ids, alike, read_ids
 from cloud_service.data.table import Table, read_table
 from cloud_service.data.times import read_times
 from shared.columns import parse_columns
@@ -63,15 +63,14 @@ def read_log(path: Path, columns: str | None = None) -> LogFile:
         DataError: the file cannot be used; says why, where, and what to do.
     """
     table = read_table(path, LOG_COLUMNS, parse_columns(columns) if columns else {})
-    users, user_notes = read_ids(table, "user_id")
-    items, item_notes = read_ids(table, "item_id")
-    times, time_notes = read_times(table, "timestamp")
-    frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
-    _check_content(path, frame)
+    users, items = read_ids(table, "user_id"), read_ids(table, "item_id")
+    times, notes = read_times(table, "timestamp")
+    _check_content(path, users, items)
+    frame = pl.DataFrame({"user_id": users.column, "item_id": items.column, "timestamp": times})
     return LogFile(
         frame.sort("user_id", "timestamp", maintain_order=True),
         table.words,
-        (*user_notes, *item_notes, *time_notes),
+        (*users.notes, *items.notes, *notes),
     )
 
 
@@ -89,9 +88,10 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
     """
     given = parse_columns(columns) if columns else {}
     table = _item_table(path, {name: own for name, own in given.items() if name == "item_id"})
-    ids, notes = read_ids(table, "item_id")
+    ids = read_ids(table, "item_id")
+    notes = list(ids.notes)
     titles = _titles(table).str.replace_all(r"\s+", " ").str.strip_chars()
-    frame = pl.DataFrame({"item_id": ids, "title": titles}).filter(
+    frame = pl.DataFrame({"item_id": ids.column, "title": titles}).filter(
         titles.is_not_null() & (titles != "")
     )
     if frame.height == 0:
@@ -166,13 +166,13 @@ def _titles(table: Table) -> pl.Series:
     return column.cast(pl.String)
 
 
-def _check_content(path: Path, frame: pl.DataFrame) -> None:
-    if frame["user_id"].n_unique() == 1:
+def _check_content(path: Path, users: Ids, items: Ids) -> None:
+    if users.count == 1:
         raise DataError(
-            f"{path} has only one user ({frame['user_id'][0]!r}): a recommender needs several; "
+            f"{path} has only one user ({users.column[0]!r}): a recommender needs several; "
             "check that user_id is the user's column."
         )
-    if frame["item_id"].n_unique() == frame.height:
+    if items.count == len(items.column):
         raise DataError(
             f"{path}: no item is seen twice, so there is nothing to learn: check that item_id "
             "names the item and not the row."

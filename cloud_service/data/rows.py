@@ -215,13 +215,19 @@ def _check_repeated_header(
 ) -> None:
     """Refuses a header in the middle: of files that were joined, the second may differ."""
     again = np.ones(frame.height, bool)
-    for name, index in choice.columns.items():
-        again &= (frame[name].str.strip_chars() == choice.header[index]).fill_null(False).to_numpy()
+    for name, index in reversed(list(choice.columns.items())):
+        alike = frame[name].str.contains(choice.header[index], literal=True).fill_null(False)
+        again &= alike.to_numpy()
         if not again.any():
             return
+    rows = frame.filter(pl.Series(again)).select(pl.all().str.strip_chars()).rows()
+    header = tuple(choice.header[choice.columns[name]] for name in frame.columns)
+    if header not in rows:
+        return
+    line = lines[again][rows.index(header)]
     raise DataError(
-        f"{path}: line {lines[again.argmax()]} repeats the header, as files that were joined "
-        "have it: remove that line if the columns below it are the same."
+        f"{path}: line {line} repeats the header, as files that were joined have it: remove that "
+        "line if the columns below it are the same."
     )
 
 

@@ -83,10 +83,8 @@ def read_times(table: Table, name: str) -> tuple[pl.Series, list[str]]:
     if unit is not None:
         _check_early(table, table.frame[name], times, unit)
         notes.extend(_late(times, unit))
-    elif times.is_between(*_DAYS).all() or _are_days(column):
-        notes.append(
-            f"{name}: the numbers look like days of a spreadsheet; only their order counts"
-        )
+    elif _are_days(column, times):
+        notes.append(f"{name}: the numbers look like days of a spreadsheet")
     return times, notes
 
 
@@ -237,10 +235,11 @@ def _late(times: pl.Series, unit: int) -> list[str]:
     return [f"{times.name}: {future:,} of {len(times):,} times lie in the future"]
 
 
-def _are_days(column: pl.Series) -> bool:
-    """Whether numbers with fractions are days since 1900."""
-    numbers = column.cast(pl.Float64, strict=False)
-    return bool(numbers.is_between(*_DAYS).all())
+def _are_days(column: pl.Series, times: pl.Series) -> bool:
+    """Whether all numbers are days since 1900 between 1980 and 2100, with fractions or without."""
+    first = str(column[0]).strip()
+    unit = _MICROSECONDS if not first.isdigit() and times[0] > _DAYS[1] else 1
+    return bool(times.is_between(_DAYS[0] * unit, _DAYS[1] * unit).all())
 
 
 def _others(bad: pl.Series) -> str:
