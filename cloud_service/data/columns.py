@@ -125,6 +125,11 @@ def advice(choice: Choice, wanted: Sequence[str]) -> str:
             f"{line}."
         )
     opening += f": it has {_shown(choice.header)}"
+    if len(choice.header) == 1:
+        return (
+            f"{opening}, parted by no comma, tab, semicolon or vertical bar; part the columns with "
+            "commas."
+        )
     near = _proposals(choice)
     if option := _option(choice, wanted, near):
         return f"{opening}; {option}."

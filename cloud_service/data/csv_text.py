@@ -30,7 +30,13 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bar
 Row = list[str]
 _CHUNK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
-_WIDE_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OTHERS = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "a zip archive or workbook",
+    b"SQLi": "a database",
+    _GZIP_MAGIC: "gzip within gzip",
+}
 _LINE_END = 10
 
 
@@ -130,8 +136,8 @@ def open_text(path: Path, ending: str) -> Text:
         raise DataError(
             f"{path} is named .gz but is not gzip: compress it, or drop .gz from its name."
         )
-    for magic, name in ((b"PAR1", "a Parquet file"), (b"PK\x03\x04", "a zip archive or workbook")):
-        if start == magic:
+    for magic, name in _OTHERS.items():
+        if start.startswith(magic):
             raise DataError(f"{path} is {name} by its first bytes: name it so, or save it as CSV.")
     if start[:2] in _WIDE_MARKS:
         content = _decoded(path, path.read_bytes() if content is None else content)

@@ -22,12 +22,13 @@ _EXACT: Final = {pl.Float32: 24, pl.Float64: 53}
 """Bits of a whole number that a type of numbers holds exactly."""
 
 _INVISIBLE: Final = " \t\r\n\v\f\u00a0\u2007\u202f\u3000\u200b\u2060\ufeff"
-_MISSING: Final = frozenset(
+MISSING: Final = frozenset(
     (
         *("nan", "NaN", "NAN", "None", "null", "NULL", "Null", "<NA>", "NaT", "nil", "undefined"),
         *("(null)", r"\N", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#NUM!", "#DIV/0!", "#NULL!"),
     )
 )
+"""What programs write where a value is missing."""
 _ROUNDED: Final = r"^-?\d(\.\d+)?[eE]\+\d+$"
 _POINT_ZERO: Final = r"^-?\d+\.0+$"
 _ODD: Final = (
@@ -132,7 +133,7 @@ def _check_values(table: Table, name: str, ids: pl.Series, values: pl.Series) ->
         "shorten it, or number your ids",
     )
     refuse(
-        values.is_in(list(_MISSING)),
+        values.is_in(list(MISSING)),
         "is {!r}, which a program wrote for a missing value",
         "remove these rows, or give the id",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cloud_service.data.ids import Ids, alike, read_ids
+from cloud_service.data.ids import MISSING, Ids, alike, read_ids
 from cloud_service.data.table import Table, read_table
 from cloud_service.data.times import read_times
 from shared.columns import parse_columns
@@ -96,6 +96,8 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
     )
     if frame.height == 0:
         raise DataError(f"{path} has no title in any row: fill the column title.")
+    if missing := int(frame["title"].is_in(list(MISSING)).sum()):
+        notes.append(f"{missing:,} titles are what a program wrote for a missing one, such as nan")
     different = frame.unique().height
     frame = frame.unique("item_id", keep="first", maintain_order=True)
     if different > frame.height:

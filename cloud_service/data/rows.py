@@ -1,5 +1,6 @@
 """The rows of a text: which separator, which line is the header, and every record below it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -183,7 +184,7 @@ def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, R
     """The records below the header that are not blank, with their lines."""
     header = layout.header
     for record in records(text, layout.separator, padded):
-        if record.line <= layout.header_line or not any(record.fields):
+        if record.line <= layout.header_line or not any(map(str.strip, record.fields)):
             continue
         if len(record.fields) != len(header):
             check_width(text.path, header, record.line, record.fields)
@@ -193,21 +194,32 @@ def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, R
 
 
 def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
-    """Refuses a quoted field that holds what looks like a row of a log."""
-    time = layout.choice.columns.get("timestamp")
-    if time is None:
-        return
+    """Refuses a quoted field that holds what looks like a row: its quote was none.
+
+    It looks like one if it has as many fields as the header, the wanted ones filled, and its time
+    (or its id, where no time is wanted) is written as that of the row around it.
+    """
+    columns = layout.choice.columns
+    telling = columns.get("timestamp", columns["item_id"])
+    written = _shape(record.fields[telling])
     for field in record.fields:
         for inner in field.splitlines()[1:]:
             pieces = inner.split(layout.separator)
-            if len(pieces) != len(layout.header) or not any(map(str.isdigit, pieces[time])):
-                continue
-            if all(pieces[at] and " " not in pieces[at] for at in layout.choice.columns.values()):
+            if (
+                len(pieces) == len(layout.header)
+                and all(pieces[index].strip() for index in columns.values())
+                and _shape(pieces[telling]) == written
+            ):
                 raise DataError(
                     f"{path}: a quoted field in the row at lines {record.line} to "
                     f"{record.last_line} holds a line that looks like a row "
                     f"({inner[:60]!r}): check its quotes, one is not closed where it should be."
                 )
+
+
+def _shape(text: str) -> str:
+    """How a value is written: "2024-05-31" as "9-9-9"."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
 
 
 def _check_repeated_header(

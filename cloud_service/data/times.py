@@ -84,7 +84,7 @@ def read_times(table: Table, name: str) -> tuple[pl.Series, list[str]]:
         _check_early(table, table.frame[name], times, unit)
         notes.extend(_late(times, unit))
     elif _are_days(column, times):
-        notes.append(f"{name}: the numbers look like days of a spreadsheet")
+        notes.append(f"{name}: the numbers look like days of a spreadsheet, not like seconds")
     return times, notes
 
 
@@ -101,7 +101,7 @@ def _check_all_read(table: Table, column: pl.Series, times: pl.Series) -> None:
     elif odd and pl.Series([text]).str.contains(_SHORT_YEAR).item():
         remedy = "write dates with the whole year first, as 2024-05-31"
     elif odd and text.replace(",", "").isdigit() and "," in text:
-        remedy = "write numbers without thousands separators"
+        remedy = "write numbers without thousands separators, and a point before a fraction"
     else:
         remedy = (
             "give every row a number or an ISO-8601 time such as 2024-05-31T18:30:00Z, one kind "
@@ -143,9 +143,10 @@ def _numbers(table: Table, column: pl.Series) -> pl.Series:
                 f"number that a spreadsheet or a dataframe rounded{_others(lost)}: export the "
                 "times again from their source with all digits."
             )
-    digits = column.str.contains(r"^[+-]?\d+$")
-    if (digits | column.is_null()).all():
-        # Too large for a whole number here: as fractions they would lose their order in silence.
+    # As fractions, whole numbers of many digits would lose their order in silence.
+    exact = column.str.replace(r"\.0*$", "")
+    whole = exact.cast(pl.Int64, strict=False)
+    if (whole.is_not_null() | exact.str.contains(r"^[+-]?\d+$") | column.is_null()).all():
         return whole
     return _from_floats(column.cast(pl.Float64, strict=False))
 
