@@ -5,6 +5,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from shared.columns import parse_columns
+from shared.errors import DataError
 from shared.manifest import Version
 from shared.model import Exact, ModelSettings
 
@@ -144,6 +146,14 @@ class TrainingRecipe(Exact):
         "and GPUs do; validation and test are always exact",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("columns")
+    @classmethod
+    def _names(cls, columns: str | None) -> str | None:
+        try:
+            return columns if columns is None or parse_columns(columns) else None
+        except DataError as error:
+            raise ValueError(error.detail) from error
 
     @field_validator("teachers")
     @classmethod

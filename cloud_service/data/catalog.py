@@ -212,6 +212,8 @@ def load(
         )
     ordered = name in sources and sources[name].ordered
     if name in sources:
+        if columns is not None:
+            raise DataError(f"{name} has columns of its own: leave the choice of columns out.")
         path, words = _fetched(sources[name], folder), sources[name].words
         own = items_file(name, folder)
         items_path = items_path or (own if own.is_file() else None)
@@ -222,9 +224,11 @@ def load(
         name = path.name[: -len(format_of(path) or "")] or path.name
     log = read_log(path, columns)
     titles, notes = None, list(log.notes)
+    words = "; ".join(word for word in (words, log.words) if word)
     if items_path is not None:
-        titles = read_titles(items_path)
-        notes += match_titles(items_path, titles, log.frame["item_id"])
+        items = read_titles(items_path, columns)
+        titles = items.titles
+        notes += [*items.notes, *match_titles(items_path, titles, log.frame["item_id"])]
     return prepare(
         log.frame,
         name=name,

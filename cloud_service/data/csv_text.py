@@ -1,208 +1,289 @@
-"""CSV text as programs and people write it, read so that no row is lost in silence.
+"""Files of lines: unpacked and decoded, and their records told apart by the rules of RFC 4180.
 
-A quote opens a quoted field only at the field's beginning (RFC 4180); anywhere else it is text.
-Files without quoted fields are read by polars and their rows counted against the file's lines; all
-others are read by Python's csv module, which names the line where something is wrong.
+Two readers that agree about every record. Where no field begins with a quote, a quote is a letter
+like any other, and every line is a record: these are counted and measured as bytes, fast. Else
+Python's `csv` reads, which knows quoted fields that hold separators and line ends.
 """
 
 import codecs
 import csv
 import gzip
 import io
-import itertools
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Literal
 
-import polars as pl
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import DataError
 
-SEPARATORS = (",", "\t", ";", "|")
-"""What may part the fields of a line, the likeliest first."""
+ATOMIC = (".inter", ".item")
+"""RecBole's files: fields between tabs, and never quoted."""
 
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+"""What may part the fields, and its name."""
+
+Row = list[str]
+_CHUNK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OTHERS = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "a zip archive or workbook",
+    b"SQLi": "a database",
+    _GZIP_MAGIC: "gzip within gzip",
+}
+_LINE_END = 10
 
 
-def read_text(path: Path) -> bytes:
-    """The content of a CSV file, unzipped, with `\\n` alone as line end and no byte order mark.
+@dataclass(frozen=True)
+class Text:
+    """The bytes of a text file as UTF-8: in memory, or as they lie on the disk.
 
-    Several gzip members follow each other, and zeros after the last one are padding.
-
-    Raises:
-        DataError: the gzip stream is damaged, or the file holds a zero byte or UTF-16.
-        OSError: the file cannot be read.
+    Attributes:
+        path: of the file, for what is said of it.
+        content: the bytes, or None where the file's own are read.
+        literal: a quote never has a meaning in this kind of file.
+        words: what was done to it, in words.
     """
-    data = path.read_bytes()
-    if data.startswith(_GZIP_MAGIC):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{path} is damaged or cut short: copy or download it again."
-            ) from error
-    if not data.startswith(_UTF16):
-        data = data.removeprefix(codecs.BOM_UTF8)
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
-            if b"\n" not in data:  # the line ends of old Macs
-                data = data.replace(b"\r", b"\n")
-    return data.lstrip(b"\n")
+
+    path: Path
+    content: bytes | None
+    literal: bool
+    words: str = ""
+
+    def open(self) -> IO[bytes]:
+        """The bytes from their beginning."""
+        return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes in pieces that end where a line ends; a missing last line end is added."""
+        with self.open() as file:
+            rest: list[bytes] = []
+            while block := file.read(_CHUNK):
+                cut = block.rfind(b"\n") + 1
+                if cut:
+                    yield b"".join((*rest, block[:cut]))
+                    rest = []
+                rest.append(block[cut:])
+            if any(rest):
+                yield b"".join((*rest, b"\n"))
 
 
-def header_of(path: Path, data: bytes) -> tuple[str, list[str]]:
-    """The separator of a file and the names in its first line, without blanks around them.
+@dataclass(frozen=True)
+class Record:
+    """The fields of a record, and the lines (from 1) that it begins and ends on."""
 
-    Raises DataError where the line is not UTF-8 or its quotes do not close.
-    """
-    end = data.find(b"\n")
-    line = data[: end if end >= 0 else len(data)]
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, data) from error
-    # A comma wins where there is one: names hold no commas, but "a;b" may be a name.
-    separator = max(SEPARATORS, key=lambda mark: (text.count(mark), -SEPARATORS.index(mark)))
-    try:
-        (fields,) = csv.reader([text], delimiter=separator, strict=True)
-    except (csv.Error, ValueError) as error:
-        raise DataError(
-            f"{path}: the first line cannot be read ({error}): check its quotes."
-        ) from (error)
-    return separator, [field.strip() for field in fields]
+    fields: Row
+    line: int
+    last_line: int
 
 
-def read_rows(
-    path: Path, data: bytes, separator: str, header: Sequence[str], columns: Sequence[str]
-) -> pl.DataFrame:
-    """The named columns as strings, an empty field and a field that is missing as null.
-
-    A blank line is a row of nulls. Fields beyond the header must be empty.
+def records(text: Text, separator: str, padded: bool = False) -> Iterator[Record]:
+    """The records of a text, the header first; a blank line is a record without fields.
 
     Args:
-        header: the names in the first line, in their order.
-        columns: of `header`, each there once.
+        padded: blanks after a separator do not count, so that a quote behind them opens a field.
 
     Raises:
-        DataError: a line has more fields than the header, a quote does not close, or the text is
-            not UTF-8; names the line.
+        DataError: a quote is not closed, or not doubled within a quoted field; names the line.
     """
-    opening = re.compile(b"[\n" + re.escape(separator.encode()) + b'] *"')
-    plain = b"\r" not in data and b"\0" not in data and not opening.search(data)
-    if plain and not data.startswith(b'"'):
-        frame = _fast(data, separator, len(header))
-        if frame is not None and frame.height == _lines(data) - 1:
-            return frame.select(frame.to_series(header.index(name)).alias(name) for name in columns)
-    places = {name: header.index(name) for name in columns}
-    return _careful(path, data, separator, len(header), places)
-
-
-def _fast(data: bytes, separator: str, width: int) -> pl.DataFrame | None:
-    """All columns, or None where polars does not take the text as it is.
-
-    All, though few are wanted: rows with more fields than the header are errors only then.
-    """
-    try:
-        return pl.read_csv(
-            data,
-            has_header=False,
-            skip_lines=1,
-            separator=separator,
-            schema={f"{place}": pl.String for place in range(width)},
-            quote_char=None,
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if text.literal else csv.QUOTE_MINIMAL
+    with io.TextIOWrapper(text.open(), "utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.reader(
+            stream, delimiter=separator, quoting=quoting, strict=True, skipinitialspace=padded
         )
-    except pl.exceptions.PolarsError:
-        return None
+        line = 1
+        try:
+            for row in reader:
+                yield Record(row, line, reader.line_num)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(_fault(text.path, str(error), line, reader.line_num)) from error
 
 
-def _lines(data: bytes) -> int:
-    return data.count(b"\n") + (not data.endswith(b"\n"))
-
-
-def _careful(
-    path: Path, data: bytes, separator: str, width: int, columns: dict[str, int]
-) -> pl.DataFrame:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, data) from error
-    values: dict[str, list[str | None]] = {name: [] for name in columns}
-    for row in _records(path, text, separator, width, tuple(columns.values())):
-        for name, index in columns.items():
-            values[name].append((row[index] or None) if index < len(row) else None)
-    return pl.DataFrame(values, schema=dict.fromkeys(columns, pl.String))
-
-
-def _records(
-    path: Path, text: str, separator: str, width: int, wanted: Sequence[int]
-) -> Iterator[list[str]]:
-    """The rows after the header. Raises DataError with the line of what is wrong."""
-    # A blank after the separator would hide that a quote opens the field.
-    blanks = separator != "\t" and re.search(re.escape(separator) + ' +"', text) is not None
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=blanks
+def _fault(path: Path, reason: str, line: int, last: int) -> str:
+    if "expected after" in reason:
+        where = f"line {last}" if last == line else f"lines {line} to {last}"
+        return (
+            f"{path}: {where}: a quote within a quoted field is not doubled, or the field was "
+            'never meant to be quoted: check its quotes, and write "" for one in a quoted field.'
+        )
+    return (
+        f"{path}: a quote opened in the row at line {line} is not closed (looked up to line "
+        f'{last}): check its quotes, and write "" for one in a quoted field.'
     )
-    first = 1
-    try:
-        next(reader, None)
-        for count in itertools.count(1):
-            first = reader.line_num + 1
-            row = next(reader, None)
-            if row is None:
-                return
-            if len(row) > width and any(row[width:]):
-                raise DataError(
-                    f"{path}: data row {count} has more fields than the header (line {first}): put "
-                    "quotes around fields that hold a separator."
-                )
-            if reader.line_num > first and _holds_rows(row, separator, width, wanted):
-                raise DataError(
-                    f"{path}: a quote in line {first} opens a field that goes on to line "
-                    f"{reader.line_num} and holds what look like rows: remove the quote, or write "
-                    "it twice within quotes."
-                )
-            yield row
-    except csv.Error as error:
+
+
+def open_text(path: Path, ending: str) -> Text:
+    """Unpacks and decodes a file as far as needed.
+
+    Raises:
+        DataError: it is damaged, or of another kind than its name says.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    content = None
+    words = ""
+    if start.startswith(_GZIP_MAGIC):
+        content = _unpacked(path)
+        start = content[:4]
+    elif ending.endswith(".gz"):
         raise DataError(
-            f"{path}: line {first} cannot be read ({error}): check its quotes; a quote within a "
-            "quoted field is written twice."
+            f"{path} is named .gz but is not gzip: compress it, or drop .gz from its name."
+        )
+    for magic, name in _OTHERS.items():
+        if start.startswith(magic):
+            raise DataError(f"{path} is {name} by its first bytes: name it so, or save it as CSV.")
+    if start[:2] in _WIDE_MARKS:
+        content = _decoded(path, path.read_bytes() if content is None else content)
+        words = "UTF-16 text"
+    literal = ending.removesuffix(".gz") in ATOMIC
+    return Text(path, content, literal, words)
+
+
+def guarded_lines(text: Text, separator: str) -> tuple[Text, bool, bool]:
+    """How the records of a text are to be read.
+
+    Returns:
+        The text, with line ends of a carriage return alone made plain ones; whether some field
+        begins with a quote, so that `records` must read it; and whether blanks stand before one.
+    """
+    quoted = padded = lone = False
+    opening = [f'{before}"'.encode() for before in (separator, "\n", "\r")]
+    hidden = re.compile(re.escape(separator).encode() + b' +"')
+    window = b"\n"
+    with text.open() as file:
+        while chunk := file.read(_CHUNK):
+            if window == b"\n":
+                chunk = chunk.removeprefix(codecs.BOM_UTF8)
+            lone = lone or _lone_returns(window[-1:] + chunk)
+            window = window[-2:] + chunk
+            if not text.literal and b'"' in chunk:
+                quoted = quoted or any(mark in window for mark in opening)
+                padded = padded or (separator != "\t" and hidden.search(window) is not None)
+    if quoted or padded or not (lone or window.endswith(b"\r")):
+        return text, quoted or padded, padded
+    with text.open() as file:
+        content = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return replace(text, content=content), False, False
+
+
+def _lone_returns(window: bytes) -> bool:
+    """Whether a carriage return before the last byte has no line feed behind it."""
+    return b"\r" in window and window[:-1].count(b"\r") != window.count(b"\r\n")
+
+
+def count_lines(
+    text: Text, separator: str, irregular: Callable[[int, Row], None], width: int
+) -> int:
+    """Counts the lines of a text without quoted fields, and finds those of another width.
+
+    Args:
+        irregular: called with the line (from 1) and the fields of every line that has not
+            `width` fields; raises what is to be said of it.
+    """
+    mark = ord(separator)
+    lines = 0
+    for block in text.blocks():
+        letters = np.frombuffer(block, np.uint8)
+        marks = (letters == _LINE_END) | (letters == mark)
+        is_end = letters[marks] == _LINE_END
+        ends = int(np.count_nonzero(is_end))
+        if ends * width != len(is_end) or not is_end[width - 1 :: width].all():
+            places = np.flatnonzero(marks)
+            for line, row in _irregular(block, places, is_end, width, separator):
+                irregular(lines + line, row)
+        lines += ends
+    return lines
+
+
+def blank_lines(text: Text, separator: str, skipped: int, rows: NDArray[np.int64]) -> set[int]:
+    """Which of `rows` (from 0, after `skipped` lines) hold nothing but separators and blanks."""
+    suspects = set(rows.tolist())
+    blank = set()
+    nothing = separator.encode() + b" \t\r\n"
+    with text.open() as file:
+        for row, line in enumerate(file, -skipped):
+            if row in suspects and not line.strip(nothing):
+                blank.add(row)
+    return blank
+
+
+def bad_byte(text: Text) -> tuple[int, int] | None:
+    """The first line (from 1) that is not UTF-8, and its offending byte."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = 1
+    with text.open() as file:
+        while True:
+            held = decoder.getstate()[0]
+            chunk = file.read(_CHUNK)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                data = held + chunk
+                return lines + data.count(b"\n", 0, error.start), data[error.start]
+            if not chunk:
+                return None
+            lines += chunk.count(b"\n")
+
+
+def _irregular(
+    block: bytes,
+    marks: NDArray[np.int64],
+    is_end: NDArray[np.bool_],
+    width: int,
+    separator: str,
+) -> Iterator[tuple[int, Row]]:
+    ends = np.flatnonzero(is_end)
+    fields = np.diff(ends, prepend=-1)
+    for index in np.flatnonzero(fields != width).tolist():
+        start = int(marks[ends[index - 1]]) + 1 if index else 0
+        line = block[start : int(marks[ends[index]])].decode("utf-8", "replace").rstrip("\r")
+        yield index + 1, line.split(separator)
+
+
+def _unpacked(path: Path) -> bytes:
+    """All members of a gzip file; zeros after the last, as tapes and downloads leave, are none."""
+    try:
+        with gzip.open(path) as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged or cut short: copy or download it again.") from error
+
+
+def _decoded(path: Path, content: bytes) -> bytes:
+    try:
+        return content.decode("utf-16").encode("utf-8")
+    except UnicodeError as error:
+        raise DataError(
+            f"{path} begins as UTF-16 text but is not: it is damaged; save it as UTF-8."
         ) from error
 
 
-def _holds_rows(row: list[str], separator: str, width: int, wanted: Sequence[int]) -> bool:
-    """Whether a quoted field holds lines like its own row: as many fields, the wanted ones not
-    empty, and numbers where it has numbers."""
-    for line in (line for field in row if "\n" in field for line in field.split("\n")):
-        fields = line.split(separator)
-        if len(fields) == width and all(
-            fields[index]
-            and index < len(row)
-            and _is_number(fields[index]) == _is_number(row[index])
-            for index in wanted
-        ):
-            return True
-    return False
+def check_width(path: Path, header: Sequence[str], line: int, row: Row) -> None:
+    """Refuses a record of another width than the header's, unless only nothing differs.
 
+    Empty fields beyond the last column do no harm, nor do missing ones below columns without a
+    name, nor does a blank line.
 
-def _is_number(text: str) -> bool:
-    return text.strip().lstrip("-").replace(".", "", 1).isdecimal()
-
-
-def not_utf8(path: Path, data: bytes) -> DataError:
-    """The error for a text that is not UTF-8: the first line (1 is the header) and its byte."""
-    if data.startswith(_UTF16):
-        return DataError(
-            f'{path} is UTF-16 text, as "Unicode text" of a spreadsheet is: line 1 holds the byte '
-            f"0x{data[0]:02x}; save it as UTF-8."
+    Raises:
+        DataError: names the line.
+    """
+    width = len(header)
+    if len(row) > width and any(field.strip() for field in row[width:]):
+        raise DataError(
+            f"{path}: line {line} has more fields than the header ({len(row)}, not {width}): put "
+            "quotes around fields that hold a separator."
         )
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = 1 + data.count(b"\n", 0, error.start)
-        return DataError(
-            f"{path} is not UTF-8 text (line {line} holds the byte 0x{data[error.start]:02x}): "
-            "save it as UTF-8."
-        )
-    return DataError(f"{path} cannot be read as text: save it as UTF-8.")
+    if len(row) < width and any(field.strip() for field in row):
+        named = next((n for n in range(width, 0, -1) if header[n - 1].strip()), 0)
+        if len(row) < named:
+            raise DataError(
+                f"{path}: line {line} has {len(row)} of the header's {width} fields, so nobody "
+                "can tell which: write every field, an empty one too."
+            )

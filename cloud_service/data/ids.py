@@ -1,193 +1,267 @@
-"""Ids as programs hand them over, as the texts they stand for, or refused where they are not.
+"""Ids as files have them, as text: exact or refused, and what spreadsheets and tables did to them.
 
-Spreadsheets, databases and dataframes make numbers of ids: 0100 becomes 100, 17850 becomes 17850.0,
-a long number loses its last digits. What can be undone exactly is undone and said; what was lost
-is refused.
+Nothing that could be another id is changed. What is changed (blanks around an id, a `.0` behind
+every id of a column) is said, and so is what is left but looks damaged.
 """
 
 import re
-from pathlib import Path
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
+from cloud_service.data.table import Table
 from shared.errors import DataError
 
-ID_BYTES: Final = 256
+ID_BYTES = 256
 """No id is longer: devices hold all item ids at the width of the longest."""
 
-EXACT: Final = {pl.Float32: 1 << 24, pl.Float64: 1 << 53}
-"""From here on a float stands for several whole numbers."""
+_EXACT: Final = {pl.Float32: 24, pl.Float64: 53}
+"""Bits of a whole number that a type of numbers holds exactly."""
 
-_MISSING: Final = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT", "#N/A")
-"""What programs write where there is no value."""
+_INVISIBLE: Final = " \t\r\n\v\f\u00a0\u2007\u202f\u3000\u200b\u2060\ufeff"
+MISSING: Final = frozenset(
+    (
+        *("nan", "NaN", "NAN", "None", "null", "NULL", "Null", "<NA>", "NaT", "nil", "undefined"),
+        *("(null)", r"\N", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#NUM!", "#DIV/0!", "#NULL!"),
+    )
+)
+"""What programs write where a value is missing."""
+_ROUNDED: Final = r"^-?\d(\.\d+)?[eE]\+\d+$"
+_POINT_ZERO: Final = r"^-?\d+\.0+$"
+_ODD: Final = (
+    (r"^-?\d+\.\d*[1-9]\d*$", "are numbers with a fraction: check that this is a column of ids"),
+    (r"^\d{1,3}(,\d{3})+$", "look like numbers with thousands separators"),
+    (r"^(\d{1,2}-(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+     r"|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)-\d{2})$",
+     "look like dates that a spreadsheet made of ids"),
+    (r"^(NA|N/A|n/a|na|-|\?)$", "may stand for a missing value"),
+    (r"^='?\"", "are formulas of a spreadsheet"),
+    (r"^'", "begin with the apostrophe of a spreadsheet"),
+    (r"^\".*\"$", "have quotes around them"),
+    (r"^b['\"].*['\"]$", "are bytes that Python wrote"),
+    (r"\x{FFFD}", "hold the mark of a letter that could not be read"),
+    (r"[\x00-\x1f\x7f]", "hold line breaks or control characters"),
+)  # fmt: skip
+_DIGITS_OF_A_SPREADSHEET: Final = 15
+_SUSPICIOUS_BITS: Final = 20
 
-_FLOAT = r"^-?\d+\.0+$"
-_EXPONENT = r"^-?\d+([.,]\d+)?[eE]\+\d+$"
+
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """A column of ids.
+
+    Attributes:
+        column: String, none null.
+        count: how many different ones there are.
+        notes: everything odd about them, a clause each.
+    """
+
+    column: pl.Series
+    count: int
+    notes: tuple[str, ...]
 
 
-def read_ids(path: Path, column: pl.Series, blank: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
-    """A column of ids as texts, and what was made of them.
-
-    Args:
-        column: named as the errors name it.
-        blank: rows that are no rows at all; their ids stay null.
+def read_ids(table: Table, name: str) -> Ids:
+    """Column `name` of a table as ids.
 
     Raises:
-        DataError: a type that holds no ids or not exactly, a missing id, or one that a program
-            has changed; names the row (1 is the first after the header).
+        DataError: an id is missing, too long, or not what the file's maker had; says where.
     """
-    ids = _as_text(path, column)
-    refuse_row(
-        path,
-        ids,
-        (ids.is_null() | (ids == "")) & ~blank,
-        "has no {name}: fill it in or remove the row",
-    )
-    different = ids.drop_nulls().unique()
-    if not _plain(different):  # of a million clicks few ids differ: the rows are seldom looked at
-        ids, notes = _mended(path, ids)
-        different = ids.drop_nulls().unique()
-        return ids, (*notes, *_lookalikes(different))
-    return ids, tuple(_lookalikes(different))
+    notes: list[str] = []
+    ids = _as_text(table, table.frame[name], notes)
+    values = ids.unique().drop_nulls().sort()
+    stripped = values.str.strip_chars(_INVISIBLE)
+    if (changed := values.filter(values != stripped)).len():
+        count = int(ids.is_in(changed.implode()).sum())
+        ids = ids.str.strip_chars(_INVISIBLE)
+        notes.append(f"{_many(count, name)} had blanks around them, which were taken off")
+        values = stripped.unique().sort()
+    _refuse(table, name, ids, ids.is_null() | (ids == ""))
+    _check_values(table, name, ids, values)
+    if (pointed := values.str.contains(_POINT_ZERO)).any():
+        ids, values = _without_points(table, ids, values, pointed, notes)
+    notes.extend(f"{name}: {note}" for note in _doubts(values))
+    return Ids(ids, len(values), tuple(notes))
 
 
-def _plain(ids: pl.Series) -> bool:
-    """Whether nothing is odd about these ids."""
-    odd = (
-        (ids.str.strip_chars() != ids)
-        | ids.str.contains(_FLOAT)
-        | ids.is_in(list(_MISSING))
-        | ids.str.contains(_EXPONENT)
-        | (ids.str.len_bytes() > ID_BYTES)
-        | ids.str.contains("\0", literal=True)
-    )
-    return not odd.any()
-
-
-def _mended(path: Path, column: pl.Series) -> tuple[pl.Series, list[str]]:
-    """Ids with what can be undone undone, and what that was. Raises DataError for the rest."""
-    ids = column.str.strip_chars()
-    notes = []
-    changed = int((ids != column).sum())
-    if changed:
-        notes.append(f"{changed:,} values of {ids.name} had blanks around them, which are gone")
-    ids, said = _without_fraction(path, ids)
-    refuse_row(
-        path,
-        ids,
-        ids.is_in(list(_MISSING)),
-        "has the {name} {value}, which programs write where a value is missing: remove the row, "
-        "or fill it in",
-    )
-    refuse_row(
-        path,
-        ids,
-        ids.str.contains(_EXPONENT),
-        "has the {name} {value}, as spreadsheets write long numbers: digits are lost; export the "
-        "column as text",
-    )
-    refuse_row(
-        path,
-        ids,
-        (ids.str.len_bytes() > ID_BYTES) | ids.str.contains("\0", literal=True),
-        f"has a {{name}} that is longer than {ID_BYTES} bytes or holds a zero byte: shorten it, or "
-        "number your ids",
-    )
-    return ids, [*notes, *said]
-
-
-def _as_text(path: Path, column: pl.Series) -> pl.Series:
-    kind = column.dtype
-    if kind == pl.String or kind.is_integer() or kind in (pl.Categorical, pl.Enum):
+def _as_text(table: Table, column: pl.Series, notes: list[str]) -> pl.Series:
+    """`column` as strings. Raises DataError where its type cannot hold ids exactly."""
+    dtype, where = column.dtype, f"{table.path}: column {column.name}"
+    if dtype == pl.String or dtype.is_integer() or dtype == pl.Null:
         return column.cast(pl.String)
-    if kind.is_float():
-        return _exact(path, column.fill_nan(None)).cast(pl.String)
-    if isinstance(kind, pl.Decimal) and kind.scale == 0:
-        return column.cast(pl.Int128).cast(pl.String)
-    raise DataError(
-        f"{path}: column {column.name} has the type {kind}, which holds no ids: make it text or "
-        "integers."
-    )
-
-
-def _exact(path: Path, column: pl.Series) -> pl.Series:
-    """Floats that are whole and stand for one number each, as integers."""
-    limit = EXACT[type(column.dtype)]  # type: ignore[index]
-    wide = column.cast(pl.Float64)
-    whole = (wide == wide.floor()) & wide.is_finite()
-    refuse_row(
-        path,
-        column,
-        ~whole.fill_null(True),
-        "has the {name} {value}, which is no whole number: make the column text or integers",
-    )
-    refuse_row(
-        path,
-        column,
-        (wide.abs() >= limit).fill_null(False),
-        f"has the {{name}} {{value}}: from {limit:,} on the type {column.dtype} holds only some "
-        "whole numbers, so different ids may have become one; export the column as integers or "
-        "text",
-    )
-    return wide.cast(pl.Int64)
-
-
-def _without_fraction(path: Path, ids: pl.Series) -> tuple[pl.Series, list[str]]:
-    """ "100.0" as "100" where every id looks so, as pandas writes a column that had a gap."""
-    floats = ids.str.contains(_FLOAT).fill_null(False)
-    if not floats.any():
-        return ids, []
-    plain = ids.str.replace(r"\.0+$", "")
-    if floats.sum() == ids.len() - ids.null_count():
-        large = plain.cast(pl.Int128, strict=False).abs() >= EXACT[pl.Float64]
-        refuse_row(
-            path,
-            ids,
-            large.fill_null(True) & ids.is_not_null(),
-            "has the {name} {value}: so large a number has lost digits as a float; export the "
-            "column as integers or text",
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return column.cast(pl.String)
+    if dtype.is_decimal():
+        text = column.cast(pl.String)
+        if text.str.contains(r"\.\d*[1-9]").any():
+            raise DataError(f"{where} holds fractions ({dtype}): ids are text or whole numbers.")
+        return text.str.replace(r"\.0*$", "")
+    if not dtype.is_float():
+        raise DataError(f"{where} has the type {dtype}: make it text or integers.")
+    bits = next((bits for exact, bits in _EXACT.items() if dtype == exact), 11)
+    column = column.fill_nan(None)
+    largest = column.abs().max()
+    if largest is not None and float(str(largest)) >= 2**bits:
+        raise DataError(
+            f"{where} has the type {dtype}, which cannot hold whole numbers from 2^{bits} on "
+            f"exactly (the largest here is {float(str(largest)):.0f}), so that different ids "
+            "became one: write it again from its source as text or integers."
         )
-        return plain, [f"every {ids.name} ended in .0, as pandas writes numbers: it is left out"]
-    if plain.n_unique() < ids.n_unique():
-        refuse_row(
-            path,
-            ids,
-            floats,
-            "has the {name} {value}, and other rows have it without .0: write all in one way",
+    whole = column.cast(pl.Int64, strict=False)
+    if not (whole.cast(dtype) == column).all():
+        raise DataError(f"{where} holds fractions ({dtype}): ids are text or whole numbers.")
+    notes.append(f"{column.name} was stored as {dtype}, and is read as the same whole numbers")
+    return whole.cast(pl.String)
+
+
+def _check_values(table: Table, name: str, ids: pl.Series, values: pl.Series) -> None:
+    def refuse(bad: pl.Series, what: str, remedy: str) -> None:
+        if bad.any():
+            rows = ids.is_in(values.filter(bad).implode())
+            row = int(rows.arg_max() or 0)
+            raise DataError(
+                f"{table.path}: the {name} of {table.where(row)} {what.format(ids[row][:60])}"
+                f"{_others(rows)}: {remedy}."
+            )
+
+    refuse(
+        (values.str.len_bytes() > ID_BYTES) | values.str.contains("\0", literal=True),
+        f"is longer than {ID_BYTES} bytes or holds a zero byte",
+        "shorten it, or number your ids",
+    )
+    refuse(
+        values.is_in(list(MISSING)),
+        "is {!r}, which a program wrote for a missing value",
+        "remove these rows, or give the id",
+    )
+    refuse(
+        values.str.contains(_ROUNDED),
+        "is {!r}, a number that a spreadsheet or a dataframe rounded",
+        "export the ids again from their source as text",
+    )
+    if values.str.to_lowercase().is_in(["true", "false"]).all():
+        refuse(values.is_not_null(), "is {!r}", "give the column of ids, this one says yes or no")
+
+
+def _refuse(table: Table, name: str, ids: pl.Series, bad: pl.Series) -> None:
+    bad = bad.fill_null(True)
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        raise DataError(
+            f"{table.path}: {table.where(row)} has no {name}{_others(bad)}: "
+            "fill it in or remove the row."
         )
-    return ids, []
 
 
-def _lookalikes(ids: pl.Series) -> list[str]:
-    """Ids that differ in letter case or Unicode form alone: often one thing by two names."""
-    folded = ids.str.normalize("NFC").str.to_lowercase().n_unique()
-    twins = ids.len() - folded
-    if not twins:
-        return []
-    return [
-        f"{twins:,} values of {ids.name} differ from another in letter case or Unicode form alone "
-        "and count as different: write them in one way if they are the same"
-    ]
+def _without_points(
+    table: Table, ids: pl.Series, values: pl.Series, pointed: pl.Series, notes: list[str]
+) -> tuple[pl.Series, pl.Series]:
+    """Without the `.0` that a column of numbers with gaps gets, if every id of it has it."""
+    name = ids.name
+    bare = values.filter(pointed).str.replace(r"\.0+$", "")
+    if pointed.all() and bare.n_unique() == len(bare):
+        large = bare.cast(pl.Int128, strict=False).abs() >= 2**53
+        if large.fill_null(True).any():
+            raise DataError(
+                f"{table.path}: the {name} {values.filter(large.fill_null(True))[0]!r} was a "
+                "floating-point number, which from 2^53 on cannot hold every whole number, so that "
+                "different ids became one: write it again from its source as text or integers."
+            )
+        notes.append(
+            f"every {name} ended in .0, as numbers in a dataframe do, which was taken off "
+            f"({values[0]!r} is {bare[0]!r})"
+        )
+        return ids.str.replace(r"\.0+$", ""), bare
+    both = bare.filter(bare.is_in(values.implode()) | bare.is_duplicated())
+    if len(both):
+        raise DataError(
+            f"{table.path}: the {name} {both[0]!r} comes with and without a .0 behind it, as "
+            "numbers in a dataframe get it, so that one id became two: write all ids as text."
+        )
+    notes.append(
+        f"{name}: {int(pointed.sum()):,} of {len(values):,} ids end in .0 as numbers in a "
+        f"dataframe do ({values.filter(pointed)[0]!r}); they are kept so"
+    )
+    return ids, values
 
 
-def refuse_row(path: Path, column: pl.Series, bad: pl.Series, words: str) -> None:
-    """Raises DataError for the first row that is bad, if one is.
+def _doubts(values: pl.Series) -> Iterator[str]:
+    """What is odd about ids, a clause each."""
+    for pattern, what in _ODD:
+        odd = values.str.contains(pattern)
+        if odd.any():
+            yield f"{int(odd.sum()):,} of {len(values):,} ids, such as " + (
+                f"{values.filter(odd).sort()[0][:60]!r}, {what}"
+            )
+    yield from _twins(values)
+    yield from _roundings(values)
 
-    `words` go on after "data row N", with {name} and {value} of the column.
-    """
-    bad = bad.fill_null(False)
-    row = bad.arg_max()
-    if row is None or not bad[row]:
+
+def _twins(values: pl.Series) -> Iterator[str]:
+    """Ids that look the same: composed differently, or other only in their capitals."""
+    wide = values.str.contains(r"[^\x00-\x7f]").any()
+    composed = values.str.normalize("NFC") if wide else values
+    for folded, what, quoted in (
+        (composed, "are the letters of another, composed differently", ascii),
+        (composed.str.to_lowercase(), "differ from another only in capitals", repr),
+    ):
+        count = len(folded) - folded.n_unique()
+        if count:
+            first = folded.filter(folded.is_duplicated()).sort()[0]
+            pair = values.filter(folded == first).to_list()[:2]
+            shown = " and ".join(map(quoted, pair))
+            yield f"{count:,} of {len(values):,} ids {what} ({shown}), and count as others"
+            return
+
+
+def _roundings(values: pl.Series) -> Iterator[str]:
+    """Long numbers that all end as if a spreadsheet or a floating-point number had held them."""
+    long = values.filter(values.str.contains(r"^[1-9]\d{15,18}$")).to_list()
+    if not long:
         return
+    tails = [value[_DIGITS_OF_A_SPREADSHEET:] for value in long]
+    large = [int(value) for value in long if int(value) >= 2**53]
+    bits = sum(value.bit_length() - 53 for value in large)
+    if len(tails) >= 3 and not any(tail.strip("0") for tail in tails):
+        holder = "a spreadsheet"
+    elif bits >= _SUSPICIOUS_BITS and all(int(float(value)) == value for value in large):
+        holder = "a floating-point number"
+    else:
+        return
+    yield (
+        f"all {len(long):,} ids of 16 digits and more, such as {long[0]!r}, end as if {holder} "
+        "had rounded them"
+    )
+
+
+def alike(first: Sequence[str], second: Sequence[str]) -> tuple[str, str, str] | None:
+    """An id of each side that programs on the way made different, and in what; None for none."""
+    for change, what in _CHANGES:
+        changed = {change(value): value for value in reversed(second)}
+        for value in first:
+            if change(value) in changed:
+                return value, changed[change(value)], what
+    return None
+
+
+_CHANGES: Final[tuple[tuple[Callable[[str], str], str], ...]] = (
+    (lambda text: unicodedata.normalize("NFC", text), "how their letters are composed"),
+    (str.casefold, "capitals"),
+    (lambda text: text.lstrip("0"), "zeros in front, which programs drop that take an id for a "
+     "number"),
+    (lambda text: re.sub(r"\.0+$", "", text), "a .0 behind, as numbers in a dataframe get it"),
+    (lambda text: text.replace(",", ""), "thousands separators"),
+    (lambda text: text.strip("'\"="), "quotes"),
+)  # fmt: skip
+
+
+def _many(count: int, name: str) -> str:
+    return f"1 {name}" if count == 1 else f"{count:,} {name}s"
+
+
+def _others(bad: pl.Series) -> str:
     count = int(bad.sum())
-    value = repr(str(column[row])[:60])
-    text = words.format(name=column.name, value=value)
-    others = f" ({count:,} such rows)" if count > 1 else ""
-    what, colon, todo = text.partition(": ")
-    raise DataError(f"{path}: data row {row + 1} {what}{others}{colon}{todo}.")
-
-
-def bare(identifier: str) -> str:
-    """An id without what programs add or take away: leading zeros, .0, case. For hints alone."""
-    return re.sub(r"\.0+$", "", identifier.strip()).lstrip("0").lower()
+    return f" ({count:,} such rows)" if count > 1 else ""

@@ -1,34 +1,52 @@
-"""Files of rows: CSV, gzipped CSV and Parquet, with an error that helps for every bad one.
+"""Files of rows: text and Parquet, every row of them or an error that helps.
 
-Text is parted by commas, tabs, semicolons or bars, whichever the first line uses.
+Text is parted by commas, tabs, semicolons or bars, whichever part the first line into the columns.
 """
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from cloud_service.data.columns import Choice, choose_columns
-from cloud_service.data.csv_text import header_of, not_utf8, read_rows, read_text
+from cloud_service.data.columns import advice, choose_columns
+from cloud_service.data.csv_text import ATOMIC, Text, open_text
+from cloud_service.data.rows import not_utf8, read_rows
 from shared.errors import DataError
 
-FORMATS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".inter", ".item", ".parquet")
+_TEXTS = (".csv", ".tsv", ".txt", *ATOMIC)
+FORMATS = (*(ending for text in _TEXTS for ending in (text, f"{text}.gz")), ".parquet")
 """The endings `read_table` knows; .inter and .item are RecBole's."""
 
 T = TypeVar("T")
-_GZIP_MAGIC = b"\x1f\x8b"
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The wanted columns of a file, and sentences about what was odd and could be read."""
+    """The wanted columns of a file.
 
+    Attributes:
+        path: of the file.
+        frame: the columns under the names they are wanted by; of a text all are strings, an empty
+            field null; Parquet columns keep their types. Blank lines of a text are left out.
+        lines: the line of the file that each row begins on, (rows,); None in Parquet.
+        words: how the file was read where it is no plain CSV, in words.
+    """
+
+    path: Path
     frame: pl.DataFrame
-    notes: tuple[str, ...] = ()
+    lines: NDArray[np.int64] | None
+    words: str
+
+    def where(self, row: int) -> str:
+        """Where row `row` (from 0) is to be found in the file: "line 2", "row 1"."""
+        return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
 
 def format_of(path: Path) -> str | None:
@@ -38,44 +56,25 @@ def format_of(path: Path) -> str | None:
 
 
 def read_table(path: Path, columns: Sequence[str], given: Mapping[str, str] = _NONE) -> Table:
-    """The wanted columns of `path`, in this order and under these names; others are ignored.
-
-    Text columns come as strings, an empty field as null, a blank line as a row of nulls; Parquet
-    columns keep their types. Every line of a text is a row, or the line is named in an error.
+    """Reads the wanted columns, in this order; others are ignored, whatever they hold.
 
     Args:
         given: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
-        DataError: the file is missing, of no known format, damaged, empty, or lacks a column.
+        DataError: the file is missing, of no known format, damaged, empty, lacks a column, or
+            has a row that cannot be told apart; says where and what to do.
     """
     ending = _check_file(path)
-    read = _parquet if ending == ".parquet" else _text
-    table = _guarded(path, lambda: read(path, columns, given))
+    if ending == ".parquet":
+        table = _read_parquet(path, columns, given)
+    else:
+        text = _guarded(path, lambda: open_text(path, ending))
+        rows = _guarded(path, lambda: read_rows(text, columns, given), text)
+        table = Table(path, rows.frame, rows.lines, rows.words)
     if table.frame.height == 0:
         raise DataError(f"{path} has a header but no rows: give a file with data in it.")
     return table
-
-
-def _parquet(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
-    choice = choose_columns(path, list(pl.read_parquet_schema(path)), columns, given)
-    names = [choice.names[column] for column in columns]
-    frame = pl.read_parquet(path, columns=names, glob=False).select(names)
-    return Table(_named(frame, columns), choice.notes)
-
-
-def _text(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
-    data = read_text(path)
-    if not data.strip():
-        raise DataError(f"{path} is empty: give a file with a header and data.")
-    separator, header = header_of(path, data)
-    choice: Choice = choose_columns(path, header, columns, given)
-    frame = read_rows(path, data, separator, header, [choice.names[column] for column in columns])
-    return Table(_named(frame, columns), choice.notes)
-
-
-def _named(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    return frame.rename(dict(zip(frame.columns, columns, strict=True)))
 
 
 def _check_file(path: Path) -> str:
@@ -91,33 +90,42 @@ def _check_file(path: Path) -> str:
         )
     try:
         with path.open("rb") as file:
-            start = file.read(2)
+            start = file.read(1)
     except OSError as error:
         raise DataError(f"{path} cannot be opened ({error.strerror}): check it.") from error
     if not start:
         raise DataError(f"{path} is empty (0 bytes): give a file with data in it.")
-    if ending.endswith(".gz") and start != _GZIP_MAGIC:
-        raise DataError(
-            f"{path} is named .gz but is not gzip: compress it, or drop .gz from its name."
-        )
     return ending
 
 
-def _guarded(path: Path, read: Callable[[], T]) -> T:
+def _read_parquet(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
+    header = _guarded(path, lambda: list(pl.read_parquet_schema(path)))
+    choice = choose_columns(header, columns, given)
+    if not choice.complete:
+        raise DataError(f"{path} {advice(choice, columns)}")
+    names = {header[index]: name for name, index in choice.columns.items()}
+    frame = _guarded(path, lambda: pl.read_parquet(path, columns=list(names), glob=False))
+    frame = frame.rename(names).select(columns)
+    return Table(path, frame, None, choice.words())
+
+
+def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
     """Runs `read` and turns whatever the reader raises into a DataError."""
     try:
         return read()
-    except UnicodeDecodeError as error:
-        raise not_utf8(path, error.object) from error
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
-        raise _damaged(path) from error
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError, csv.Error) as error:
+        raise _explained(path, text, error) from error
     except BaseException as error:
         # A damaged Parquet page can panic in Rust, and that is no Exception.
         if type(error).__name__ != "PanicException":
             raise
-        raise _damaged(path) from error
+        raise _explained(path, text, error) from error
 
 
-def _damaged(path: Path) -> DataError:
-    what = "Parquet file" if path.name.lower().endswith(".parquet") else "file"
-    return DataError(f"{path} is not a readable {what}: it is damaged; write it again.")
+def _explained(path: Path, text: Text | None, error: BaseException) -> DataError:
+    if text is None:
+        return DataError(f"{path} is not a readable Parquet file: it is damaged; write it again.")
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    return not_utf8(text) or DataError(
+        f"{path} cannot be read as CSV ({reason}): check its quotes and separators."
+    )

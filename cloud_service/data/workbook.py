@@ -17,6 +17,7 @@ SHEET = "xl/worksheets/sheet1.xml"
 STRINGS = "xl/sharedStrings.xml"
 MAX_PART_BYTES = 1 << 30
 
+_EXACT = 2**53
 _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
@@ -53,7 +54,9 @@ def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
         with zipfile.ZipFile(file) as archive:
             strings = _strings(archive) if STRINGS in archive.namelist() else []
             with open_member(archive, SHEET, MAX_PART_BYTES) as part:
+                last = 0
                 for row in _elements(part, "row"):
+                    last = _after(row.get("r"), last)
                     yield _row(row, strings)
     except (
         zipfile.BadZipFile,
@@ -80,6 +83,14 @@ def _elements(part: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
             parents[-1].clear()
 
 
+def _after(reference: str | None, last: int) -> int:
+    """The number of a row; rows come in order, and none twice."""
+    number = int(reference) if reference is not None else last + 1
+    if number <= last:
+        raise ValueError(f"row {number} comes after row {last}")
+    return number
+
+
 def _strings(archive: zipfile.ZipFile) -> list[str]:
     with open_member(archive, STRINGS, MAX_PART_BYTES) as part:
         return [_text(entry) for entry in _elements(part, "si")]
@@ -94,19 +105,31 @@ def _row(row: ElementTree.Element, strings: list[str]) -> list[str | None]:
     for cell in row.iter(_SPACE + "c"):
         reference = cell.get("r")
         column = _column(reference) if reference else len(values)
+        if column < len(values):
+            raise ValueError(f"cell {reference} comes after a later one")
         values.extend([None] * (column - len(values)))
         values.append(_value(cell, strings))
     return values
 
 
 def _value(cell: ElementTree.Element, strings: list[str]) -> str | None:
-    kind = cell.get("t", "n")
-    if kind == "inlineStr":
+    written = cell.get("t", "n")
+    if written == "inlineStr":
         return _text(cell)
     stored = cell.findtext(_SPACE + "v")
     if stored is None:
         return None
-    return strings[int(stored)] if kind == "s" else stored
+    if written == "s":
+        return strings[int(stored)]
+    return _digits(stored) if written == "n" else stored
+
+
+def _digits(number: str) -> str:
+    """A number as it is stored, but a whole one ("1.0002E4", "10002.0") by its digits alone."""
+    if number.lstrip("-").isdigit():
+        return number
+    value = float(number)
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else number
 
 
 def _column(reference: str) -> int:

@@ -1,6 +1,7 @@
 """Plots of an evaluation, as PNG and SVG: how models compare, and how they came to it."""
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +70,10 @@ def _draw(folder: Path, stem: str, height: float, draw: Callable[[Any], None]) -
         draw(figure)
         for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             content = io.BytesIO()
-            figure.savefig(content, format=ending, dpi=150, metadata=metadata)
+            with warnings.catch_warnings():
+                # A PNG shows a box for a script that the font lacks; the SVG keeps the text.
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")
+                figure.savefig(content, format=ending, dpi=150, metadata=metadata)
             path = folder / f"{stem}.{ending}"
             write_whole(path, content.getvalue())
             written.append(path)

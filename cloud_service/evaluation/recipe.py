@@ -8,6 +8,7 @@ may `grid`, which as a whole replaces the grids before it.
 import difflib
 import re
 import tomllib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,12 +40,16 @@ LOCAL: Final = "/local"
 """Ends the row of a corrected model's figures with every correction lost."""
 
 Grid = dict[str, tuple[Any, ...]]
-_NAME = re.compile(r"[^\W_][\w.+()= -]{0,63}")
-_ENDINGS = re.compile(r"(\.(csv|tsv|inter|item|gz|parquet))+$")
+_MARKS: Final = frozenset("._+()= -")
+_LONGEST_NAME: Final = 64
+_ENDINGS = re.compile(r"(\.(csv|tsv|txt|inter|item|gz|parquet))+$")
 
 
 def _named(name: Any) -> Any:
-    if isinstance(name, str) and not _NAME.fullmatch(name):
+    if not isinstance(name, str):
+        return name
+    name = unicodedata.normalize("NFC", name)
+    if name != _as_name(name):
         raise ValueError(
             f"the name {name!r} is not one: begin with a letter or a digit, go on with those, "
             "blanks and . _ + - ( ) =, and take 64 at most"
@@ -56,7 +61,10 @@ Name = Annotated[str, BeforeValidator(_named)]
 
 
 def names_of(data: Sequence[str]) -> list[str]:
-    """A name for each log: its file's, with as many of its folders as tell it from the others."""
+    """A name for each log: its file's, with as many of its folders as tell it from the others.
+
+    Where no folder does, the ending stays or a count follows; one file has one name.
+    """
     depths = dict.fromkeys(data, 1)
     while True:
         names = {path: _name_of(path, depth) for path, depth in depths.items()}
@@ -67,15 +75,36 @@ def names_of(data: Sequence[str]) -> list[str]:
             if shared[names[path]] > 1 and depth < len(Path(path).absolute().parts)
         ]
         if not same:
-            return [names[path] for path in data]
+            break
         for path in same:
             depths[path] += 1
+    files = {name: [path for path in names if names[path] == name] for name in shared}
+    for name, paths in files.items():
+        endings = [_ENDINGS.search(path.lower()) for path in paths]
+        ends = [ending[0] if ending else "" for ending in endings]
+        short = name if len(paths) == 1 else _name_of(paths[0], 1)
+        for count, (path, end) in enumerate(zip(paths, ends, strict=True), 1):
+            if len(paths) > 1:
+                other = end if len(set(ends)) == len(ends) else f"-{count}"
+                names[path] = short[: _LONGEST_NAME - len(other)] + other
+    return [names[path] for path in data]
 
 
 def _name_of(data: str, depth: int) -> str:
     path = Path(data) if depth == 1 else Path(data).absolute()
     text = _ENDINGS.sub("", "-".join(path.parts[-depth:]).replace("/", ""))
-    return re.sub(r"[^\w.+()= -]", "-", text).lstrip("_.+()= -")[-64:].lstrip("_.+()= -") or "log"
+    return _as_name(text[-_LONGEST_NAME:]) or "log"
+
+
+def _as_name(text: str) -> str:
+    """`text` as a name: any script's letters and digits, and some marks, but none to begin with."""
+    kept = "".join(
+        letter if letter in _MARKS or unicodedata.category(letter)[0] in "LMN" else "-"
+        for letter in unicodedata.normalize("NFC", text)
+    )
+    while kept and unicodedata.category(kept[0])[0] not in "LN":
+        kept = kept[1:]
+    return kept[:_LONGEST_NAME]
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

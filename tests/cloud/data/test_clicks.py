@@ -203,7 +203,7 @@ def test_a_published_core_has_nothing_left_to_filter(real: Path) -> None:
 
 @pytest.mark.data
 def test_stock_codes_stay_strings_and_find_their_titles(real: Path) -> None:
-    titles = read_titles(real / "online_retail_items.csv.gz")
+    titles = read_titles(real / "online_retail_items.csv.gz").titles
     log = prepare(read_log(real / "online_retail.csv.gz").frame, name="retail", titles=titles)
     assert log.titles is not None
     assert log.titles[log.item_ids.index("10123C")] == "HEARTS WRAPPING TAPE"

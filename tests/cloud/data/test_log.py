@@ -140,18 +140,18 @@ BAD_ROWS = {
     "a column twice": ("user_id,item_id,timestamp,item_id\na,x,1,y\n", "item_id twice"),
     "header only": ("user_id,item_id,timestamp\n", "no rows"),
     "blank lines only": ("user_id,item_id,timestamp\n\n\n", "no rows"),
-    "no user": (GOOD + ",x,1\n", "row 5 has no user_id"),
-    "no item": (GOOD + 'a,"",1\n', "row 5 has no item_id"),
-    "no time": (GOOD + "a,x,\n", "timestamp of data row 5 is missing: "),
-    "a word for a time": (GOOD + "\na,x,soon\na,x,late\n", "row 6 is 'soon' .2 such rows"),
-    "infinity": (GOOD + "a,x,inf\n", "row 5 is 'inf'"),
-    "not a number": (GOOD + "a,x,nan\n", "row 5 is 'nan'"),
-    "too large": (GOOD + "a,x,1e300\n", "row 5 has the timestamp '1e300'.*digits are lost"),
+    "no user": (GOOD + ",x,1\n", "line 6 has no user_id"),
+    "no item": (GOOD + 'a,"",1\n', "line 6 has no item_id"),
+    "no time": (GOOD + "a,x,\n", "timestamp of line 6 is missing: "),
+    "a word for a time": (GOOD + "\na,x,soon\na,x,late\n", "line 7 is 'soon' .2 such rows"),
+    "infinity": (GOOD + "a,x,inf\n", "line 6 is 'inf'"),
+    "not a number": (GOOD + "a,x,nan\n", "line 6 is 'nan'"),
+    "too large": (GOOD + "a,x,1e300\n", "line 6 is '1e300'.*rounded"),
     "no such day": ("user_id,item_id,timestamp\na,x,2024-01-31\nb,x,2024-02-31\n", "2024-02-31"),
-    "two kinds of time": (GOOD + "a,x,2024-01-31\n", "row 5 is '2024-01-31'"),
+    "two kinds of time": (GOOD + "a,x,2024-01-31\n", "line 6 is '2024-01-31'"),
     "one user": ("user_id,item_id,timestamp\na,x,1\na,x,2\n", "only one user .'a'"),
     "no item twice": ("user_id,item_id,timestamp\na,x,1\nb,y,2\n", "no item is seen twice"),
-    "too many fields": (GOOD + "a,x,1,2\n", "row 5 has more fields than the header"),
+    "too many fields": (GOOD + "a,x,1,2\n", "line 6 has more fields than the header"),
     "an open quote": (GOOD + '"a,x,1\n', "check its quotes"),
 }
 
@@ -174,8 +174,11 @@ BAD_FILES = {
     "flipped.csv.gz": (gzip.compress(GOOD.encode())[:-8] + b"\0" * 8, "damaged or cut short"),
     "latin.csv": (GOOD.encode() + "é,x,3\n".encode("latin-1"), "line 6 holds the byte 0xe9"),
     "latin.csv.gz": (gzip.compress(GOOD.encode() + b"a,\xff,3\n"), "line 6 holds the byte 0xff"),
-    "wide.csv": (GOOD.encode("utf-16"), "line 1 holds the byte 0xff"),
-    "cut_char.csv": (GOOD.encode() + b"a,\xe2\x82", "line 6 holds the byte 0xe2"),
+    "wide.csv": (GOOD.encode("utf-16-le"), "zero bytes in its first line"),
+    "odd.csv": (GOOD.encode("utf-16") + b"x", "begins as UTF-16 text but is not"),
+    "log.tsv": (b"PAR1" + b"\xff" * 40, "is a Parquet file by its first bytes"),
+    "log.txt": (b"PK\3\4" + b"\xff" * 40, "is a zip archive or workbook by its first bytes"),
+    "cut_char.csv": (GOOD.encode() + b"a,x,\xe2\x82", "line 6 holds the byte 0xe2"),
     "text.parquet": (GOOD.encode(), "not a readable Parquet"),
     "magic.parquet": (b"PAR1" + b"\xff" * 40 + b"PAR1", "not a readable Parquet"),
     "log.xlsx": (b"PK", r"ends in .xlsx.*save it as one of .csv, .csv.gz, .tsv"),
@@ -231,7 +234,11 @@ def test_parquet_columns_of_a_useless_type_are_refused(
 
 def test_titles_are_one_line_and_the_first_of_an_item_counts(tmp_path: Path) -> None:
     text = 'item_id,title,price\n1,"a\tb\n c",3\n2,,1\n1,other,2\n3, d ,\n'
-    assert read_titles(csv(tmp_path, text)) == {"1": "a b c", "3": "d"}
+    items = read_titles(csv(tmp_path, text))
+    assert items.titles == {"1": "a b c", "3": "d"}
+    assert items.notes == (
+        "log.csv: 1 row gives an item another title than its first, which counts",
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,8 +246,8 @@ def test_titles_are_one_line_and_the_first_of_an_item_counts(tmp_path: Path) -> 
     [
         ("item_id,titel\n1,a\n", "rename 'titel' to title"),
         ("item_id,title\n1,\n", "no title in any row"),
-        ("item_id,title\n,a\n", "row 1 has no item_id"),
-        ("item_id,title\n1,a,b\n", "row 1 has more fields than the header"),
+        ("item_id,title\n,a\n", "line 2 has no item_id"),
+        ("item_id,title\n1,a,b\n", "line 2 has more fields than the header"),
     ],
 )
 def test_bad_item_files_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -210,6 +210,16 @@ def test_a_log_may_have_a_name_in_any_script_and_with_any_sign():
     assert [each.name for each in recipe.datasets] == ["日本 clicks", "1- 2024"]
 
 
+def test_logs_of_one_folder_that_would_have_one_name_keep_their_endings_or_are_counted():
+    assert names_of(["a/clicks.csv", "a/clicks.parquet"]) == ["clicks.csv", "clicks.parquet"]
+    assert names_of(["a/clicks #1.csv", "a/clicks @1.csv"]) == ["clicks -1-1", "clicks -1-2"]
+    assert names_of(["a/clicks.csv", "a/clicks.csv"]) == ["clicks", "clicks"]
+
+
+def test_letters_with_marks_of_their_own_stay_whole():
+    assert names_of(["cafe\u0301.csv", "हिन्दी.csv"]) == ["caf\u00e9", "हिन्दी"]
+
+
 def test_a_log_named_twice_is_refused():
     with pytest.raises(InvalidRequest, match="two data sets are named"):
         parse(

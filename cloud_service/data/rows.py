@@ -1,0 +1,253 @@
+"""The rows of a text: which separator, which line is the header, and every record below it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cloud_service.data.columns import Choice, advice, choose_columns
+from cloud_service.data.csv_text import (
+    SEPARATORS,
+    Record,
+    Row,
+    Text,
+    bad_byte,
+    blank_lines,
+    check_width,
+    count_lines,
+    guarded_lines,
+    records,
+)
+from shared.errors import DataError
+
+_ROWS: Final = 1 << 16
+_HEADER_LINES: Final = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The wanted columns of a text.
+
+    Attributes:
+        frame: strings, an empty field as null, without blank lines.
+        lines: the line of the file that each row begins on, (rows,).
+        words: how the text was read where it is no plain CSV.
+    """
+
+    frame: pl.DataFrame
+    lines: NDArray[np.int64]
+    words: str
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a text is laid out."""
+
+    separator: str
+    choice: Choice
+    header_line: int
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return self.choice.header
+
+    def names(self) -> list[str]:
+        """The wanted columns, in the order of the file."""
+        return sorted(self.choice.columns, key=lambda name: self.choice.columns[name])
+
+
+def read_rows(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> Rows:
+    """Reads the wanted columns of a text; others are ignored, whatever they hold.
+
+    Args:
+        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
+
+    Raises:
+        DataError: a column is missing, a record cannot be told apart, or the header comes again;
+            names the line.
+    """
+    layout = _layout(text, columns, given)
+    words = [text.words]
+    if layout.separator != ",":
+        words.append(f"{SEPARATORS[layout.separator]} between fields")
+    words.append(layout.choice.words())
+    text, quoted, padded = guarded_lines(text, layout.separator)
+    frame, lines = _quoted_rows(text, layout, padded) if quoted else _plain_rows(text, layout)
+    _check_repeated_header(text.path, frame, lines, layout.choice)
+    return Rows(frame.select(columns), lines, ", ".join(word for word in words if word))
+
+
+def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _Layout:
+    """The separator that parts the first line into the wanted columns, or the error about it."""
+    closest: tuple[tuple[int, int], _Layout] | None = None
+    for separator in SEPARATORS:
+        line, header = next(_headers(text, separator), (1, []))
+        choice = choose_columns(header, columns, given)
+        layout = _Layout(separator, choice, line)
+        if choice.complete:
+            return layout
+        score = len(choice.columns) + len(choice.doubtful), len(header)
+        if closest is None or score > closest[0]:
+            closest = score, layout
+    assert closest is not None
+    choice = closest[1].choice
+    if not choice.header:
+        for _ in records(text, ","):
+            pass
+        raise DataError(f"{text.path} is empty: give a file with a header and data.")
+    if any("\udc80" <= letter <= "\udcff" for name in choice.header for letter in name):
+        raise not_utf8(text) or DataError(f"{text.path} is not UTF-8 text: save it as UTF-8.")
+    if any("\0" in name for name in choice.header):
+        raise DataError(
+            f"{text.path} has zero bytes in its first line, as UTF-16 text without its mark has: "
+            "save it as UTF-8."
+        )
+    for separator in SEPARATORS:
+        for line, header in islice(_headers(text, separator), 1, _HEADER_LINES):
+            if choose_columns(header, columns, given).complete:
+                raise DataError(
+                    f"{text.path}: the line that names the columns is line {line}: remove what is "
+                    "above it."
+                )
+    raise DataError(f"{text.path} {advice(choice, columns)}")
+
+
+def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
+    """The first records that are not blank, with their lines, up to one that makes no sense."""
+    try:
+        for record in records(text, separator, padded=separator != "\t"):
+            if any(record.fields):
+                yield record.line, record.fields
+    except DataError:
+        return
+
+
+def _plain_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """The rows of a text whose lines are its records."""
+    header, separator = layout.header, layout.separator
+    lines = count_lines(
+        text, separator, lambda line, row: check_width(text.path, header, line, row), len(header)
+    )
+    names = layout.names()
+    frame = pl.read_csv(
+        text.path if text.content is None else text.content,
+        columns=sorted(layout.choice.columns.values()),
+        separator=separator,
+        quote_char=None,
+        infer_schema=False,
+        truncate_ragged_lines=True,
+        glob=False,
+    )
+    frame.columns = names
+    if frame.height != lines - layout.header_line:
+        raise DataError(
+            f"{text.path} has {lines - layout.header_line:,} lines below its header, of which "
+            f"{frame.height:,} could be read as rows: save it again as plain CSV."
+        )
+    numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
+    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy()
+    if not empty.any():
+        return frame, numbers
+    blank = blank_lines(text, separator, layout.header_line, np.flatnonzero(empty))
+    keep = np.ones(frame.height, bool)
+    keep[list(blank)] = False
+    return frame.filter(pl.Series(keep)), numbers[keep]
+
+
+def _quoted_rows(
+    text: Text, layout: _Layout, padded: bool
+) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """The rows of a text in which quotes hold fields together."""
+    rows = _checked(text, layout, padded)
+    names = layout.names()
+    at = [layout.choice.columns[name] for name in names]
+    schema = dict.fromkeys(names, pl.String)
+    pieces = [pl.DataFrame(schema=schema)]
+    lines = [np.zeros(0, np.int64)]
+    while piece := list(islice(rows, _ROWS)):
+        values = {
+            name: [(fields[index] if index < len(fields) else "") or None for _, fields in piece]
+            for name, index in zip(names, at, strict=True)
+        }
+        pieces.append(pl.DataFrame(values, schema=schema))
+        lines.append(np.array([line for line, _ in piece], np.int64))
+    return pl.concat(pieces), np.concatenate(lines)
+
+
+def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, Row]]:
+    """The records below the header that are not blank, with their lines."""
+    header = layout.header
+    for record in records(text, layout.separator, padded):
+        if record.line <= layout.header_line or not any(map(str.strip, record.fields)):
+            continue
+        if len(record.fields) != len(header):
+            check_width(text.path, header, record.line, record.fields)
+        if record.last_line > record.line:
+            _check_swallowed(text.path, record, layout)
+        yield record.line, record.fields
+
+
+def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
+    """Refuses a quoted field that holds what looks like a row: its quote was none.
+
+    It looks like one if it has as many fields as the header, the wanted ones filled, and its time
+    (or its id, where no time is wanted) is written as that of the row around it.
+    """
+    columns = layout.choice.columns
+    telling = columns.get("timestamp", columns["item_id"])
+    written = _shape(record.fields[telling])
+    for field in record.fields:
+        for inner in field.splitlines()[1:]:
+            pieces = inner.split(layout.separator)
+            if (
+                len(pieces) == len(layout.header)
+                and all(pieces[index].strip() for index in columns.values())
+                and _shape(pieces[telling]) == written
+            ):
+                raise DataError(
+                    f"{path}: a quoted field in the row at lines {record.line} to "
+                    f"{record.last_line} holds a line that looks like a row "
+                    f"({inner[:60]!r}): check its quotes, one is not closed where it should be."
+                )
+
+
+def _shape(text: str) -> str:
+    """How a value is written: "2024-05-31" as "9-9-9"."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
+
+
+def _check_repeated_header(
+    path: Path, frame: pl.DataFrame, lines: NDArray[np.int64], choice: Choice
+) -> None:
+    """Refuses a header in the middle: of files that were joined, the second may differ."""
+    again = np.ones(frame.height, bool)
+    for name, index in reversed(list(choice.columns.items())):
+        alike = frame[name].str.contains(choice.header[index], literal=True).fill_null(False)
+        again &= alike.to_numpy()
+        if not again.any():
+            return
+    rows = frame.filter(pl.Series(again)).select(pl.all().str.strip_chars()).rows()
+    header = tuple(choice.header[choice.columns[name]] for name in frame.columns)
+    if header not in rows:
+        return
+    line = lines[again][rows.index(header)]
+    raise DataError(
+        f"{path}: line {line} repeats the header, as files that were joined have it: remove that "
+        "line if the columns below it are the same."
+    )
+
+
+def not_utf8(text: Text) -> DataError | None:
+    bad = bad_byte(text)
+    if bad is None:
+        return None
+    return DataError(
+        f"{text.path} is not UTF-8 text (line {bad[0]} holds the byte 0x{bad[1]:02x}): save it "
+        "as UTF-8."
+    )

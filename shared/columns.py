@@ -1,0 +1,41 @@
+"""The names of a click log's columns, as a user gives them: `user=NAME,item=NAME,time=NAME`."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from shared.errors import DataError
+
+EXAMPLE: Final = "user=NAME,item=NAME,time=NAME"
+
+KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {"user": "user_id", "item": "item_id", "time": "timestamp"}
+)
+"""What the option calls them, and what they are called in the project."""
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Reads `user=NAME,item=NAME,time=NAME`, in any order; what is left out has a usual name.
+
+    A name may hold blanks or an equals sign, but no comma. Blanks around names do not count.
+
+    Returns:
+        The file's name of user_id, item_id and timestamp, as far as given.
+
+    Raises:
+        DataError: a part is no KEY=NAME, its key is unknown, or a key or a name comes twice.
+    """
+    names: dict[str, str] = {}
+    for assignment in text.split(","):
+        key, equals, name = (piece.strip() for piece in assignment.partition("="))
+        if not equals or not name or key not in KEYS:
+            raise DataError(
+                f"columns: {assignment.strip()!r} is none of user=NAME, item=NAME, time=NAME: give "
+                f"{EXAMPLE} with the names of the file's first line."
+            )
+        if KEYS[key] in names or name in names.values():
+            raise DataError(
+                f"columns: {assignment.strip()!r} names a column twice: give {EXAMPLE}."
+            )
+        names[KEYS[key]] = name
+    return names
