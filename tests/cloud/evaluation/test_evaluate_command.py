@@ -59,7 +59,8 @@ def test_runs_say_what_was_searched_and_what_it_cost(evaluated):
 def test_without_a_terminal_progress_is_plain_lines(evaluated):
     lines = (evaluated / "said").read_text().splitlines()
     assert lines[0].startswith("small: 150 users, 160 items")
-    assert lines[1].startswith("8 runs, 2 at a time")
+    assert all(line.startswith("doubtful: small: ") for line in lines[1:3])
+    assert lines[3].startswith("8 runs, 2 at a time")
     assert sum(line.startswith("begins: ") for line in lines) == 8
     assert "8/8  small / " in lines[-1]
     assert "validation NDCG@10" in lines[-1]
