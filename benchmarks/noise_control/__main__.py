@@ -74,7 +74,7 @@ def _judged(
         folder,
         workers=workers,
         say=lambda line: print(f"{folder.name}: {line}", flush=True),
-        **treatment,
+        treatment=treatment,
     )
     comparisons = [
         each
