@@ -96,7 +96,7 @@ def one_line(error: ValidationError) -> str:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    words = [field.description or _described(name), f"(default: {_default(field)})"]
+    words = [field.description or _described(name), f"(default: {_default(name, field)})"]
     kind = field.annotation
     if name == "items":
         kind = str
@@ -108,10 +108,11 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-def _default(field: FieldInfo) -> str:
+def _default(name: str, field: FieldInfo) -> str:
     if field.default is not None:
         return str(field.default)
-    return "by the log" if field.annotation in (int | None, float | None) else "none"
+    by_log = name in TRAINING and field.annotation in (int | None, float | None)
+    return "by the log" if by_log else "none"
 
 
 def _described(name: str) -> str:

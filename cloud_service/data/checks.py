@@ -49,7 +49,7 @@ class LogChecks(BaseModel):
         largest_user, largest_item: their shares of all clicks.
         largest_user_clicks, median_user_clicks: how many clicks these users have.
         ascending: share of a user's steps from an item to another one that go up in the order of
-            item ids; None where there are fewer than 100.
+            item ids, the mean over users; None where there are fewer than 100 steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +102,12 @@ def ascending_share(users: Int64, items: Int64, item_ids: pl.Series) -> float | 
     numeric = item_ids.cast(pl.Float64, strict=False)
     if not numeric.null_count():
         orders.append(numeric.rank("ordinal").to_numpy().astype(np.int64)[items])
-    shares = [float((np.diff(order)[step] > 0).mean()) for order in orders]
+    owners = users[1:][step]
+    steps = np.bincount(owners)
+    shares = []
+    for order in orders:
+        ups = np.bincount(owners, np.diff(order)[step] > 0)
+        shares.append(float((ups[steps > 0] / steps[steps > 0]).mean()))
     return max(shares, key=lambda share: abs(share - 0.5))
 
 
@@ -199,7 +204,7 @@ def _sorted(checks: LogChecks) -> str:
         return ""
     way, shown = ("up", share) if share > 0.5 else ("down", 1.0 - share)
     return (
-        f"{shown:.0%} of the steps from one item to the next go {way} in the order of item ids: "
+        f"{shown:.0%} of a user's steps from item to item go {way} in the order of item ids: "
         "the clicks look sorted by item, and a model that learns the sorting looks good; give the "
         "times of the clicks"
     )

@@ -78,7 +78,25 @@ def test_clicks_in_the_order_of_item_ids_look_sorted(ids, way):
     rows = rows if way == "up" else [row[::-1] for row in rows]
     names = [ids.format(n) for row in rows for n in row]
     (said,) = of(log_of(item_id=pl.Series(names)), "look sorted by item")
-    assert said.startswith(f"100% of the steps from one item to the next go {way}")
+    assert said.startswith(f"100% of a user's steps from item to item go {way}")
+
+
+def test_one_user_who_goes_through_the_catalogue_does_not_make_a_log_sorted():
+    clicks = pl.DataFrame(
+        {
+            "user_id": ["bot"] * 3_000,
+            "item_id": [f"i{n % ITEMS:02}" for n in range(3_000)],
+            "timestamp": START + pl.int_range(3_000, eager=True) * 600,
+        }
+    )
+    sound = log_of()
+    users = np.repeat(sound.user_ids, sound.lengths)
+    items = [sound.item_ids[number - 1] for number in sound.items]
+    rest = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": sound.timestamps})
+    log = prepare(pl.concat([clicks, rest]), name="log")
+    assert log.checks.ascending < 0.6
+    assert of(log, "one user has")
+    assert not of(log, "look sorted")
 
 
 def test_the_largest_user_and_item_are_said_with_their_shares_and_no_name():
