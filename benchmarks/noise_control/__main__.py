@@ -53,6 +53,7 @@ def main() -> None:
     columns = ["disguise", "what it looks like"]
     for metric in METRICS.values():
         columns += [f"{metric}: chance", "models", "smallest p (Holm)", "intervals without 0"]
+        columns += ["p over all worlds (corrected)"]
     print(markdown([*columns, "nothing found"], rows))
     if not options.short:
         ratios = {
@@ -74,7 +75,7 @@ def _judged(
         folder,
         workers=workers,
         say=lambda line: print(f"{folder.name}: {line}", flush=True),
-        **treatment,
+        treatment=treatment,
     )
     comparisons = [
         each
@@ -95,6 +96,7 @@ def _shown(values: dict[str, Any], found: list[Verdict]) -> list[str]:
             f"{min(models):.4f} to {max(models):.4f}",
             f"{each.holm:.3g}",
             f"{each.outside} of {each.comparisons} (at most {each.allowed})",
+            f"{each.pooled:.3g}",
         ]
     return [*cells, "yes" if all(each.holds for each in found) else "no"]
 

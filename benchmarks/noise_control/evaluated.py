@@ -1,7 +1,8 @@
 """An evaluation of worlds that lie in files, as `cloud-service evaluate` does it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from cloud_service.data.clicks import Split, split
@@ -33,14 +34,17 @@ def evaluated(
     workers: int = 1,
     pool: type[Workers] = Workers,
     say: Callable[[str], None] = lambda line: None,
-    **treatment: Any,
+    treatment: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Board, dict[str, Split]]:
     """Trains and tests all models on each world; goes on where it was cut off.
+
+    Args:
+        treatment: of every world, as a recipe's data set says it.
 
     Returns:
         The evaluation, read back from `folder`, and the split of each world by its file's stem.
     """
-    datasets = [{"name": path.stem, "data": str(path)} | treatment for path in paths]
+    datasets = [{"name": path.stem, "data": str(path), **treatment} for path in paths]
     recipe: Recipe = parse(
         {"datasets": datasets, "models": list(models), "epochs": epochs, "patience": 2}, "noise"
     )

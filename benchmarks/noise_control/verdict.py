@@ -1,26 +1,36 @@
-"""Whether any model of an evaluation on noise is told from chance."""
+"""Whether any model of an evaluation on noise is told from chance.
+
+World by world a model is compared, as the tables of an evaluation compare, with a ranking that was
+drawn: two rankings that know nothing differ as often one way as the other, so that intervals and p
+are what they say. Over all worlds together it is compared with what such a ranking scores in the
+mean, which sees far smaller differences.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.noise_control.worlds import DISGUISES
 from cloud_service.data.clicks import Split
 from cloud_service.evaluation import chance
 from cloud_service.evaluation.board import Board
 from cloud_service.evaluation.files import read_ranks
-from cloud_service.evaluation.metrics import ALL, SAMPLED, Ranks
+from cloud_service.evaluation.metrics import ALL, NEGATIVES, SAMPLED, Ranks
 from cloud_service.evaluation.recipe import LOCAL
-from cloud_service.evaluation.significance import LEVEL, bootstrap, holm, per_user, t_test
+from cloud_service.evaluation.significance import LEVEL, compare, holm, per_user
 
 CUTOFF: Final = 10
 METRICS: Final = {ALL: f"ndcg@{CUTOFF}", SAMPLED: "uauc"}
 _CERTAIN: Final = 0.99
+_FAMILIES: Final = len(DISGUISES) * len(METRICS)
 _POPULARITY: Final = "popularity"
+_GAINS: Final = 1.0 / np.log2(np.arange(2, CUTOFF + 2))
+_UAUC_VARIANCE: Final = ((NEGATIVES + 1) ** 2 - 1) / 12 / NEGATIVES**2
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -28,16 +38,25 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Against:
-    """A model against chance on one world, in one protocol."""
+    """A model against chance on one world, in one protocol.
+
+    Attributes:
+        value, reference: means over users, of the model and of the ranking compared with.
+        low, high, p: as in an evaluation's tables.
+        chance: what a ranking that knows nothing scores in the mean.
+        error: the standard error of `value` around `chance`.
+    """
 
     model: str
     world: str
     protocol: str
     value: float
-    chance: float
+    reference: float
     low: float
     high: float
     p: float
+    chance: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,8 @@ class Verdict:
         holm: the smallest p after Holm's correction over all comparisons.
         outside: intervals that leave 0 out (above it, where one-sided).
         allowed: as many as 99 of 100 binomials of the intervals' own rate hold at most.
+        pooled: the smallest p of a model over all worlds together, after Holm's correction over
+            models, times the ten disguises and two protocols that are looked at.
     """
 
     protocol: str
@@ -57,56 +78,74 @@ class Verdict:
     holm: float
     outside: int
     allowed: int
+    pooled: float
 
     @property
     def holds(self) -> bool:
         """Nothing is told from chance."""
-        return self.holm >= 1.0 - LEVEL and self.outside <= self.allowed
+        return min(self.holm, self.pooled) >= 1.0 - LEVEL and self.outside <= self.allowed
 
 
-def fair_gains(found: Ranks, cutoff: int = CUTOFF) -> Float64:
-    """Each user's NDCG, the mean over all orders of the candidates that tie with the target.
+def fair_gains(found: Ranks) -> Float64:
+    """Each user's NDCG@10, the mean over all orders of the candidates that tie with the target.
 
     The figures of an evaluation put the target behind all that tie with it: a model that says the
     same of many items is then below chance, which is no fault of it here.
     """
-    gains = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, cutoff + 2)))])
-    upper = gains[np.minimum(found.greater + found.equal + 1, cutoff)]
-    lower = gains[np.minimum(found.greater, cutoff)]
+    gains = np.concatenate([[0.0], np.cumsum(_GAINS)])
+    upper = gains[np.minimum(found.greater + found.equal + 1, CUTOFF)]
+    lower = gains[np.minimum(found.greater, CUTOFF)]
     return np.asarray((upper - lower) / (found.equal + 1))
 
 
 def against_chance(board: Board, parts: Split, world: str, *, skewed: bool) -> list[Against]:
     """Every model of a world against a random ranking, or against popularity where it is skewed."""
-    values = {
-        row: _users(board, world, row) for row in board.about.models if not row.endswith(LOCAL)
-    }
-    ranked = chance.candidates(parts)
+    rows = [row for row in board.about.models if not row.endswith(LOCAL)]
+    users = {row: _users(board, world, row) for row in rows}
+    counts = chance.candidates(parts)
+    clicks = int(parts.log.digest()[:16], 16)
     found = []
-    for protocol in METRICS:
-        users = {row: part[protocol] for row, part in values.items()}
-        if skewed:
-            base = users.pop(_POPULARITY)
-        elif protocol == ALL:
-            base = chance.random_ndcg(ranked, CUTOFF)
-        else:
-            base = np.full(len(next(iter(users.values()))), chance.UAUC)
-        differences = np.stack([part - base for part in users.values()], axis=1)
-        lows, highs = bootstrap(differences)
-        for column, row in enumerate(users):
+    for row in rows:
+        if skewed and row == _POPULARITY:
+            continue
+        random = np.random.default_rng([clicks, crc32(row.encode())])
+        for protocol in METRICS:
+            values = users[row][protocol]
+            if skewed:
+                references = users[_POPULARITY][protocol]
+                mean = references.mean()
+                error = (values - references).std(ddof=1) / math.sqrt(len(values))
+            elif protocol == ALL:
+                references = drawn_gains(counts, random)
+                mean = chance.random_ndcg(counts, CUTOFF).mean()
+                error = math.sqrt(_variances(counts).sum()) / len(counts)
+            else:
+                references = random.integers(0, NEGATIVES + 1, len(values)) / NEGATIVES
+                mean = chance.UAUC
+                error = math.sqrt(_UAUC_VARIANCE / len(values))
+            (compared,) = compare(values[:, None], references[:, None])
             found.append(
                 Against(
                     row,
                     world,
                     protocol,
-                    float(users[row].mean()),
-                    float(base.mean()),
-                    float(lows[column]),
-                    float(highs[column]),
-                    t_test(differences[:, column]),
+                    compared.value,
+                    compared.reference,
+                    compared.low,
+                    compared.high,
+                    compared.p,
+                    float(mean),
+                    float(error),
                 )
             )
     return found
+
+
+def drawn_gains(counts: Int64, random: np.random.Generator) -> Float64:
+    """Each user's NDCG@10 of a ranking in which every rank is as likely; 0 without candidates."""
+    ranks = random.integers(0, np.maximum(counts, 1))
+    hit = (ranks < CUTOFF) & (counts > 0)
+    return np.where(hit, _GAINS[np.minimum(ranks, CUTOFF - 1)], 0.0)
 
 
 def verdicts(comparisons: Sequence[Against], *, one_sided: bool) -> list[Verdict]:
@@ -114,20 +153,22 @@ def verdicts(comparisons: Sequence[Against], *, one_sided: bool) -> list[Verdict
     found = []
     for protocol in METRICS:
         mine = [each for each in comparisons if each.protocol == protocol]
-        above = [each.value > each.chance for each in mine]
-        p_values = [
-            each.p if up or not one_sided else 1.0 for each, up in zip(mine, above, strict=True)
-        ]
+        p_values = [1.0 if one_sided and each.value < each.reference else each.p for each in mine]
         outside = sum(each.low > 0 or (each.high < 0 and not one_sided) for each in mine)
         rate = (1.0 - LEVEL) / (2 if one_sided else 1)
+        models = dict.fromkeys(each.model for each in mine)
+        pooled = [
+            _pooled([each for each in mine if each.model == model], one_sided) for model in models
+        ]
         found.append(
             Verdict(
-                protocol,
-                one_sided,
-                len(mine),
-                min(holm(p_values)),
-                outside,
-                allowed(len(mine), rate),
+                protocol=protocol,
+                one_sided=one_sided,
+                comparisons=len(mine),
+                holm=min(holm(p_values)),
+                outside=outside,
+                allowed=allowed(len(mine), rate),
+                pooled=min(1.0, _FAMILIES * min(holm(pooled))),
             )
         )
     return found
@@ -159,7 +200,22 @@ def as_values(comparisons: Sequence[Against], results: Sequence[Verdict]) -> dic
     }
 
 
+def _pooled(worlds: Sequence[Against], one_sided: bool) -> float:
+    """The p of one model's mean over worlds, against chance."""
+    above = sum(each.value - each.chance for each in worlds)
+    if one_sided and above <= 0:
+        return 1.0
+    error = math.sqrt(sum(each.error**2 for each in worlds))
+    return math.erfc(abs(above) / error / math.sqrt(2))
+
+
+def _variances(counts: Int64) -> Float64:
+    """Of each user's NDCG@10 of a random ranking."""
+    squares = np.concatenate([[0.0], np.cumsum(_GAINS**2)])[np.minimum(counts, CUTOFF)]
+    return np.asarray(squares / np.maximum(counts, 1) - chance.random_ndcg(counts, CUTOFF) ** 2)
+
+
 def _users(board: Board, world: str, row: str) -> dict[str, Float64]:
     (run,) = board.chosen(world, row)
-    ranks = read_ranks(Path(board.folder) / run["folder"] / "ranks.npz")
+    ranks = read_ranks(board.folder / run["folder"] / "ranks.npz")
     return {ALL: fair_gains(ranks[ALL][0]), SAMPLED: per_user(ranks[SAMPLED][0], "uauc")}

@@ -133,7 +133,7 @@ def _panel(name: str) -> str:
 def _default(name: str, field: FieldInfo) -> str:
     if field.default is not None:
         return str(field.default)
-    by_log = field.annotation in (int | None, float | None) and name not in _PANELS["The log"]
+    by_log = name in TRAINING and field.annotation in (int | None, float | None)
     return "by the log" if by_log else "none"
 
 

@@ -8,6 +8,8 @@ from noise. Widths and layers are never chosen here.
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import numpy as np
+
 from cloud_service.data.clicks import Split
 from shared.jobs import Network, TrainingRecipe
 from shared.model import ModelSettings
@@ -18,6 +20,9 @@ settings for few, the synthetic world (75) with those for many."""
 FEW_REPEATED: Final = 30
 """The same where people click items again: the first half year of Online Retail (46) comes as far
 with both, but three times as slowly with the settings for few."""
+
+MOST_OF_A_USER: Final = 50
+"""How many times the median user's clicks count of one user."""
 
 Value = TypeVar("Value")
 
@@ -51,7 +56,7 @@ class Suited:
 def suited(recipe: TrainingRecipe, split: Split) -> Suited:
     """The settings that a recipe trains with on a log."""
     limit = FEW_CLICKS if split.nobody_clicks_twice else FEW_REPEATED
-    few = len(split.train_positions) < limit * split.log.item_count
+    few = _clicks(split) < limit * split.log.item_count
     network = recipe.network
     if few:
         log = Suited(64, 0.001, _DECAY_OF_FEW.get(network, 0.03), 0.3, True)
@@ -66,6 +71,12 @@ def suited(recipe: TrainingRecipe, split: Split) -> Suited:
         dropout=_or(recipe.dropout, log.dropout),
         spectral=log.spectral if recipe.item_init == "auto" else recipe.item_init == "spectral",
     )
+
+
+def _clicks(split: Split) -> int:
+    """Training clicks, of no user more than so many times the median user's: no bot decides."""
+    counts = split.stops - split.starts
+    return int(np.minimum(counts, MOST_OF_A_USER * np.median(counts)).sum())
 
 
 def _or(given: Value | None, otherwise: Value) -> Value:

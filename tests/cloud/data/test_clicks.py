@@ -68,16 +68,18 @@ def test_the_preprocessing_is_told_in_words() -> None:
     plain = prepare(frame(a="xyz", b="zyx"), name="log")
     assert plain.preprocessing == "users with at least 3 interactions"
     told = prepare(
-        frame(a="xyxx", b="yxy").with_columns(timestamp=pl.lit(1)),
+        frame(a="xyxx", b="yxy", c="xyxyxyy").with_columns(timestamp=pl.col("timestamp") // 2),
         name="log",
+        max_user_clicks=5,
         min_item=2,
         iterate=True,
         source="sold in a shop",
     )
     assert told.preprocessing == (
-        "sold in a shop; items with at least 2 interactions, then users with at least 3 left, "
-        "repeated until stable; 3 of 7 clicks repeat an earlier user-item pair; 5 clicks share the "
-        "time of the one before and keep the file's order"
+        "sold in a shop; 1 of 14 rows repeat the user, item and time of another and are left out; "
+        "of 1 user only the newest 5 clicks (2 left out); items with at least 2 interactions, then "
+        "users with at least 3 left, repeated until stable; 5 of 11 clicks repeat an earlier "
+        "user-item pair; 4 clicks share the time of the one before and are shuffled"
     )
 
 

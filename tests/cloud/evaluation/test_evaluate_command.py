@@ -14,6 +14,7 @@ from cloud_service.evaluation.datasets import open_data
 from cloud_service.evaluation.grid import Evaluation
 from cloud_service.evaluation.plan import cells
 from cloud_service.evaluation.recipe import parse
+from cloud_service.evaluation.results import read_about
 from cloud_service.evaluation.tasks import Ended, Moved
 from tests.cloud.evaluation.conftest import command, one_thread
 
@@ -59,7 +60,8 @@ def test_runs_say_what_was_searched_and_what_it_cost(evaluated):
 def test_without_a_terminal_progress_is_plain_lines(evaluated):
     lines = (evaluated / "said").read_text().splitlines()
     assert lines[0].startswith("small: 150 users, 160 items")
-    assert lines[1].startswith("8 runs, 2 at a time")
+    assert all(line.startswith("doubtful: small: ") for line in lines[1:3])
+    assert lines[3].startswith("8 runs, 2 at a time")
     assert sum(line.startswith("begins: ") for line in lines) == 8
     assert "8/8  small / " in lines[-1]
     assert "validation NDCG@10" in lines[-1]
@@ -139,3 +141,26 @@ def test_a_worker_that_is_killed_is_reported_and_the_others_go_on(
     assert "was killed" in ended["scn"].reason
     assert "fewer --workers" in evaluation.problems()[0]
     assert evaluation.done == evaluation.total
+
+
+def test_what_is_done_to_a_log_is_said_by_options_and_beside_the_figures(tmp_path):
+    rows = [f"u{u:02},i{(u * 7 + k * k) % 50},{k // 2}" for u in range(30) for k in range(10)]
+    rows += [f"bot,i{k % 50},{k}" for k in range(500)]
+    data = tmp_path / "clicks.csv"
+    data.write_text("user_id,item_id,timestamp\n" + "\n".join(rows + rows[:20]) + "\n")
+    words = command(
+        "evaluate", "--data", data, "--models", "popularity", "--out", tmp_path / "out",
+        "--ties", "file", "--repeats", "all", "--max-user-clicks", "9", "--device", "cpu",
+    )  # fmt: skip
+    done = subprocess.run(words, env=one_thread(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "another and count; of 31 users only the newest 9 clicks" in done.stderr
+    assert "doubtful: clicks: 20 of 820 rows repeat the user, item and time" in done.stderr
+    assert "doubtful: clicks: only 31 users" in done.stderr
+    assert "one user has" not in done.stderr  # the cap took that away
+    assert "(a random ranking)" in done.stdout
+    cautions = done.stderr.count("doubtful: ")
+    assert f"what to doubt: {cautions} cautions above" in " ".join(done.stdout.split())
+    about = read_about(tmp_path / "out")
+    assert about.datasets[0].checks.clicks_cut == 820 - 31 * 9
+    assert about.datasets[0].checks.ties == "file"

@@ -9,6 +9,8 @@ from cloud_service.evaluation.metrics import Ranks, rank_metrics
 from cloud_service.evaluation.significance import (
     bootstrap,
     compare,
+    corrected,
+    holm,
     per_user,
     student_tail,
     t_test,
@@ -88,3 +90,31 @@ def test_a_comparison_says_by_how_much_and_how_certainly():
     assert unclear.p > 0.05
     with pytest.raises(ValueError, match="not the same users"):
         compare(better, reference[:-1])
+
+
+def test_holms_correction_worked_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.5: times 4, 3, 2, 1; none smaller than the one before it.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_a_p_that_is_no_number_is_not_counted():
+    kept = holm([0.02, math.nan, 0.5])
+    assert kept[0] == pytest.approx(0.04)
+    assert math.isnan(kept[1])
+
+
+def test_one_clear_difference_of_many_is_not_certain_any_more():
+    random = np.random.default_rng(4)
+    reference = random.random((500, 20))
+    noise = reference + random.normal(0, 0.1, (500, 20))
+    noise[:, 0] = reference[:, 0] + random.normal(0.0105, 0.1, 500)
+    alone = compare(noise, reference)
+    assert alone[0].certain
+    assert alone[0].holm == alone[0].p
+    together = corrected(alone)
+    assert not any(each.certain for each in together)
+    assert [each.p for each in together] == [each.p for each in alone]
+    assert [each.low for each in together] == [each.low for each in alone]

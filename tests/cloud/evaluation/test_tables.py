@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cloud_service.evaluation.board import METRICS, Board
+from cloud_service.evaluation.doubts import doubts
 from cloud_service.evaluation.plots import write_plots
 from cloud_service.evaluation.results import read_results
 from cloud_service.evaluation.tables import write_tables
@@ -60,7 +61,7 @@ def test_the_comparison_is_the_difference_of_the_means(folder):
         theirs = board.figure("small", "corrected", row["protocol"], row["metric"])
         assert float(row["difference"]) == pytest.approx(ours.mean - theirs.mean, abs=1e-9)
         assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
-        assert 0 <= float(row["p"]) <= 1
+        assert 0 <= float(row["p"]) <= float(row["holm"]) <= 1
     assert "## Against corrected" in (folder / "tables" / "small.md").read_text()
 
 
@@ -149,3 +150,59 @@ def test_a_folder_that_is_no_evaluation_is_refused(folder, name, text, reason):
 def test_a_reference_that_is_no_row_is_refused_with_the_nearest(evaluated):
     with pytest.raises(InvalidRequest, match="no row corected: did you mean corrected"):
         Board.read(evaluated).reference("corected")
+
+
+def test_what_to_doubt_stands_before_the_figures(folder):
+    write_tables(Board.read(folder), "scn")
+    for name in ("summary", "small"):
+        page = (folder / "tables" / f"{name}.md").read_text()
+        doubts, _, figures = page.partition("anked among all items")
+        assert "## What to doubt" in doubts
+        assert "| small | 0 of 1,906 | 0.0% | 1.7% | 1.9% | 2.4% |" in doubts
+        assert "- small: 26.0% of the test clicks are on an item" in doubts
+        assert "**0." in figures
+    assert "validation still improved in the last epoch of scn" in doubts
+    assert "(a random ranking) | 0.0284 |" in (folder / "tables" / "summary.md").read_text()
+
+
+def test_p_values_are_corrected_for_the_rows_compared_in_a_metric(folder):
+    found = Board.read(folder).comparisons("small", "corrected", "all")
+    for metric in METRICS["all"]:
+        smaller, larger = sorted(
+            (found[row, metric] for row in ("scn", "corrected/local")), key=lambda each: each.p
+        )
+        assert smaller.holm == pytest.approx(min(1.0, 2 * smaller.p))
+        assert larger.holm == pytest.approx(max(smaller.holm, larger.p))
+
+
+def told(folder):
+    """What the results of a board make doubtful."""
+    board = Board.read(folder)
+    (facts,) = board.about.datasets
+    return " ".join(doubts(board, facts))
+
+
+def test_models_below_popularity_or_chance_are_said(folder):
+    about = json.loads((folder / "evaluation.json").read_text())
+    assert "popularity" not in told(folder)
+    assert "random ranking" not in told(folder)
+    about["datasets"][0]["random_ndcg"] = 0.9
+    (folder / "evaluation.json").write_text(json.dumps(about))
+    assert "no model is told from a random ranking (NDCG@10 0.9000" in told(folder)
+
+
+def test_a_popularity_that_no_model_reaches_is_said(folder):
+    for name in ("evaluation.json", "runs.csv", "results.csv"):
+        path = folder / name
+        text = path.read_text().replace("small,scn,", "small,popularity,")
+        path.write_text(text.replace('"scn"', '"popularity"'))
+    results = folder / "results.csv"
+    lines = results.read_text().splitlines()
+    for value, expected in (("0.0001", False), ("0.99", True)):
+        changed = [
+            f"{line.rpartition(',')[0]},{value}" if ",popularity," in line else line
+            for line in lines
+        ]
+        results.write_text("\n".join(changed) + "\n")
+        words = f"no model ranks better than popularity (NDCG@10 {float(value):.4f}, all items)"
+        assert (words in told(folder)) == expected

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cloud_service.data.clicks import Split
-from cloud_service.training.suited import Suited, suited
+from cloud_service.data.clicks import ClickLog, Split, split
+from cloud_service.training.suited import FEW_CLICKS, Suited, suited
 from cloud_service.training.trainer import Trainer
 from cloud_service.training.windows import cut_windows
 from shared.jobs import TrainingRecipe
@@ -79,3 +79,22 @@ def test_a_training_takes_the_logs_settings(log, tmp_path):
     trainer._epoch(0)
     windows = cut_windows(parts, trainer.recipe.model.length, np.random.default_rng((0, 0)))
     assert len(steps) == math.ceil(len(windows) / wanted.batch_size)
+
+
+def test_a_bot_does_not_make_few_clicks_many(small_split):
+    few = suited(TrainingRecipe(network="scn"), small_split)
+    log = small_split.log
+    bot = np.resize(np.arange(1, log.item_count + 1, dtype=np.int32), 100_000)
+    with_bot = ClickLog(
+        name="bot",
+        synthetic=True,
+        preprocessing="",
+        item_ids=log.item_ids,
+        items=np.concatenate([log.items, bot]),
+        timestamps=np.concatenate([log.timestamps, np.arange(len(bot))]),
+        offsets=np.append(log.offsets, log.click_count + len(bot)),
+        user_ids=(*log.user_ids, "zz"),
+    )
+    assert len(split(with_bot).train_positions) > FEW_CLICKS * log.item_count
+    assert few.spectral
+    assert suited(TrainingRecipe(network="scn"), split(with_bot)) == few
