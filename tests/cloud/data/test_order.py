@@ -175,4 +175,4 @@ def test_a_treatment_is_what_a_recipe_says_of_its_log():
 def test_read_log_hands_ties_on_in_the_order_of_the_file(tmp_path):
     path = tmp_path / "clicks.csv"
     path.write_text("user_id,item_id,timestamp\nu,b,1\nu,a,1\nv,c,1\nv,a,1\n")
-    assert read_log(path)["item_id"].to_list() == ["b", "a", "c", "a"]
+    assert read_log(path).frame["item_id"].to_list() == ["b", "a", "c", "a"]
