@@ -38,7 +38,7 @@ from shared.errors import (
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 from shared.problems import Problem
 from shared.proxies import proxy_for
-from shared.reasons import reason_of_call
+from shared.reasons import is_refusal, reason_of_call
 
 BATCH = 256
 """Candidate lists asked for at once."""
@@ -236,12 +236,12 @@ class Cloud:
         return f" by way of the proxy {self._proxy}" if self._proxy else ""
 
     def _unreachable(self, error: httpx.HTTPError) -> str:
-        connecting = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
-        reason = reason_of_call(error, self._proxy if connecting and self._proxy else self._address)
-        advice = ""
-        if connecting and not self._proxy:
-            advice = "; start it with `cloud-service serve`, or name another with --url"
-        return f"no cloud at {self.url}{self._way}: {reason}{advice}"
+        peer = self._proxy or self._address
+        reason = reason_of_call(error, peer.host, peer.port)
+        advice = "is `cloud-service serve` running there?"
+        if self._proxy or not is_refusal(error):
+            advice = f"check {'the proxy and ' if self._proxy else ''}the cloud's address"
+        return f"no cloud at {self.url}{self._way} ({reason}): {advice}"
 
     def _refusal(self, answer: httpx.Response) -> str:
         try:

@@ -327,7 +327,8 @@ class CorrectionLink:
             return _unsendable(ticket, error)
         if isinstance(error, OSError):
             timeout = isinstance(error, TimeoutError)
-            reason = reason_of(error, self._connection.address)
+            cloud = self._connection.address
+            reason = reason_of(error, cloud.host, cloud.port)
             return self._failed(ticket, Outcome.TIMEOUT if timeout else Outcome.OFFLINE, reason)
         # BadAnswer, or what nobody thought of: a rerank must go on.
         return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error) or type(error).__name__)

@@ -238,9 +238,11 @@ class Session:
 
     def _known(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
         """Rows that can be looked up, and which are of no item this bundle knows."""
-        if not len(rows) or (rows.min() >= 1 and rows.max() <= self.bundle.manifest.items):
+        items = self.bundle.manifest.items
+        # `reduce`, as the methods go a way round by Python.
+        if not len(rows) or (np.minimum.reduce(rows) >= 1 and np.maximum.reduce(rows) <= items):
             return rows, None
-        unknown = (rows < 1) | (rows > self.bundle.manifest.items)
+        unknown = (rows < 1) | (rows > items)
         return np.where(unknown, 0, rows), unknown
 
     def _scores(

@@ -98,7 +98,8 @@ def _tunnel(proxy: Proxy, address: Address, deadline: float) -> socket.socket:
             raise
         if isinstance(error, TimeoutError):
             raise TimeoutError(f"no answer from the proxy {proxy} in time") from None
-        raise NoTunnel(f"no way by the proxy {proxy}: {reason_of(error, proxy)}") from error
+        reason = reason_of(error, proxy.host, proxy.port)
+        raise NoTunnel(f"no way by the proxy {proxy}: {reason}") from error
     return sock
 
 

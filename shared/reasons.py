@@ -3,22 +3,9 @@
 import errno
 import socket
 import ssl
-from typing import Protocol
 
 _WRAPPED = 8
 """Errors in errors that are looked through for the system's own."""
-
-
-class Peer(Protocol):
-    """Whom a connection is to."""
-
-    @property
-    def host(self) -> str:
-        """A name or an address, without brackets."""
-        ...
-
-    @property
-    def port(self) -> int: ...
 
 
 def named(host: str, port: int) -> str:
@@ -26,13 +13,13 @@ def named(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def reason_of(error: OSError, peer: Peer) -> str:
-    """Why a connection to `peer` failed, in one clause."""
-    where = named(peer.host, peer.port)
+def reason_of(error: OSError, host: str, port: int) -> str:
+    """Why a connection to `host` failed, in one clause."""
+    where = named(host, port)
     if isinstance(error, socket.gaierror):
-        return f"the name {peer.host} cannot be resolved"
+        return f"the name {host} cannot be resolved"
     if isinstance(error, ssl.SSLError):
-        return _tls(error, where, peer.host)
+        return _tls(error, where, host)
     if isinstance(error, ConnectionRefusedError):
         return f"connection refused by {where}"
     if isinstance(error, TimeoutError):
@@ -48,16 +35,27 @@ def reason_of(error: OSError, peer: Peer) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def reason_of_call(error: BaseException, peer: Peer) -> str:
+def reason_of_call(error: BaseException, host: str, port: int) -> str:
     """The same for the error of an HTTP client, which wraps that of the system."""
-    cause: BaseException | None = error
-    for _ in range(_WRAPPED):
-        if isinstance(cause, OSError):
-            return reason_of(cause, peer)
-        cause = cause and (cause.__cause__ or cause.__context__)
+    cause = _system_error(error)
+    if cause is not None:
+        return reason_of(cause, host, port)
     if "timeout" in type(error).__name__.lower():
-        return f"no answer from {named(peer.host, peer.port)} in time"
+        return f"no answer from {named(host, port)} in time"
     return str(error) or type(error).__name__
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an HTTP client's error means that nobody listens there."""
+    return isinstance(_system_error(error), ConnectionRefusedError)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    for _ in range(_WRAPPED):
+        if error is None or isinstance(error, OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _tls(error: ssl.SSLError, where: str, host: str) -> str:

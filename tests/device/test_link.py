@@ -137,7 +137,7 @@ def test_the_full_form_is_cut_to_the_row_of_the_last_click(graphs, fake_cloud):
     full = np.arange(1040, dtype="<f4")
     cloud = fake_cloud(lambda r: answer(full.tobytes(), version=graphs.bundle.version, form="full"))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form="full")) as session:
-        session.preload_rows([1, 2])
+        session.preload_rows([1, 2], ask=False)
         session.click_row(3)
         found = session.settle(2).correction
     np.testing.assert_array_equal(found.attn, full[:400].reshape(4, 10, 10)[:, 2])
@@ -156,7 +156,7 @@ def test_the_half_forms_send_h_and_take_corrections_in_float16(graphs, fake_clou
     assert len(body) == {"full-half": 2_080, "row-half": 208}[form]
     cloud = fake_cloud(lambda r: answer(body, version=graphs.bundle.version, form=form))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form=form)) as session:
-        session.preload_rows([1, 2])
+        session.preload_rows([1, 2], ask=False)
         session.click_row(3)
         found = session.settle(2).correction
         hidden = session._scn.hidden.copy()
