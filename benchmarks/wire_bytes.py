@@ -42,10 +42,10 @@ from cloud_service.evaluation.significance import bootstrap, per_user
 from cloud_service.models.cocorrrec import ProjectedCoCorrRec
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.connection import Connect, SocketLike, address_of, tcp_connect
 from device_client.link import CorrectionLink
 from device_client.simulate.network import profile
 from device_client.simulate.shaping import ShapedSocket
+from device_client.sockets import Connect, SocketLike, address_of, tcp_connect
 from shared.outcomes import Outcome
 from shared.wire import FORMS, Form, Wire
 

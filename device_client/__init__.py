@@ -4,14 +4,22 @@ numpy, onnxruntime, an HTTP client and pydantic; never torch, never the cloud's 
 
     bundle = Bundle.open(Path("bundle"))
     with Session(bundle, CorrectionLink.to("http://cloud:8000", bundle)) as session:
+        session.preload(["22423", "47566"])  # what the user clicked before
         session.click("85123A")
         ranking = session.rerank(candidates)
+        for item, score in ranking.ranked: ...
+
+Items are catalogue ids. It logs to `device_client.*`, which says nothing until logging is set up.
 """
+
+import logging
 
 from device_client.budget import DEFAULT_BUDGET_MS, Budget
 from device_client.bundle import Bundle
+from device_client.items import ItemId
 from device_client.link import CorrectionLink
-from device_client.session import Ranking, Session, Timeline
+from device_client.ranking import Ranking, Timeline
+from device_client.session import Session
 from shared.outcomes import Outcome
 
 __all__ = [
@@ -19,8 +27,11 @@ __all__ = [
     "Budget",
     "Bundle",
     "CorrectionLink",
+    "ItemId",
     "Outcome",
     "Ranking",
     "Session",
     "Timeline",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -8,9 +8,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from device_client.items import ItemId, id_text, id_texts, shown
 from shared import bundle as files
-from shared.bundle import check_files, find_item, read_manifest, version_of
-from shared.errors import BundleInvalid, UnknownItem
+from shared.bundle import check_files, find_item, find_items, read_manifest, version_of
+from shared.errors import BundleInvalid, InvalidItem, UnknownItem
 from shared.manifest import MANIFEST_NAME, Manifest
 
 
@@ -44,31 +45,40 @@ class Bundle:
         """The path of one of its ONNX graphs."""
         return str(self.folder / name)
 
-    def index(self, item: str | int) -> int:
-        """The number (from 1) of a catalogue id, or a number as it is.
+    def index(self, item: ItemId) -> int:
+        """The row (from 1) of a catalogue id in `item_table`.
 
-        Raises UnknownItem for what is not in the catalogue, whatever it is.
+        Raises InvalidItem for what is no catalogue id, UnknownItem for one that is not in the
+        catalogue.
         """
-        if isinstance(item, str):
-            found = find_item(self._ids, item)
-            if not found:
-                raise UnknownItem(f"item {item!r} is not in the catalogue of {self.version}")
-            return found
-        number = isinstance(item, Integral) and not isinstance(item, bool)
-        if not number or not 1 <= item <= self.manifest.items:
-            raise UnknownItem(f"items are numbered 1 to {self.manifest.items:,}, got {item!r}")
-        return int(item)
+        text = id_text(item)
+        row = find_item(self._ids, text)
+        if not row:
+            raise UnknownItem(f"item {shown(item)} is not in the catalogue of {self.version}")
+        return row
 
-    def item_id(self, index: int) -> str:
-        """The catalogue id of an item number."""
-        return bytes(self._ids[index - 1]).decode()
+    def rows(self, items: Sequence[ItemId]) -> NDArray[np.int64]:
+        """The rows (N,) of catalogue ids; 0 for those not in the catalogue. Raises InvalidItem."""
+        return find_items(self._ids, id_texts(items))
 
-    def title(self, index: int) -> str | None:
-        """The title of an item number, where the bundle has titles."""
+    def check_row(self, row: int) -> int:
+        """A row as it is. Raises InvalidItem for no integer, UnknownItem for no row."""
+        if not isinstance(row, Integral) or isinstance(row, bool):
+            raise InvalidItem(f"a row is an integer, got {shown(row)}")
+        if not 1 <= row <= self.manifest.items:
+            raise UnknownItem(f"rows go from 1 to {self.manifest.items:,}, got {row}")
+        return int(row)
+
+    def item_id(self, row: int) -> str:
+        """The catalogue id of a row."""
+        return bytes(self._ids[row - 1]).decode()
+
+    def title(self, row: int) -> str | None:
+        """The title of a row, where the bundle has titles."""
         if self._titles is None:
             path = self.folder / files.TITLES
             self._titles = path.read_text("utf-8").split("\n") if path.exists() else ()
-        return self._titles[index - 1] if self._titles else None
+        return self._titles[row - 1] if self._titles else None
 
     def _table(self, name: str, shape: tuple[int, ...], kind: str) -> NDArray[np.generic]:
         try:

@@ -1,8 +1,10 @@
 """`device-client`: pull a bundle, rerank for one user, simulate many devices."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from device_client.budget import DEFAULT_BUDGET_MS, Budget
@@ -38,11 +40,19 @@ def _parser() -> argparse.ArgumentParser:
         description="The device of a device-cloud recommender: reranks locally, corrected by "
         "the cloud when that is in time.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_program_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_pull(commands)
     _add_rerank(commands)
     _add_simulate(commands)
     return parser
+
+
+def _program_version() -> str:
+    try:
+        return version("device-cloud-recommendation")
+    except PackageNotFoundError:  # run from a folder of sources, not installed
+        return "of an unknown version: it is not installed as a package"
 
 
 def _command(
@@ -61,10 +71,15 @@ def _command(
     )
     command.set_defaults(run=run)
     command.add_argument(
-        "--url", default=DEFAULT_URL, help=f"the cloud's address (default {DEFAULT_URL})"
+        "--url",
+        default=os.environ.get("CLOUD_URL") or DEFAULT_URL,
+        help=f"the cloud's address (default: CLOUD_URL of the environment, else {DEFAULT_URL})",
     )
     command.add_argument(
-        "--version", default="production", help="the model version (default: the one in use)"
+        "--model",
+        default="production",
+        metavar="VERSION|ALIAS",
+        help="the model, by its version or by an alias (default: production, the one in use)",
     )
     command.add_argument(
         "--bundles", type=Path, default=_BUNDLES, help="where bundles are kept (default bundles/)"
@@ -102,7 +117,7 @@ def _pull(options: argparse.Namespace) -> int:
     from device_client.cloud import Cloud
 
     with Cloud(options.url) as cloud:
-        print(cloud.pull(options.bundles, options.version, _show_download))
+        print(cloud.pull(options.bundles, options.model, _show_download))
     return 0
 
 

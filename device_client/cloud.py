@@ -7,6 +7,7 @@ import fcntl
 import io
 import re
 import shutil
+import ssl
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.connection import address_of
+from device_client.items import shown
+from device_client.sockets import address_of
 from shared.bundle import (
     MANIFEST_LIMIT,
     check_file,
@@ -35,11 +37,15 @@ from shared.errors import (
 )
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 from shared.problems import Problem
+from shared.proxies import proxy_for
+from shared.reasons import is_refusal, reason_of_call
 
 BATCH = 256
 """Candidate lists asked for at once."""
 HISTORY = 10
 """Clicks of a user that the cloud's retrieval reads: more need not be sent."""
+ALIAS_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
+"""A name that a store gives to a version, such as `production`."""
 _REPLAY_LIMIT = 1 << 30
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
@@ -54,13 +60,23 @@ class CloudError(RecommendationError):
 class Cloud:
     """The cloud at `url`, for everything that is not the hot path. Raises CloudError.
 
-    An address that is none is a ValueError.
+    Goes by the environment's proxy where there is one for `url` (`shared.proxies`). An address
+    that is none is a ValueError, a proxy that cannot be gone by an UnusableProxy.
     """
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        address_of(url)  # refuses what is no address
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=transport)
+        self._address = address_of(url)
+        self._proxy = None if transport else proxy_for(url)
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=_TIMEOUT,
+            transport=transport,
+            trust_env=False,
+            proxy=self._proxy.url if self._proxy else None,
+            # The certificates that corrections are checked with, too.
+            verify=ssl.create_default_context() if self._address.secure else False,
+        )
 
     def __enter__(self) -> "Cloud":
         return self
@@ -80,15 +96,20 @@ class Cloud:
     ) -> Path:
         """Downloads a bundle into `folder`/VERSION, checks it, and gives that path.
 
-        What is there already is kept, and a download that was cut off goes on where it was; the
+        `version` is a version, or an alias of the cloud's, such as `production`. What is there
+        already is kept, and a download that was cut off goes on where it was; the
         bundle appears under its name only when it is whole. `progress` gets a file's name, and
         bytes done and in all. Raises CloudError or a BundleError.
         """
-        if version != "production" and not re.fullmatch(VERSION_PATTERN, version):
-            raise InvalidRequest(f"a version is 16 hex digits, or `production`; got {version!r}")
+        exact = is_version(version)
+        if not exact and not re.fullmatch(ALIAS_PATTERN, version):
+            raise InvalidRequest(
+                f"a model is named by its version, 16 hex digits, or by an alias such as "
+                f"`production` (a-z, 0-9, '.', '_', '-'); got {shown(version)}"
+            )
         raw = self._get(f"/v1/models/{version}", MANIFEST_LIMIT)
         manifest, found = parse_manifest(raw), version_of(raw)
-        if version not in ("production", found):
+        if exact and version != found:
             raise BundleTampered(f"asked for version {version}, the manifest sent is of {found}")
         target, draft = folder / found, folder / f".partial-{found}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,27 +136,27 @@ class Cloud:
         shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
         draft.replace(target)
 
-    def candidates(
+    def candidate_rows(
         self,
         version: str,
         histories: Sequence[Sequence[int]],
         count: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[NDArray[np.int64]]:
-        """A candidate list (at most `count` item numbers) for each history of item numbers.
+        """A candidate list (at most `count` rows of the item table) for each history of rows.
 
         The cloud looks at the last `HISTORY` clicks of each. `progress` gets lists done and in
         all.
         """
         found: list[NDArray[np.int64]] = []
         for at in range(0, len(histories), BATCH):
-            clicks = [list(history) for history in histories[at : at + BATCH]]
-            found += self._lists(version, {"clicks": clicks, "count": count})
+            rows = [list(history) for history in histories[at : at + BATCH]]
+            found += self._lists(version, {"rows": rows, "count": count})
             progress(len(found), len(histories))
         return found
 
     def replay(self, version: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The clicks of a version's held-out users: items (flat), offsets (users + 1)."""
+        """The clicks of a version's held-out users: rows of items (flat), offsets (users + 1)."""
         raw = self._get(f"/v1/models/{version}/replay", _REPLAY_LIMIT)
         try:
             with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
@@ -194,7 +215,7 @@ class Cloud:
         with self._stream("POST", path, json=body) as answer:
             answer.read()
         try:
-            return [np.array(each, np.int64) for each in answer.json()["candidates"]]
+            return [np.array(each, np.int64) for each in answer.json()["rows"]]
         except (ValueError, KeyError, TypeError) as error:
             raise CloudError(f"{answer.request.url} gave no candidate lists") from error
 
@@ -205,20 +226,31 @@ class Cloud:
             with self._http.stream(method, path, **options) as answer:
                 if answer.is_error:
                     answer.read()
-                    raise CloudError(_refusal(answer))
+                    raise CloudError(self._refusal(answer))
                 yield answer
         except httpx.HTTPError as error:
-            raise CloudError(_unreachable(self.url, error)) from error
+            raise CloudError(self._unreachable(error)) from error
+
+    @property
+    def _way(self) -> str:
+        return f" by way of the proxy {self._proxy}" if self._proxy else ""
+
+    def _unreachable(self, error: httpx.HTTPError) -> str:
+        peer = self._proxy or self._address
+        reason = reason_of_call(error, peer.host, peer.port)
+        advice = "is `cloud-service serve` running there?"
+        if self._proxy or not is_refusal(error):
+            advice = f"check {'the proxy and ' if self._proxy else ''}the cloud's address"
+        return f"no cloud at {self.url}{self._way} ({reason}): {advice}"
+
+    def _refusal(self, answer: httpx.Response) -> str:
+        try:
+            problem = Problem.model_validate_json(answer.content)
+        except ValueError:
+            return f"{answer.request.url}{self._way} answered {answer.status_code}"
+        return f"{problem.title} ({problem.code}, {problem.status}): {problem.detail}"
 
 
-def _unreachable(url: str, error: Exception) -> str:
-    reason = str(error) or type(error).__name__
-    return f"no cloud at {url} ({reason}): is `cloud-service serve` running there?"
-
-
-def _refusal(answer: httpx.Response) -> str:
-    try:
-        problem = Problem.model_validate_json(answer.content)
-    except ValueError:
-        return f"{answer.request.url} answered {answer.status_code}"
-    return f"{problem.title} ({problem.code}, {problem.status}): {problem.detail}"
+def is_version(name: str) -> bool:
+    """Whether a model's name is a version, and no alias."""
+    return re.fullmatch(VERSION_PATTERN, name) is not None

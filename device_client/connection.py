@@ -10,14 +10,12 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 import httptools
 
+from device_client.sockets import Connect, SocketLike, address_of, tcp_connect
 from shared.wire import (
     CHECK_HEADER,
     DEADLINE_HEADER,
@@ -33,22 +31,10 @@ ERROR_BODY_LIMIT = 64 * 1024
 TIMING_MARK = b"\r\nserver-timing: "
 CHECK_MARK = b"\r\n" + CHECK_HEADER.encode() + b": "
 CHECK_DIGITS = 8
+TLS_ALERT = b"\x15"
+"""The first byte of what a TLS server says to plain HTTP."""
 SELECT_LIMIT = 1024
 """`select` takes no descriptor from here on."""
-
-
-class SocketLike(Protocol):
-    """What a connection needs of a socket; simulated networks wrap one."""
-
-    def sendall(self, data: bytes | bytearray | memoryview, /) -> None: ...
-    def recv_into(self, buffer: bytearray, /) -> int: ...
-    def settimeout(self, value: float | None, /) -> None: ...
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
-
-
-Connect = Callable[[float], SocketLike]
-"""Opens a connection within so many seconds, or raises OSError."""
 
 
 class BadAnswer(Exception):
@@ -77,48 +63,6 @@ class Answer:
     received_ns: int = 0
 
 
-def tcp_connect(url: str) -> Connect:
-    """A connector for `http://` and `https://` URLs. Raises ValueError for any other."""
-    parts = address_of(url)
-    address = parts.host, parts.port
-    context = ssl.create_default_context() if parts.secure else None
-
-    def connect(timeout: float) -> SocketLike:
-        sock = socket.create_connection(address, timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(sock, server_hostname=address[0]) if context else sock
-
-    return connect
-
-
-class Address(NamedTuple):
-    """The parts of the cloud's address, the host as DNS and HTTP want it."""
-
-    secure: bool
-    host: str
-    port: int
-    header: str
-    path: str
-
-
-def address_of(url: str) -> Address:
-    """The parts of `url`. Raises ValueError for what is no http(s)://host[:port][/path]."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode("ascii")
-        usual = 443 if parts.scheme == "https" else 80
-        port = usual if parts.port is None else parts.port
-        path = parts.path.rstrip("/").encode("ascii").decode("ascii")
-        sound = host and port and parts.scheme in ("http", "https") and parts.username is None
-        if not sound or not path.isprintable():
-            raise ValueError(url)
-    except ValueError:  # of urlsplit, of a port, and of what IDNA refuses
-        raise ValueError(f"the cloud's address is http(s)://host[:port], got {url!r}") from None
-    named = f"[{host}]" if ":" in host else host
-    header = named if port == usual else f"{named}:{port}"
-    return Address(parts.scheme == "https", host, port, header, path)
-
-
 class Connection:
     """Asks one model version's corrections, one at a time, on a connection that is kept.
 
@@ -139,7 +83,8 @@ class Connection:
     ) -> None:
         """`body_limit`: bytes of an answer's body at most. `deadline_ms`: after it the cloud need
         not answer any more."""
-        parts = address_of(url)
+        self.address = parts = address_of(url)
+        """Where the cloud is."""
         deadline = "" if deadline_ms is None else f"{DEADLINE_HEADER}: {deadline_ms}\r\n"
         head = (
             f"POST {parts.path}{correction_path(version)} HTTP/1.1\r\n"
@@ -421,7 +366,9 @@ class _Callbacks:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise BadAnswer(str(error)) from error
+            if data[:1] == TLS_ALERT and received == len(data):
+                raise BadAnswer("the cloud speaks TLS: is its address https://?") from error
+            raise BadAnswer(f"the answer is not HTTP: {error}") from error
         if self._surplus:
             raise BadAnswer("more came than one answer")
         if self._size > self._limit or received > self._limit + HEAD_LIMIT:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +15,25 @@ from numpy.typing import NDArray
 from device_client.breaker import Breaker
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.connection import ERROR_BODY_LIMIT, Answer, ClosedIdle, Connect, Connection
+from device_client.connection import ERROR_BODY_LIMIT, Answer, ClosedIdle, Connection
+from device_client.sockets import Connect
+from device_client.trouble import Trouble, refusal
 from shared.errors import WireError, WrongModel
 from shared.outcomes import Outcome
+from shared.reasons import reason_of
 from shared.wire import FORMS, Form, RowCorrection, Wire, check_hidden
+
+ON_ITS_WAY = "no answer had come when the budget ran out"
+BUSY = "the line was still busy with earlier clicks when the budget ran out"
+REPLACED = "the request gave way to that of a later click"
+CLOSED = "the link to the cloud was closed"
+LONGEST_NAME = 64
+"""Characters of what a server calls something that a message repeats."""
 
 
 @dataclass(slots=True)
 class Received:
-    """What became of one request. With a correction, `outcome` is `applied`.
+    """What became of one request. With a correction, `outcome` is `applied`, and `reason` empty.
 
     Times are `time.perf_counter_ns`, 0 where it did not come that far. `received_ns` is when the
     device took the answer: one that came while nobody waited has lain there since.
@@ -37,6 +48,8 @@ class Received:
     received_ns: int = 0
     server_timing: str = ""
     """The cloud's own account of its time; see `cloud_times`."""
+    reason: str = ""
+    """Why there is no correction, in words."""
 
 
 class _Flight(NamedTuple):
@@ -85,6 +98,7 @@ class CorrectionLink:
         self._thread: threading.Thread | None = None
         self._closed = False
         self.breaker = Breaker(time.monotonic)
+        self._trouble = Trouble(time.monotonic, connection.address)
         self.outcomes: Counter[Outcome] = Counter()
         """What became of the requests, whether or not a rerank waited for them."""
         self.replaced = 0
@@ -134,7 +148,8 @@ class CorrectionLink:
                     return ticket
         with self._changed:
             if self.breaker.open:
-                self._record(Received(ticket, Outcome.OFFLINE))
+                reason = self._trouble.paused(self.breaker.left_s, self.breaker.failures)
+                self._record(Received(ticket, Outcome.OFFLINE, reason=reason))
                 return ticket
             self.replaced += self._queued
             self._pending[...] = hidden
@@ -143,6 +158,11 @@ class CorrectionLink:
                 self._busy_with = self._flight.ticket if self._flight else 0
             self._hand_over()
         return ticket
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a request would be sent now: neither closed nor paused after failures."""
+        return not self._closed and not self.breaker.open
 
     def open(self) -> None:
         """Connects ahead of the first request, in the background; a failure says nothing yet."""
@@ -163,14 +183,17 @@ class CorrectionLink:
             with self._changed:
                 if self._latest is not None and self._latest.ticket == ticket:
                     return self._latest
+                if self._closed:
+                    return Received(ticket, Outcome.OFFLINE, reason=CLOSED)
                 left = (deadline_ns - time.perf_counter_ns()) / 1e9
-                if left <= 0 or self._closed:
-                    waiting = 0 < self._busy_with < ticket
-                    return Received(ticket, Outcome.STALE if waiting else Outcome.LATE)
+                if left <= 0:
+                    if 0 < self._busy_with < ticket:
+                        return Received(ticket, Outcome.STALE, reason=BUSY)
+                    return Received(ticket, Outcome.LATE, reason=ON_ITS_WAY)
                 if self._handed:
                     self._changed.wait(left)
-                elif self._flight is None:  # a newer H went in its place
-                    return Received(ticket, Outcome.LATE)
+                elif self._flight is None:
+                    return Received(ticket, Outcome.LATE, reason=REPLACED)
 
     def close(self) -> None:
         """Ends the thread and the connection."""
@@ -186,8 +209,8 @@ class CorrectionLink:
         try:
             check_hidden(self._body)
             sent = self._connection.send()
-        except WireError:  # of our own H: the cloud has no part in it
-            self._record(Received(ticket, Outcome.BAD_PAYLOAD))
+        except WireError as error:  # of our own H: the cloud has no part in it
+            self._record(_unsendable(ticket, error))
             return True
         except OSError:  # closed since it was last used: the thread opens another
             return False
@@ -207,7 +230,7 @@ class CorrectionLink:
         answer = self._connection.receive(min(timeout_s, max(left_s, 0.0)))
         if answer is None and timeout_s >= left_s:
             self._connection.close()
-            raise TimeoutError
+            raise TimeoutError(f"no answer within {self._timeout:g} s")
         return answer
 
     def _take(self, flight: _Flight, read: Callable[..., Answer | None], *times: float) -> None:
@@ -301,26 +324,30 @@ class CorrectionLink:
 
     def _fault(self, ticket: int, error: Exception) -> Received:
         if isinstance(error, WireError):  # of our own H: the cloud has no part in it
-            return Received(ticket, Outcome.BAD_PAYLOAD)
-        if isinstance(error, TimeoutError):
-            return self._failed(ticket, Outcome.TIMEOUT)
+            return _unsendable(ticket, error)
         if isinstance(error, OSError):
-            return self._failed(ticket, Outcome.OFFLINE)
+            timeout = isinstance(error, TimeoutError)
+            cloud = self._connection.address
+            reason = reason_of(error, cloud.host, cloud.port)
+            return self._failed(ticket, Outcome.TIMEOUT if timeout else Outcome.OFFLINE, reason)
         # BadAnswer, or what nobody thought of: a rerank must go on.
-        return self._failed(ticket, Outcome.BAD_PAYLOAD)
+        return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error) or type(error).__name__)
 
     def _read(self, ticket: int, place: int, answer: Answer) -> Received:
-        if answer.status in (404, 409, 410):
-            return self._failed(ticket, Outcome.WRONG_MODEL)
-        if answer.status != 200:
-            return self._failed(ticket, Outcome.REFUSED, _seconds(answer.retry_after))
+        if answer.status != HTTPStatus.OK:
+            gone = answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
+            outcome = Outcome.WRONG_MODEL if gone else Outcome.REFUSED
+            after = None if gone else _seconds(answer.retry_after)
+            return self._failed(ticket, outcome, refusal(answer.status, answer.body), after)
         try:
             correction = self._decode(answer, place)
-        except WrongModel:
-            return self._failed(ticket, Outcome.WRONG_MODEL)
-        except WireError:
-            return self._failed(ticket, Outcome.BAD_PAYLOAD)
+        except WrongModel as error:
+            return self._failed(ticket, Outcome.WRONG_MODEL, str(error))
+        except WireError as error:
+            return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error))
         self.breaker.succeeded()
+        if self._trouble.reason:
+            self._trouble.ended()
         return Received(
             ticket,
             Outcome.APPLIED,
@@ -334,16 +361,29 @@ class CorrectionLink:
 
     def _decode(self, answer: Answer, place: int) -> RowCorrection:
         if answer.version != self._version:
-            raise WrongModel(f"asked {self._version}, answered {answer.version or 'without one'}")
+            raise WrongModel(
+                f"model {self._version} was asked for a correction, and the answer is of "
+                f"{answer.version[:LONGEST_NAME] or 'a model that it does not name'}"
+            )
         if answer.content_type != self._layout.correction_type:
-            raise WireError(f"the answer is {answer.content_type}")
+            raise WireError(
+                f"the answer is {answer.content_type[:LONGEST_NAME] or 'of no type'}, not "
+                f"{self._layout.correction_type}"
+            )
         if self._layout.row:
             return self._wire.decode_row(answer.body)
         return self._wire.decode_row_at(answer.body, place)
 
-    def _failed(self, ticket: int, outcome: Outcome, retry_after: float | None = None) -> Received:
+    def _failed(
+        self, ticket: int, outcome: Outcome, reason: str, retry_after: float | None = None
+    ) -> Received:
         self.breaker.failed(retry_after)
-        return Received(ticket, outcome)
+        self._trouble.began(outcome, reason, self.breaker.left_s)
+        return Received(ticket, outcome, reason=reason)
+
+
+def _unsendable(ticket: int, error: WireError) -> Received:
+    return Received(ticket, Outcome.BAD_PAYLOAD, reason=f"H was not sent: {error}")
 
 
 def _seconds(value: str) -> float | None:

@@ -1,9 +1,9 @@
 """One user on one device: clicks in, rankings out, whatever the cloud does."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -12,67 +12,26 @@ from numpy.typing import NDArray
 
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.link import CorrectionLink, Received, cloud_times
+from device_client.items import ItemId, ItemIds, Rows, listed, row_array
+from device_client.link import CorrectionLink, Received
+from device_client.ranking import Ranking, Timeline
 from device_client.scn import DeviceSCN, Graphs
-from shared.errors import UnknownItem
 from shared.outcomes import Outcome
 from shared.wire import RowCorrection
 
-Candidates = Sequence[int | str] | NDArray[np.int64]
+_log = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class Timeline:
-    """When it happened, in `time.perf_counter_ns`; 0 for what did not happen."""
-
-    clicked_ns: int = 0
-    hidden_ns: int = 0
-    sent_ns: int = 0
-    uploaded_ns: int = 0
-    first_byte_ns: int = 0
-    received_ns: int = 0
-    reranked_ns: int = 0
-    """When `rerank` was called."""
-    applied_ns: int = 0
-    """When waiting ended and scoring began, with the correction or without."""
-    ranked_ns: int = 0
-    server_timing: str = ""
-
-    @property
-    def queue_ms(self) -> float:
-        """How long the request waited in the cloud, by the cloud's own account."""
-        return cloud_times(self.server_timing).get("queue", 0.0)
-
-    @property
-    def compute_ms(self) -> float:
-        """How long it was computed there."""
-        return cloud_times(self.server_timing).get("gcn", 0.0)
-
-
-@dataclass(slots=True)
-class Ranking:
-    """What `rerank` answers: always a ranking, and how it came about."""
-
-    candidates: Candidates
-    scores: NDArray[np.float32]
-    """(N,) one per candidate, in the order they were given; -inf for unknown items."""
-    order: NDArray[np.int64]
-    """(N,) places in `candidates`, best first; ties keep the cloud's order."""
-    outcome: Outcome | None
-    """What became of the correction; None before the first click, when there is none to ask."""
-    timeline: Timeline = field(default_factory=Timeline)
-
-    @property
-    def items(self) -> list[int | str]:
-        """The candidates, best first."""
-        return [self.candidates[int(place)] for place in self.order]
+NO_CLOUD = "no cloud is configured: the session was made without a link"
+NONE_KNOWN = "none of the candidates is in the catalogue of this model: pull the bundle in use"
+_UNREACHED = Outcome.OFFLINE, Outcome.TIMEOUT
 
 
 class Session:
     """A user's SCN, its history, and its link to the cloud (None: the device is on its own).
 
-    Items are catalogue ids (str) or item numbers of the bundle (int). Not for use from several
-    threads at once. Sessions of one process share `Graphs`.
+    Items are catalogue ids: text, or the integers whose digits they are (`ItemId`). Whoever has
+    rows of the bundle's item table instead calls `click_row`, `preload_rows`, `rerank_rows` and
+    `score_rows`. Not for use from several threads at once. Sessions of one process share `Graphs`.
     """
 
     def __init__(
@@ -107,71 +66,86 @@ class Session:
         if self.link is not None:
             self.link.close()
 
-    def click(self, item: int | str) -> None:
+    def click(self, item: ItemId) -> None:
         """Takes a click: computes H and asks for its correction in the background.
 
-        Raises UnknownItem, changing nothing, where the bundle does not know the item.
+        Raises UnknownItem where the bundle does not know the item, InvalidItem for what is no
+        catalogue id; nothing has changed then.
         """
         clicked = time.perf_counter_ns()
-        self._scn.click(self.bundle.index(item))
-        self._clicked_ns, self._hidden_ns = clicked, time.perf_counter_ns()
-        if self.link is not None:
-            self._ticket = self.link.ask(self._scn.hidden, self._scn.count - 1)
-        self._scn.prepare()  # while the correction is on its way
+        self._click(self.bundle.index(item), clicked)
+
+    def click_row(self, row: int) -> None:
+        """The same for a row of the item table (from 1)."""
+        clicked = time.perf_counter_ns()
+        self._click(self.bundle.check_row(row), clicked)
 
     @property
     def ticket(self) -> int:
         """The link's number for the request of the clicks so far; 0 if none was made."""
         return self._ticket
 
-    def preload(self, items: Sequence[int | str]) -> None:
-        """Takes earlier clicks, oldest first, without asking for corrections.
+    def preload(self, items: ItemIds, *, ask: bool = True) -> list[ItemId]:
+        """Takes earlier clicks, oldest first, as after a restart, and gives those it left out.
 
-        Raises UnknownItem before any of them is taken.
+        Items that the bundle does not know, delisted ones say, are left out. The correction for
+        the last click is asked for, as `click` does: the budget counts from there. Without `ask`,
+        for whoever goes on with a click at once, the next rerank asks if no click did. Raises
+        InvalidItem, before any is taken, for what is no catalogue id.
         """
-        settings = self.bundle.manifest.model
-        indices = [self.bundle.index(item) for item in items]
-        if settings.history == "window":
-            indices = indices[-settings.length :]
-        for index in indices:
-            self._scn.click(index)
-        self._ticket = 0
+        given = listed(items, "clicks")
+        rows = self.bundle.rows(given)
+        known = rows > 0
+        self._preload(rows[known], ask=ask)
+        left_out = [item for item, is_known in zip(given, known, strict=True) if not is_known]
+        if left_out:
+            _log.warning(
+                "%d of %d clicks of a history were left out: model %s does not know their items",
+                len(left_out), len(given), self.bundle.version,
+            )  # fmt: skip
+        return left_out
 
-    def rerank(self, candidates: Candidates) -> Ranking:
+    def preload_rows(self, rows: Rows, *, ask: bool = True) -> None:
+        """The same for rows of the item table. Raises UnknownItem before any is taken."""
+        array = row_array(rows, "clicks")
+        for row in array:
+            self.bundle.check_row(row)
+        self._preload(array, ask=ask)
+
+    def rerank(self, candidates: ItemIds) -> Ranking:
         """Ranks candidates for the clicks so far, waiting for a correction within the budget.
 
-        A fault of the cloud or the network never raises: it becomes the outcome, and the
-        ranking is the local one.
+        A fault of the cloud or the network never raises: it becomes the outcome and the reason,
+        and the ranking is the local one. Candidates may come twice, and are then ranked twice;
+        unknown ones come last. Raises InvalidItem for what is no list of catalogue ids, such as
+        one id alone, a set, or floats.
         """
-        timeline = Timeline(self._clicked_ns, self._hidden_ns)
-        timeline.reranked_ns = time.perf_counter_ns()
-        received = self._wait()
-        outcome = received.outcome if received is not None else None
-        timeline.applied_ns = time.perf_counter_ns()
-        scores = self.scores(candidates, received.correction if received is not None else None)
-        order = np.argsort(-scores, kind="stable")
-        timeline.ranked_ns = time.perf_counter_ns()
-        if received is not None:
-            self.outcomes[received.outcome] += 1
-            if received.sent_ns:
-                _note(timeline, received)
-        return Ranking(candidates, scores, order, outcome, timeline)
+        begun = time.perf_counter_ns()
+        given = listed(candidates, "candidates")
+        # The ids are looked up while the correction is on its way.
+        return self._rerank(given, self.bundle.rows(given), begun)
+
+    def rerank_rows(self, rows: Rows) -> Ranking:
+        """The same for rows of the item table; rows that it does not have are unknown items."""
+        begun = time.perf_counter_ns()
+        array = row_array(rows, "candidates")
+        return self._rerank(rows, array, begun)
 
     def scores(
-        self, candidates: Candidates, correction: RowCorrection | None = None
+        self, candidates: ItemIds, correction: RowCorrection | None = None
     ) -> NDArray[np.float32]:
-        """Scores (N,) for the clicks so far, with `correction` or without.
+        """Scores (N,) for the clicks so far, with `correction` or without; -inf for unknown items.
 
         Before the first click every score is 0, which keeps the cloud's order.
         """
-        numbers, unknown = self._numbers(candidates)
-        if not len(numbers) or not self._scn.count:
-            scores = np.zeros(len(numbers), np.float32)
-        else:
-            scores = self._scn.scores(numbers, correction)
-        if unknown is not None:
-            scores[unknown] = -np.inf
-        return scores
+        rows = self.bundle.rows(listed(candidates, "candidates"))
+        return self._scores(*self._known(rows), correction)
+
+    def score_rows(
+        self, rows: Rows, correction: RowCorrection | None = None
+    ) -> NDArray[np.float32]:
+        """The same for rows of the item table."""
+        return self._scores(*self._known(row_array(rows, "candidates")), correction)
 
     def settle(self, timeout_s: float = 10.0) -> Received | None:
         """What became of the request for the clicks so far, however late it is.
@@ -181,40 +155,106 @@ class Session:
         if self.link is None or not self._scn.count:
             return None
         if not self._ticket:
-            self._ticket = self.link.ask(self._scn.hidden, self._scn.count - 1)
+            self._ask(self.link)
         return self.link.wait(self._ticket, time.perf_counter_ns() + int(timeout_s * 1e9))
+
+    def _click(self, row: int, clicked_ns: int) -> None:
+        self._scn.click(row)
+        self._clicked_ns, self._hidden_ns = clicked_ns, time.perf_counter_ns()
+        if self.link is not None:
+            self._ask(self.link)
+        self._scn.prepare()  # while the correction is on its way
+
+    def _ask(self, link: CorrectionLink) -> None:
+        self._ticket = link.ask(self._scn.hidden, self._scn.count - 1)
+
+    def _preload(self, rows: NDArray[np.int64], *, ask: bool) -> None:
+        settings = self.bundle.manifest.model
+        if settings.history == "window":
+            rows = rows[-settings.length :]
+        if not len(rows):
+            return
+        for row in rows:
+            clicked = time.perf_counter_ns()
+            self._scn.click(int(row))
+        self._clicked_ns, self._hidden_ns = clicked, time.perf_counter_ns()
+        self._ticket = 0
+        if ask and self.link is not None:
+            self._ask(self.link)
+        self._scn.prepare()
+
+    def _rerank(
+        self, given: Sequence[ItemId] | Rows, rows: NDArray[np.int64], begun_ns: int
+    ) -> Ranking:
+        timeline = Timeline(self._clicked_ns, self._hidden_ns)
+        timeline.reranked_ns = begun_ns
+        rows, unknown = self._known(rows)
+        if unknown is not None and unknown.all():
+            return self._none_known(given, rows, timeline)
+        received = self._wait()
+        timeline.hidden_ns = self._hidden_ns  # a request made only now counts from now
+        timeline.applied_ns = time.perf_counter_ns()
+        scores = self._scores(rows, unknown, received.correction if received is not None else None)
+        order = np.argsort(-scores, kind="stable")
+        timeline.ranked_ns = time.perf_counter_ns()
+        ranking = Ranking(given, scores, order, None, timeline)
+        if received is not None:
+            ranking.outcome, ranking.reason = received.outcome, received.reason
+            self.outcomes[received.outcome] += 1
+            if received.sent_ns:
+                timeline.note(received)
+            elif received.outcome in _UNREACHED:
+                self._ask_again()
+        if unknown is not None:
+            ranking.unknown = [given[int(at)] for at in np.flatnonzero(unknown)]
+        return ranking
+
+    def _none_known(
+        self, given: Sequence[ItemId] | Rows, rows: NDArray[np.int64], timeline: Timeline
+    ) -> Ranking:
+        """The ranking of candidates that are all unknown: no correction is worth a wait."""
+        timeline.applied_ns = timeline.ranked_ns = time.perf_counter_ns()
+        scores, order = np.full(len(rows), -np.inf, np.float32), np.arange(len(rows))
+        self.outcomes[Outcome.UNKNOWN_CANDIDATES] += 1
+        return Ranking(
+            given, scores, order, Outcome.UNKNOWN_CANDIDATES, timeline, NONE_KNOWN, list(given)
+        )
 
     def _wait(self) -> Received | None:
         if not self._scn.count:
             return None
-        if self.link is None or not self._ticket:
-            return Received(0, Outcome.OFFLINE)
+        if self.link is None:
+            return Received(0, Outcome.OFFLINE, reason=NO_CLOUD)
+        if not self._ticket:
+            self._ask(self.link)
+            self._hidden_ns = time.perf_counter_ns()
         return self.link.wait(self._ticket, self.budget.deadline_ns(self._hidden_ns))
 
-    def _numbers(
-        self, candidates: Candidates
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-        """Item numbers, and which are unknown to this bundle (newer than it, say)."""
-        if not isinstance(candidates, np.ndarray) or _is_no_list_of_numbers(candidates):
-            candidates = np.array([self._number(item) for item in candidates], np.int64)
-        numbers = np.ascontiguousarray(candidates, np.int64)
-        if not len(numbers) or (numbers.min() >= 1 and numbers.max() <= self.bundle.manifest.items):
-            return numbers, None
-        unknown = (numbers < 1) | (numbers > self.bundle.manifest.items)
-        return np.where(unknown, 0, numbers), unknown
+    def _ask_again(self) -> None:
+        """Asks anew for clicks whose request never reached the cloud, for the next rerank: it may
+        be long until the next click, and the cloud be back long before."""
+        if self.link is not None and self.link.takes_calls:
+            self._ask(self.link)
 
-    def _number(self, item: int | str) -> int:
-        try:
-            return self.bundle.index(item)
-        except UnknownItem:
-            return 0
+    def _known(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+        """Rows that can be looked up, and which are of no item this bundle knows."""
+        items = self.bundle.manifest.items
+        # `reduce`, as the methods go a way round by Python.
+        if not len(rows) or (np.minimum.reduce(rows) >= 1 and np.maximum.reduce(rows) <= items):
+            return rows, None
+        unknown = (rows < 1) | (rows > items)
+        return np.where(unknown, 0, rows), unknown
 
-
-def _is_no_list_of_numbers(array: NDArray[np.generic]) -> bool:
-    return array.ndim != 1 or array.dtype.kind not in "iu"
-
-
-def _note(timeline: Timeline, received: Received) -> None:
-    timeline.sent_ns, timeline.uploaded_ns = received.sent_ns, received.uploaded_ns
-    timeline.first_byte_ns, timeline.received_ns = received.first_byte_ns, received.received_ns
-    timeline.server_timing = received.server_timing
+    def _scores(
+        self,
+        rows: NDArray[np.int64],
+        unknown: NDArray[np.bool_] | None,
+        correction: RowCorrection | None,
+    ) -> NDArray[np.float32]:
+        if not len(rows) or not self._scn.count:
+            scores = np.zeros(len(rows), np.float32)
+        else:
+            scores = self._scn.scores(rows, correction)
+        if unknown is not None:
+            scores[unknown] = -np.inf
+        return scores

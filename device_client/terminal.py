@@ -2,7 +2,9 @@
 
 import argparse
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,116 +12,198 @@ from numpy.typing import NDArray
 
 from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.cloud import HISTORY, Cloud
+from device_client.cloud import HISTORY, Cloud, is_version
+from device_client.items import shown
 from device_client.link import CorrectionLink
-from device_client.session import Ranking, Session
-from shared.errors import BundleMissing, InvalidRequest
+from device_client.ranking import Ranking
+from device_client.session import Session
+from shared.errors import BundleMissing, InvalidRequest, UnknownItem
 from shared.manifest import VERSION_PATTERN
 
-_WIDTH = 44
-_SHOWN_CLICKS = 10
+_WIDEST, _NARROWEST = 44, 12
+_SCORE = 9
+_REST = 40
+"""Columns of a line besides the two names: places, scores, how far an item moved."""
+_SHOWN = 10
+"""Clicks, or unknown candidates, that are shown."""
+_LONGEST_LIST = 1000
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is ranked, in rows of the item table."""
+
+    bundle: Bundle
+    clicks: list[int]
+    candidates: NDArray[np.int64]
+    unknown: list[str]
+    """Candidates that the model does not know."""
 
 
 def rerank_one(
     options: argparse.Namespace, budget: Budget, progress: Callable[[str, int, int], None]
 ) -> int:
     """Prints the ranking the device serves, and the one it would have without the cloud."""
-    if options.top < 1 or not 1 <= options.count <= 1000:
-        raise InvalidRequest("--top is at least 1, and --count from 1 to 1,000")
+    _check(options)
     if options.offline:
-        bundle, clicks, candidates = _offline(options)
-        link = None
+        asked, link = _offline(options), None
     else:
         with Cloud(options.url) as cloud:
-            bundle = Bundle.open(cloud.pull(options.bundles, options.version, progress))
-            clicks = _clicks(options, bundle, cloud)
-            candidates = _candidates(options, bundle, cloud, clicks)
+            bundle = Bundle.open(cloud.pull(options.bundles, options.model, progress))
+            asked = _online(options, bundle, cloud)
         link = CorrectionLink.to(options.url, bundle, budget=budget)
-    with Session(bundle, link, budget) as session:
-        session.preload(clicks[:-1])
-        session.click(clicks[-1])
-        served = session.rerank(candidates)
+    with Session(asked.bundle, link, budget) as session:
+        session.preload_rows(asked.clicks[:-1], ask=False)
+        session.click_row(asked.clicks[-1])
+        served = session.rerank_rows(asked.candidates)
         answer = session.settle(budget.request_timeout_s) if link else None
         correction = answer.correction if answer else None
-        local = np.argsort(-session.scores(candidates), kind="stable")
-        corrected = np.argsort(-session.scores(candidates, correction), kind="stable")
-    _print(options.top, bundle, clicks, candidates, local, corrected if correction else None)
+        local = session.score_rows(asked.candidates)
+        corrected = None
+        if correction is not None:
+            corrected = session.score_rows(asked.candidates, correction)
+    _print_clicks(asked)
+    _print_rankings(options.top, asked, local, corrected)
     _print_outcome(served, budget)
     return 0
 
 
-def _offline(options: argparse.Namespace) -> tuple[Bundle, list[int], NDArray[np.int64]]:
-    if not options.clicks:
+def _check(options: argparse.Namespace) -> None:
+    """Raises InvalidRequest for options that make no ranking."""
+    if options.top < 1 or not 1 <= options.count <= _LONGEST_LIST:
+        raise InvalidRequest(f"--top is at least 1, and --count from 1 to {_LONGEST_LIST:,}")
+    if options.user is not None and options.user < 0:
+        raise InvalidRequest(f"--user counts held-out users from 0, got {options.user}")
+    if options.offline and not options.clicks:
         raise InvalidRequest("--offline needs --clicks: held-out users are asked of the cloud")
-    bundle = Bundle.open(_newest(options.bundles, options.version))
-    clicks = [bundle.index(item) for item in options.clicks]
+
+
+def _offline(options: argparse.Namespace) -> _Asked:
+    bundle = Bundle.open(_newest(options.bundles, options.model))
+    clicks = _clicked(bundle, options.clicks)
     if options.candidates:
-        numbers = np.array([bundle.index(item) for item in options.candidates], np.int64)
-    else:
-        numbers = np.arange(1, bundle.manifest.items + 1)
-    return bundle, clicks, numbers
+        return _Asked(bundle, clicks, *_listed(bundle, options.candidates))
+    return _Asked(bundle, clicks, np.arange(1, bundle.manifest.items + 1), [])
 
 
-def _newest(folder: Path, version: str) -> Path:
-    if version != "production":
-        return folder / version
-    found = [p for p in folder.glob("*") if re.fullmatch(VERSION_PATTERN, p.name)]
-    if not found:
-        raise BundleMissing(f"no bundle in {folder}: run `device-client pull` while online")
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
-
-
-def _clicks(options: argparse.Namespace, bundle: Bundle, cloud: Cloud) -> list[int]:
+def _online(options: argparse.Namespace, bundle: Bundle, cloud: Cloud) -> _Asked:
     if options.clicks:
-        return [bundle.index(item) for item in options.clicks]
+        clicks = _clicked(bundle, options.clicks)
+    else:
+        clicks = _clicks_of(options.user, bundle, cloud)
+    if options.candidates:
+        return _Asked(bundle, clicks, *_listed(bundle, options.candidates))
+    (rows,) = cloud.candidate_rows(bundle.version, [clicks[-HISTORY:]], options.count)
+    return _Asked(bundle, clicks, rows, [])
+
+
+def _newest(folder: Path, model: str) -> Path:
+    if is_version(model):
+        return folder / model
+    if model != "production":
+        raise InvalidRequest(
+            f"--offline takes a version, not the alias {shown(model)}: only the cloud knows which "
+            "version that is"
+        )
+    bundles = [path for path in folder.glob("*") if re.fullmatch(VERSION_PATTERN, path.name)]
+    if not bundles:
+        raise BundleMissing(f"no bundle in {folder}: run `device-client pull` while online")
+    return max(bundles, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _clicked(bundle: Bundle, ids: Sequence[str]) -> list[int]:
+    """The rows of clicks that are known; says which are not. Raises UnknownItem if none is."""
+    rows = bundle.rows(ids)
+    unknown = [item for item, row in zip(ids, rows, strict=True) if not row]
+    if len(unknown) == len(ids):
+        raise UnknownItem(
+            f"none of the clicks is in the catalogue of {bundle.version}, whose ids are like "
+            f"{shown(bundle.item_id(1))}: {_few(unknown)}"
+        )
+    if unknown:
+        print(f"clicks left out, which model {bundle.version} does not know: {_few(unknown)}")
+    return [int(row) for row in rows if row]
+
+
+def _listed(bundle: Bundle, ids: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    rows = bundle.rows(ids)
+    return rows, [item for item, row in zip(ids, rows, strict=True) if not row]
+
+
+def _clicks_of(user: int, bundle: Bundle, cloud: Cloud) -> list[int]:
     items, offsets = cloud.replay(bundle.version)
     users = len(offsets) - 1
-    if not 0 <= options.user < users:
-        raise InvalidRequest(f"--user goes from 0 to {users - 1}, got {options.user}")
-    return [int(item) for item in items[offsets[options.user] : offsets[options.user + 1] - 1]]
+    if user >= users:
+        has = f"has {users:,} held-out users: --user goes from 0 to {users - 1}"
+        raise InvalidRequest(f"model {bundle.version} {has if users else 'has none'}, got {user}")
+    clicks = items[offsets[user] : offsets[user + 1] - 1]
+    if not len(clicks):
+        raise InvalidRequest(f"--user {user} has one click alone, the one to be guessed")
+    return [int(item) for item in clicks]
 
 
-def _candidates(
-    options: argparse.Namespace, bundle: Bundle, cloud: Cloud, clicks: list[int]
-) -> NDArray[np.int64]:
-    if options.candidates:
-        return np.array([bundle.index(item) for item in options.candidates], np.int64)
-    return cloud.candidates(bundle.version, [clicks[-HISTORY:]], options.count)[0]
+def _print_clicks(asked: _Asked) -> None:
+    data, clicks = asked.bundle.manifest.data, asked.clicks
+    print(f"model {asked.bundle.version}, trained on {data.name}{' (synthetic)' * data.synthetic}")
+    print(f"clicks, the last {min(len(clicks), _SHOWN)} of {len(clicks)}:")
+    for click in clicks[-_SHOWN:]:
+        print(f"  {_name(asked.bundle, click)}")
 
 
-def _print(
-    top: int,
-    bundle: Bundle,
-    clicks: list[int],
-    candidates: NDArray[np.int64],
-    local: NDArray[np.int64],
-    corrected: NDArray[np.int64] | None,
+def _print_rankings(
+    top: int, asked: _Asked, local: NDArray[np.float32], corrected: NDArray[np.float32] | None
 ) -> None:
-    data = bundle.manifest.data
-    print(f"model {bundle.version}, trained on {data.name}{' (synthetic)' * data.synthetic}")
-    print(f"clicks, the last {min(len(clicks), _SHOWN_CLICKS)} of {len(clicks)}:")
-    for click in clicks[-_SHOWN_CLICKS:]:
-        print(f"  {_name(bundle, click)}")
-    print(f"\n{'':3} {'without the correction':{_WIDTH}} with it")
-    before = {int(item): place for place, item in enumerate(local)}
-    for place in range(min(top, len(candidates))):
-        left = _name(bundle, int(candidates[local[place]]))
+    """Both rankings side by side, each item beside its own score."""
+    width = _name_width()
+    best = _order(local)
+    beside = best if corrected is None else _order(corrected)
+    before = {int(at): place for place, at in enumerate(best)}
+    known = len(asked.candidates) - len(asked.unknown)
+    without, with_it = (f"{title:{width}} {'score':>{_SCORE}}" for title in ("local", "corrected"))
+    print(f"\n{'':3} {without}   {'' if corrected is None else with_it}".rstrip())
+    for place in range(min(top, known)):
+        left = _entry(asked, int(best[place]), local, width)
         right = ""
         if corrected is not None:
-            item = int(corrected[place])
-            right = f"{_name(bundle, int(candidates[item]))} {_moved(before[item] - place)}"
-        print(f"{place + 1:3} {left:{_WIDTH}} {right}")
+            at = int(beside[place])
+            right = f"{_entry(asked, at, corrected, width)} {_moved(before[at] - place)}"
+        print(f"{place + 1:3} {left}   {right}".rstrip())
+    if asked.unknown:
+        print(f"unknown to this model, so not ranked: {_few(asked.unknown)}")
+
+
+def _order(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    order: NDArray[np.int64] = np.argsort(-scores, kind="stable")
+    return order
+
+
+def _entry(asked: _Asked, at: int, scores: NDArray[np.float32], width: int) -> str:
+    name = _name(asked.bundle, int(asked.candidates[at]), width)
+    return f"{name:{width}} {float(scores[at]):{_SCORE}.4f}"
+
+
+def _name_width() -> int:
+    """Columns for a name, so that two of them and their scores fit this terminal."""
+    return min(max((shutil.get_terminal_size().columns - _REST) // 2, _NARROWEST), _WIDEST)
 
 
 def _moved(places: int) -> str:
     return f"(up {places})" if places > 0 else f"(down {-places})" if places < 0 else ""
 
 
-def _name(bundle: Bundle, index: int) -> str:
-    title = bundle.title(index)
-    name = f"{bundle.item_id(index)} {title}" if title else bundle.item_id(index)
+def _name(bundle: Bundle, row: int, width: int = _WIDEST) -> str:
+    title = bundle.title(row)
+    return _fit(f"{bundle.item_id(row)} {title}" if title else bundle.item_id(row), width)
+
+
+def _fit(name: str, width: int = _WIDEST) -> str:
     name = "".join(c if c.isprintable() else "�" for c in name)  # an id may hold anything
-    return name if len(name) < _WIDTH else name[: _WIDTH - 2] + "…"
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def _few(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return ", ".join(_fit(item) for item in ids[:_SHOWN]) + more
 
 
 def _print_outcome(served: Ranking, budget: Budget) -> None:
@@ -127,6 +211,8 @@ def _print_outcome(served: Ranking, budget: Budget) -> None:
     if outcome is None:
         return
     print(f"\nserved: {outcome}. {outcome.meaning}")
+    if served.reason:
+        print(f"why: {served.reason}")
     waited = (times.ranked_ns - times.hidden_ns) / 1e6
     print(f"H to ranking {waited:.2f} ms, of a tolerance of {budget.tolerance_ms:g} ms")
     if times.received_ns:

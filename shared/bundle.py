@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,20 @@ def find_item(ids: NDArray[np.bytes_], item: str) -> int:
         return 0
     at = int(np.searchsorted(ids, key))
     return at + 1 if at < len(ids) and ids[at] == key else 0
+
+
+def find_items(ids: NDArray[np.bytes_], items: Sequence[str]) -> NDArray[np.int64]:
+    """The numbers (from 1) of catalogue ids (N,) as `find_item` gives them, in one search."""
+    keys = [item.encode("utf-8", "surrogatepass") for item in items]
+    # As wide as the table, which numpy would copy otherwise: what is longer is cut here.
+    table = np.array(keys, ids.dtype)
+    at = np.searchsorted(ids, table)
+    at[at == len(ids)] = 0
+    numbers: NDArray[np.int64] = np.where(ids[at] == table, at + 1, 0)
+    kept = table.tolist()
+    if kept != keys:  # cut, or ended in NUL, which numpy drops: another id than the one asked for
+        numbers[[one != other for one, other in zip(kept, keys, strict=True)]] = 0
+    return numbers
 
 
 def version_of(manifest: bytes) -> str:

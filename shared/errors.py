@@ -153,6 +153,21 @@ class UnknownItem(RecommendationError):
     title = "No such item in the catalogue of this model"
 
 
+class InvalidItem(RecommendationError, TypeError):
+    """What was given is no catalogue id, or no list of them: the caller's mistake."""
+
+    code = "invalid-item"
+    status = 422
+    title = "This is no catalogue id"
+
+
+class UnusableProxy(RecommendationError):
+    """The environment names a proxy that no connection here can go by."""
+
+    code = "unusable-proxy"
+    title = "The proxy of the environment cannot be used"
+
+
 class JobError(RecommendationError):
     code = "job"
     status = 409

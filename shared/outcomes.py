@@ -1,10 +1,11 @@
-"""How the request for one correction can end: the words every count and report uses."""
+"""How a rerank's correction can end: the words every count and report uses."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The end of one request for a correction. `meaning` says it in a sentence."""
+    """The end of one request for a correction, or why none was of use. `meaning` says it in a
+    sentence."""
 
     meaning: str
 
@@ -33,4 +34,8 @@ class Outcome(StrEnum):
         "offline",
         "No cloud is configured, it could not be reached, or calls are paused after repeated "
         "failures.",
+    )
+    UNKNOWN_CANDIDATES = (
+        "unknown_candidates",
+        "The model knows none of the candidates, so there was nothing to rank.",
     )

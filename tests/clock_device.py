@@ -30,8 +30,8 @@ def main() -> None:
     answered, silent, again = [], [], []
     with Session(bundle, CorrectionLink.to(url, bundle, budget=PATIENT), PATIENT) as session:
         for item in range(1, 31):
-            session.click(item)
-            answered.append(session.rerank(CANDIDATES).outcome)
+            session.click_row(item)
+            answered.append(session.rerank_rows(CANDIDATES).outcome)
             time.sleep(0.02)
             seen.add(round((time.time() - time.monotonic() - begun) / 3600))
     with socket.create_server(("127.0.0.1", 0)) as listener:  # connects, and says nothing
@@ -39,12 +39,12 @@ def main() -> None:
         link = CorrectionLink.to(nobody, bundle, budget=HASTY)
         with Session(bundle, link, HASTY) as session:
             for item in range(1, 6):  # three that nobody answers, two that are not sent
-                session.click(item)
+                session.click_row(item)
                 silent.append(session.settle(60).outcome)
-                assert len(session.rerank(CANDIDATES).order) == len(CANDIDATES)
+                assert len(session.rerank_rows(CANDIDATES).order) == len(CANDIDATES)
             while link.breaker.open:  # 1 s
                 time.sleep(0.01)
-            session.click(7)
+            session.click_row(7)
             again.append(session.settle(60).outcome)
     print(json.dumps({"answered": answered, "silent": silent, "again": again, "hours": len(seen)}))
 

@@ -129,7 +129,7 @@ def test_a_device_with_the_version_before_is_answered_until_that_is_retired(worl
         assert cloud.production() == newer
     candidates = np.arange(1, 50)
     with Session(bundle, CorrectionLink.to(url, bundle)) as session:
-        session.click(5)
+        session.click_row(5)
         assert session.settle(5).outcome is Outcome.APPLIED
         command("cloud-service", "models", "retire", trained, "--url", url)
         deadline = time.monotonic() + 10
@@ -137,7 +137,7 @@ def test_a_device_with_the_version_before_is_answered_until_that_is_retired(worl
         while outcome is Outcome.APPLIED:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-            session.click(6)
+            session.click_row(6)
             outcome = session.settle(5).outcome
         assert outcome is Outcome.WRONG_MODEL
-        assert len(session.rerank(candidates).order) == 49
+        assert len(session.rerank_rows(candidates).order) == 49

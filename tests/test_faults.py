@@ -137,14 +137,14 @@ def test_the_local_ranking_is_served_after(fault, graphs, proxied):
     alone = Session(graphs)
     with Session(graphs, CorrectionLink.to(proxy.url, graphs.bundle), BUDGET) as session:
         for click in (3, 5, 7, 9):
-            session.click(click)
-            alone.click(click)
-            ranking = session.rerank(CANDIDATES)
+            session.click_row(click)
+            alone.click_row(click)
+            ranking = session.rerank_rows(CANDIDATES)
             if click == 3:
                 assert ranking.outcome is Outcome.APPLIED
                 continue
             assert ranking.outcome in LOCAL
-            np.testing.assert_array_equal(ranking.scores, alone.scores(CANDIDATES))
+            np.testing.assert_array_equal(ranking.scores, alone.score_rows(CANDIDATES))
 
 
 def test_delays_that_differ_cost_no_correction_and_mix_none_up(graphs, proxied):
@@ -154,9 +154,9 @@ def test_delays_that_differ_cost_no_correction_and_mix_none_up(graphs, proxied):
         Session(graphs, CorrectionLink.to(direct.url, graphs.bundle), BUDGET) as other,
     ):
         for click in range(1, 25):
-            session.click(click)
-            other.click(click)
-            one, two = session.rerank(CANDIDATES), other.rerank(CANDIDATES)
+            session.click_row(click)
+            other.click_row(click)
+            one, two = session.rerank_rows(CANDIDATES), other.rerank_rows(CANDIDATES)
             assert one.outcome is two.outcome is Outcome.APPLIED
             np.testing.assert_array_equal(one.scores, two.scores)
 
@@ -166,8 +166,8 @@ def test_the_network_comes_back_and_so_do_corrections(graphs, proxied):
     with Session(graphs, CorrectionLink.to(proxy.url, graphs.bundle), BUDGET) as session:
         outcomes = []
         for click in range(1, 12):
-            session.click(click)
-            outcomes.append(session.rerank(CANDIDATES).outcome)
+            session.click_row(click)
+            outcomes.append(session.rerank_rows(CANDIDATES).outcome)
             if outcomes[-1] is not Outcome.APPLIED:
                 time.sleep(0.3)  # the breaker leaves it alone for a second
         assert outcomes[0] is outcomes[-1] is Outcome.APPLIED
@@ -182,10 +182,10 @@ def _known(graphs, url):
     known = []
     with Session(graphs, CorrectionLink.to(url, graphs.bundle), BUDGET) as session:
         for click in CLICKS:
-            session.click(click)
-            ranking = session.rerank(CANDIDATES)
+            session.click_row(click)
+            ranking = session.rerank_rows(CANDIDATES)
             assert ranking.outcome is Outcome.APPLIED
-            known.append((session.scores(CANDIDATES), ranking.scores))
+            known.append((session.score_rows(CANDIDATES), ranking.scores))
     return known
 
 
@@ -206,8 +206,8 @@ class Devices:
         while not self._ended.is_set():
             session = Session(graphs, link, BUDGET)
             for click, (local, corrected) in zip(CLICKS, known, strict=True):
-                session.click(click)
-                ranking = session.rerank(CANDIDATES)
+                session.click_row(click)
+                ranking = session.rerank_rows(CANDIDATES)
                 self.outcomes[ranking.outcome] += 1
                 wanted = corrected if ranking.outcome is Outcome.APPLIED else local
                 # Corrections computed together differ in the last bits.
@@ -295,8 +295,8 @@ def test_a_thousand_connections_that_stall_keep_nobody_from_a_correction(
         with Session(graphs, link, BUDGET) as session:
             outcomes = Counter()
             for item in range(1, 51):
-                session.click(item)
-                outcomes[session.rerank(CANDIDATES).outcome] += 1
+                session.click_row(item)
+                outcomes[session.rerank_rows(CANDIDATES).outcome] += 1
         assert outcomes[Outcome.APPLIED] >= 45, outcomes
     finally:
         for line in lines:

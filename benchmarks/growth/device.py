@@ -43,14 +43,14 @@ def measure(folder: Path, count: int) -> dict[str, object]:
     clicks = random.integers(1, bundle.manifest.items + 1, count + 1)
     lists = random.integers(1, bundle.manifest.items + 1, (count + 1, CANDIDATES))
     session = Session(bundle)
-    session.click(int(clicks[0]))
-    session.rerank(lists[0])
+    session.click_row(int(clicks[0]))
+    session.rerank_rows(lists[0])
     first = time.perf_counter()
     grown = {"first": memory().less(before)._asdict()}
     hidden, ranked = [], []
     for click, listed in zip(clicks[1:], lists[1:], strict=True):
-        session.click(int(click))
-        timeline = session.rerank(listed).timeline
+        session.click_row(int(click))
+        timeline = session.rerank_rows(listed).timeline
         hidden.append((timeline.hidden_ns - timeline.clicked_ns) / 1e6)
         ranked.append((timeline.ranked_ns - timeline.reranked_ns) / 1e6)
     grown["used"] = memory().less(before)._asdict()

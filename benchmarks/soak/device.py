@@ -30,8 +30,9 @@ from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud, CloudError
 from device_client.link import CorrectionLink, Received
+from device_client.ranking import Ranking
 from device_client.scn import DeviceSCN, Graphs
-from device_client.session import Ranking, Session
+from device_client.session import Session
 from shared.bundle import read_manifest
 from shared.errors import RecommendationError
 from shared.outcomes import Outcome
@@ -173,14 +174,14 @@ class Device:
     def _step(self, session: Session, alone: DeviceSCN, corrector: Corrector) -> None:
         random, items = self._random, session.bundle.manifest.items
         item = int(random.integers(1, items + 1))
-        session.click(item)
+        session.click_row(item)
         alone.click(item)
         alone.prepare()
         self.books["asked"] += 1
         for _ in range(int(random.choice((0, 1, 1, 1, 1, 2)))):
             time.sleep(float(random.choice((0.0, 0.0, 0.002, 0.02))))
             candidates = random.integers(1, items + 1, int(random.integers(10, 1001)))
-            ranking = session.rerank(candidates)
+            ranking = session.rerank_rows(candidates)
             self._check(session, alone, corrector, ranking, candidates)
         select.select([], [], [], float(random.exponential(0.02)))
         if random.random() < 0.02:

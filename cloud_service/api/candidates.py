@@ -1,12 +1,20 @@
 """Candidate lists: what a device reranks."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 
 from cloud_service.api import examples
-from cloud_service.api.context import ModelName, Used
+from cloud_service.api.context import ModelName, Services, Used
 from cloud_service.api.problems import RequestTimeout, RequestTooLarge, documented
 from shared.errors import InvalidRequest, NotReady, RetiredModel, UnknownItem, UnknownModel
 from shared.manifest import Version
@@ -14,13 +22,25 @@ from shared.model import Exact, whole
 
 router = APIRouter(prefix="/v1/models", tags=["candidates"])
 
+LONGEST_ID = 256
+CLICKS = 10_000
+"""Clicks of one user at most."""
+
 Click = (
-    Annotated[StrictInt, BeforeValidator(whole)]
-    | Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
+    | Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 )
 Clicks = Annotated[
     list[Click],
-    Field(max_length=10_000, description="oldest first; item numbers or catalogue ids"),
+    Field(
+        max_length=CLICKS,
+        description="catalogue ids, oldest first; an integer stands for its digits",
+    ),
+]
+Row = Annotated[StrictInt, BeforeValidator(whole)]
+Rows = Annotated[
+    list[Row],
+    Field(max_length=CLICKS, description="rows of the bundle's item table, from 1, oldest first"),
 ]
 Count = Annotated[int, Field(ge=1, le=1000, description="the list may be shorter, never longer")]
 ExcludeClicked = Annotated[
@@ -37,70 +57,108 @@ _ERRORS = documented(
 
 
 class CandidateRequest(Exact):
-    """One user's clicks, and how many candidates are wanted."""
+    """One user's clicks, and how many candidates are wanted: `clicks`, or `rows` in their place."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"clicks": ["85123A", "22423", 17], "count": 5}]},
+        json_schema_extra={"examples": [{"clicks": ["85123A", "22423", 47566], "count": 5}]},
     )
 
-    clicks: Clicks
+    clicks: Clicks | None = None
+    rows: Rows | None = None
     count: Count = 100
     exclude_clicked: ExcludeClicked = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        _check_one(self.clicks, self.rows)
+        return self
 
 
 class CandidateList(BaseModel):
-    """Item numbers, the best first."""
+    """The best first, in the words of the request: `candidates` to `clicks`, `rows` to `rows`."""
 
     version: Version
-    candidates: list[int]
+    candidates: list[str] | None = Field(None, description="catalogue ids")
+    rows: list[int] | None = Field(None, description="rows of the bundle's item table, from 1")
 
 
 class BatchRequest(Exact):
-    """The clicks of up to 256 users."""
+    """The clicks of up to 256 users: `clicks`, or `rows` in their place."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"clicks": [[3, 17], [8]], "count": 5}]},
+        json_schema_extra={"examples": [{"clicks": [["85123A", 22423], ["47566"]], "count": 5}]},
     )
 
-    clicks: Annotated[list[Clicks], Field(min_length=1, max_length=256)]
+    clicks: Annotated[list[Clicks], Field(min_length=1, max_length=256)] | None = None
+    rows: Annotated[list[Rows], Field(min_length=1, max_length=256)] | None = None
     count: Count = 100
     exclude_clicked: ExcludeClicked = None
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        _check_one(self.clicks, self.rows)
+        return self
+
 
 class CandidateLists(BaseModel):
-    """One list per user, in their order."""
+    """One list per user, in their order, and in the words of the request."""
 
     version: Version
-    candidates: list[list[int]]
+    candidates: list[list[str]] | None = Field(None, description="catalogue ids")
+    rows: list[list[int]] | None = Field(
+        None, description="rows of the bundle's item table, from 1"
+    )
+
+
+def _check_one(clicks: object, rows: object) -> None:
+    if (clicks is None) == (rows is None):
+        raise ValueError("give either clicks, catalogue ids, or rows, of the item table")
 
 
 @router.post(
     "/{version}/candidates",
-    responses=examples.answer({"version": examples.VERSION, "candidates": [4, 812, 17, 9, 33]})
+    responses=examples.answer(
+        {"version": examples.VERSION, "candidates": ["22423", "85123A", "47566"]}
+    )
     | _ERRORS,
+    response_model_exclude_none=True,
 )
 def list_candidates(version: ModelName, asked: CandidateRequest, services: Used) -> CandidateList:
     """Items to rerank for one user: neighbours of the last ten clicks, then popular items."""
     exact = services.models.named(version)
-    (found,) = services.candidates.lists(
-        exact, [asked.clicks], asked.count, exclude_clicked=asked.exclude_clicked
+    many = BatchRequest(
+        clicks=None if asked.clicks is None else [asked.clicks],
+        rows=None if asked.rows is None else [asked.rows],
+        count=asked.count,
+        exclude_clicked=asked.exclude_clicked,
     )
-    return CandidateList(version=exact, candidates=found)
+    found = _lists(exact, many, services)
+    return CandidateList(
+        version=exact,
+        candidates=found.candidates[0] if found.candidates else None,
+        rows=found.rows[0] if found.rows else None,
+    )
 
 
 @router.post(
     "/{version}/candidates:batch",
     responses=examples.answer(
-        {"version": examples.VERSION, "candidates": [[4, 812, 17, 9, 33], [21, 8, 2, 5, 40]]}
+        {"version": examples.VERSION, "candidates": [["22423", "85123A"], ["47566", "22423"]]}
     )
     | _ERRORS,
+    response_model_exclude_none=True,
 )
 def list_candidates_of_many(
     version: ModelName, asked: BatchRequest, services: Used
 ) -> CandidateLists:
     """The same for up to 256 users in one call."""
-    exact = services.models.named(version)
-    found = services.candidates.lists(
-        exact, asked.clicks, asked.count, exclude_clicked=asked.exclude_clicked
-    )
-    return CandidateLists(version=exact, candidates=found)
+    return _lists(services.models.named(version), asked, services)
+
+
+def _lists(exact: str, asked: BatchRequest, services: Services) -> CandidateLists:
+    chosen, exclude = services.candidates, asked.exclude_clicked
+    if asked.clicks is not None:
+        ids = chosen.lists(exact, asked.clicks, asked.count, exclude_clicked=exclude)
+        return CandidateLists(version=exact, candidates=ids)
+    rows = chosen.row_lists(exact, asked.rows or [], asked.count, exclude_clicked=exclude)
+    return CandidateLists(version=exact, rows=rows)

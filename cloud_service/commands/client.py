@@ -1,7 +1,7 @@
 """The commands' side of HTTP: calls a cloud, and turns problem documents back into errors."""
 
-import ipaddress
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from shared.errors import RecommendationError
 from shared.problems import Problem
+from shared.proxies import USUAL_PORTS, proxy_for
+from shared.reasons import is_refusal, reason_of_call
 
 Url = Annotated[
     str, typer.Option(envvar="CLOUD_URL", help="Address of the cloud.", show_envvar=True)
@@ -51,15 +53,17 @@ class CloudClient:
     ) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
+            self._proxy = None if transport else proxy_for(url)
             self._http = httpx.Client(
                 base_url=url,
                 headers=headers,
                 timeout=_TIMEOUT,
                 transport=transport,
-                # A proxy from the environment has no way to this machine's own address.
-                trust_env=not _is_local(httpx.URL(url).host),
+                trust_env=False,
+                proxy=self._proxy.url if self._proxy else None,
+                verify=ssl.create_default_context() if url.startswith("https:") else False,
             )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+        except (httpx.InvalidURL, ValueError) as error:
             raise CloudUnreachable(
                 f"{url} is no address, or the token no header: {error}"
             ) from None
@@ -110,13 +114,19 @@ class CloudClient:
         try:
             yield
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
-            reason = str(error) or type(error).__name__
-            raise CloudUnreachable(
-                f"no answer from {self._url} ({reason}): start it with `cloud-service serve`, or "
-                "name another with --url"
-            ) from None
+            raise CloudUnreachable(self._unreachable(error)) from None
         except ValueError as error:
             raise CloudRefused(f"{self._url} does not speak like this cloud: {error}") from None
+
+    def _unreachable(self, error: Exception) -> str:
+        if self._proxy is not None:
+            reason = reason_of_call(error, self._proxy.host, self._proxy.port)
+            return f"no answer from {self._url} by way of the proxy {self._proxy}: {reason}"
+        address = self._http.base_url
+        port = address.port or USUAL_PORTS.get(address.scheme, 0)
+        start = "start it with `cloud-service serve`, or " if is_refusal(error) else ""
+        reason = reason_of_call(error, address.host, port)
+        return f"no answer from {self._url} ({reason}): {start}name another with --url"
 
 
 def _raise(answer: httpx.Response) -> None:
@@ -125,10 +135,3 @@ def _raise(answer: httpx.Response) -> None:
     except ValidationError:
         raise CloudRefused(f"status {answer.status_code} without an explanation") from None
     raise CloudRefused(f"{found.title}: {found.detail} ({found.status} {found.code})")
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

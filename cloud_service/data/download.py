@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import IO
 
 import httpx
 
-from shared.errors import DataError
+from shared.errors import DataError, UnusableProxy
+from shared.proxies import Proxy, proxy_for
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and, where the server told, the bytes there are."""
@@ -70,13 +72,37 @@ def download(
                     f"{url} has the sha256 {digest.hexdigest()}, not {sha256}: it was changed or "
                     f"damaged on the way, and is not used; {advice}"
                 )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnusableProxy) as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"{url} could not be downloaded ({reason}); {advice}") from error
 
 
+class _ByProxy(httpx.BaseTransport):
+    """Sends each request, redirected ones too, by way of the proxy for its own address."""
+
+    def __init__(self) -> None:
+        self._certificates = ssl.create_default_context()
+        self._transports: dict[Proxy | None, httpx.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises UnusableProxy, or as httpx does."""
+        proxy = proxy_for(str(request.url))
+        if proxy not in self._transports:
+            by = httpx.Proxy(proxy.url) if proxy else None
+            self._transports[proxy] = httpx.HTTPTransport(verify=self._certificates, proxy=by)
+        return self._transports[proxy].handle_request(request)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        for transport in self._transports.values():
+            transport.close()
+
+
 def _chunks(url: str, max_bytes: int, advice: str, progress: Progress | None) -> Iterator[bytes]:
-    with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response:
+    with (
+        httpx.Client(transport=_ByProxy(), timeout=_TIMEOUT, follow_redirects=True) as client,
+        client.stream("GET", url) as response,
+    ):
         if not response.is_success:
             raise DataError(f"{url} answered {response.status_code}; {advice}")
         told = response.headers.get("content-length", "")

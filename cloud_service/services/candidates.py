@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from cloud_service.services.models import Models
 from shared import bundle as files
-from shared.bundle import check_file, find_item
+from shared.bundle import check_file, find_items
 from shared.errors import BundleInvalid, BundleMissing, UnknownItem
 
 RECENT: Final = 10
@@ -60,14 +60,14 @@ class Retrieval:
     def candidates(
         self, clicks: Sequence[int], count: int, *, exclude_clicked: bool = False
     ) -> list[int]:
-        """At most `count` item numbers, the best first; `clicks` from the oldest to the newest.
+        """At most `count` rows, the best first; `clicks` are rows, from the oldest to the newest.
 
         Neighbours of the last ten clicks by the sum of their weights, then popular items.
-        Raises UnknownItem for a number that is no item.
+        Raises UnknownItem for a number that is no row.
         """
         wrong = next((c for c in clicks if not 1 <= c <= self.items), None)
         if wrong is not None:
-            raise UnknownItem(f"items are numbered 1 to {self.items:,}, got {wrong}")
+            raise UnknownItem(f"rows go from 1 to {self.items:,}, got {wrong}")
         recent = np.asarray(clicks[-RECENT:], np.int64)
         decay = DECAY ** np.arange(len(recent) - 1, -1, -1, dtype=np.float32)
         near = self._ids[recent].ravel()
@@ -102,24 +102,31 @@ class Candidates:
         count: int,
         *,
         exclude_clicked: bool | None = None,
-    ) -> list[list[int]]:
-        """One list per user's clicks; a click is an item's number or its catalogue id.
+    ) -> list[list[str]]:
+        """One list of catalogue ids per user's clicks, which are catalogue ids, too.
 
-        Clicked items are left out by default where the model's ranking was judged so.
-
-        Raises UnknownItem, UnknownModel, RetiredModel or a BundleError.
+        An integer stands for its digits. Clicked items are left out by default where the model's
+        ranking was judged so. Raises UnknownItem, UnknownModel, RetiredModel or a BundleError.
         """
         self._models.check_answers(version)
-        retrieval, identifiers, left_out = self._opened(version)
+        identifiers = self._opened(version)[1]
+        rows = [_rows(clicks, identifiers) for clicks in users]
+        lists = self.row_lists(version, rows, count, exclude_clicked=exclude_clicked)
+        return [[bytes(identifiers[row - 1]).decode() for row in chosen] for chosen in lists]
+
+    def row_lists(
+        self,
+        version: str,
+        users: Sequence[Sequence[int]],
+        count: int,
+        *,
+        exclude_clicked: bool | None = None,
+    ) -> list[list[int]]:
+        """The same in rows of the item table (from 1), as whoever has the bundle needs them."""
+        self._models.check_answers(version)
+        retrieval, _, left_out = self._opened(version)
         exclude = left_out if exclude_clicked is None else exclude_clicked
-        return [
-            retrieval.candidates(
-                [_number(click, identifiers) for click in clicks],
-                count,
-                exclude_clicked=exclude,
-            )
-            for clicks in users
-        ]
+        return [retrieval.candidates(rows, count, exclude_clicked=exclude) for rows in users]
 
     def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_], bool]:
         found = self._open.get(version)
@@ -144,13 +151,12 @@ def _identifiers(path: Path) -> NDArray[np.bytes_]:
     return found
 
 
-def _number(click: int | str, identifiers: NDArray[np.bytes_]) -> int:
-    if isinstance(click, int):
-        return click
-    found = find_item(identifiers, click)
-    if not found:
-        raise UnknownItem(f"item {click[:64]!r} is not in the catalogue")
-    return found
+def _rows(clicks: Sequence[int | str], identifiers: NDArray[np.bytes_]) -> list[int]:
+    rows: list[int] = find_items(identifiers, [str(click) for click in clicks]).tolist()
+    if 0 in rows:
+        wrong = str(clicks[rows.index(0)])[:64]
+        raise UnknownItem(f"item {wrong!r} is not in the catalogue")
+    return rows
 
 
 def _within(numbers: NDArray[np.int32], items: int) -> bool:

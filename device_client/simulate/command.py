@@ -111,7 +111,7 @@ def _allow_devices(count: int) -> None:
 def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, list[Visit]]:
     fetching = progress.add_task("bundle", total=1)
     with Cloud(options.url) as cloud:
-        bundle = Bundle.open(cloud.pull(options.bundles, options.version))
+        bundle = Bundle.open(cloud.pull(options.bundles, options.model))
         progress.update(fetching, completed=1)
         listing = progress.add_task("candidate lists", total=options.requests)
         visits = plan_visits(

@@ -69,7 +69,7 @@ def plan_visits(
         )
         histories += [clicks[max(0, at + 1 - HISTORY) : at + 1] for at in steps]
         total += len(steps)
-    lists = cloud.candidates(version, histories, candidates, progress)
+    lists = cloud.candidate_rows(version, histories, candidates, progress)
     for request, found in zip((r for v in visits for r in v.requests), lists, strict=True):
         request.candidates = found
     return visits
@@ -87,17 +87,17 @@ def rank_beforehand(
     try:
         for visit in visits:
             session = Session(graphs, link)
-            session.preload(visit.earlier)
+            session.preload_rows(visit.earlier, ask=False)
             for request in visit.requests:
-                session.click(request.click)
+                session.click_row(request.click)
                 answer = session.settle()
                 if answer is None or answer.correction is None:
                     outcome = answer.outcome if answer else "nothing"
                     raise RuntimeError(f"the cloud gives no corrections: {outcome}")
                 listed = request.candidates
-                request.local = place_of(request.target, listed, session.scores(listed))
+                request.local = place_of(request.target, listed, session.score_rows(listed))
                 request.corrected = place_of(
-                    request.target, listed, session.scores(listed, answer.correction)
+                    request.target, listed, session.score_rows(listed, answer.correction)
                 )
                 done += 1
             progress(done, total)

@@ -21,14 +21,15 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from device_client.budget import Budget
-from device_client.connection import Connect, SocketLike, tcp_connect
 from device_client.link import CorrectionLink, Received, cloud_times
+from device_client.ranking import Ranking
 from device_client.scn import Graphs
-from device_client.session import Ranking, Session
+from device_client.session import Session
 from device_client.simulate.measure import Measurement, Ranks, Recorder
 from device_client.simulate.network import NetworkProfile
 from device_client.simulate.requests import Request, Visit, place_of
 from device_client.simulate.shaping import CountedSocket, ShapedSocket, shaped, wait_until
+from device_client.sockets import Connect, SocketLike, tcp_connect
 from shared.outcomes import Outcome
 from shared.report import ProfileResult
 from shared.wire import FORMS, Form, Wire
@@ -155,13 +156,13 @@ class _Device:
         """Clicks and reranks."""
         if event.earlier is not None:
             self._session = Session(self._graphs, self._link, self._load.budget)
-            self._session.preload(event.earlier)
+            self._session.preload_rows(event.earlier, ask=False)
         late = time.perf_counter() - due
         own = self._punctuality.own(late, self._free_at <= due)
-        self._session.click(event.request.click)
+        self._session.click_row(event.request.click)
         if self._load.think_s:
             time.sleep(self._load.think_s)
-        ranking = self._session.rerank(event.request.candidates)
+        ranking = self._session.rerank_rows(event.request.candidates)
         timeline, ticket = ranking.timeline, self._session.ticket
         self._punctuality.waited((timeline.applied_ns - timeline.reranked_ns) / 1e9)
         self._done.append((event.request, ranking, ticket, late, own))

@@ -39,7 +39,7 @@ def _legs(report: Report) -> Table:
 
 
 def _outcomes(report: Report) -> Table:
-    """Only the outcomes that occurred: all eight would not fit a narrow terminal."""
+    """Only the outcomes that occurred: all of them would not fit a narrow terminal."""
     words = [word for word in Outcome if any(each.outcomes[word] for each in report.profiles)]
     table = _table("Outcomes; those not named did not occur", "network", "requests", *words)
     for each in report.profiles:

@@ -1,11 +1,17 @@
 """A cloud of the tests' own: a real socket that answers as a test says."""
 
+import hashlib
+import json
+import shutil
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.proxy import accepted
@@ -15,13 +21,22 @@ from shared.wire import FORMS, VERSION_HEADER, Form
 class FakeCloud:
     """Listens on a real port; `reply` turns each request's bytes into what is sent back.
 
-    `reply` may give None to close without an answer, and may sleep.
+    `reply` may give None to close without an answer, and may sleep. With `certificate`, it speaks
+    TLS.
     """
 
-    def __init__(self, reply: Callable[[bytes], bytes | None]) -> None:
+    def __init__(
+        self, reply: Callable[[bytes], bytes | None], certificate: Path | None = None
+    ) -> None:
         self.reply, self.requests, self.connections = reply, [], 0
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._tls = None
+        if certificate is not None:
+            self.url = f"https://127.0.0.1:{self.port}"
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate)
         self._open: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -42,6 +57,9 @@ class FakeCloud:
     def _serve(self, sock: socket.socket) -> None:
         buffer = b""
         try:
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+                self._open.append(sock)
             while data := sock.recv(65536):
                 buffer += data
                 head, mark, body = buffer.partition(b"\r\n\r\n")
@@ -85,8 +103,8 @@ def fake_cloud():
     """Makes fake clouds that are closed after the test."""
     made = []
 
-    def make(reply: Callable[[bytes], bytes | None]) -> FakeCloud:
-        made.append(FakeCloud(reply))
+    def make(reply: Callable[[bytes], bytes | None], certificate: Path | None = None) -> FakeCloud:
+        made.append(FakeCloud(reply, certificate))
         return made[-1]
 
     yield make
@@ -105,3 +123,36 @@ def eventually():
             time.sleep(0.002)
 
     return wait
+
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""For localhost and 127.0.0.1, signed by itself."""
+
+
+@pytest.fixture(autouse=True)
+def no_proxies_from_outside(monkeypatch):
+    """The environment's proxies are none of the tests', unless they set one."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def numbered(row: int) -> int:
+    """The integer that is the catalogue id of a row of `integer_bundle`: never the row itself."""
+    return 1007 + 10 * row
+
+
+@pytest.fixture(scope="session")
+def integer_bundle(small_bundle, tmp_path_factory):
+    """The small bundle with integers for catalogue ids, as most logs have them."""
+    folder = tmp_path_factory.mktemp("integers") / "bundle"
+    shutil.copytree(small_bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    ids = [str(numbered(row)).encode() for row in range(1, manifest["items"] + 1)]
+    np.save(folder / "item_ids.npy", np.array(ids))
+    raw = (folder / "item_ids.npy").read_bytes()
+    for entry in manifest["files"]:
+        if entry["name"] == "item_ids.npy":
+            entry.update(size=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

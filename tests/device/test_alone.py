@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -22,7 +23,37 @@ def test_every_command_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert f"device-client {command} --" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"device-client {command} --" in said
+    assert "--model VERSION|ALIAS" in said
+
+
+def test_the_program_says_its_version(capsys):
+    from device_client.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"device-client {version('device-cloud-recommendation')}\n"
+
+
+@pytest.mark.parametrize(
+    ("outside", "given", "asked"),
+    [
+        ("http://127.0.0.1:9", [], "http://127.0.0.1:9 "),
+        ("", [], "http://127.0.0.1:8000 "),
+        ("http://127.0.0.1:9", ["--url", "http://127.0.0.1:7"], "http://127.0.0.1:7 "),
+    ],
+)
+def test_the_clouds_address_comes_from_the_environment_unless_it_is_given(
+    outside, given, asked, capsys, monkeypatch
+):
+    from device_client import cli
+
+    monkeypatch.setenv("CLOUD_URL", outside)
+    monkeypatch.setattr(cli, "_pull", lambda options: print(options.url, "is asked") or 0)
+    assert cli.main(["pull", *given]) == 0
+    assert asked in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -44,7 +75,10 @@ def test_every_command_shows_an_example(command, capsys):
         (["simulate", "--think-ms", "-1"], "--think-ms"),
         (["simulate", "--form", "row,half"], "row-half"),
         (["simulate", "--form", ","], "row-half"),
-        (["pull", "--version", "../../etc"], "16 hex digits"),
+        (["pull", "--model", "../../etc"], "16 hex digits"),
+        (["pull", "--model", "Production"], "alias"),
+        (["rerank", "--offline", "--clicks", "1", "--model", "taobao"], "alias"),
+        (["rerank", "--user", "-1"], "from 0"),
     ],
 )
 def test_a_bad_option_gets_one_line_that_says_what_to_do(arguments, words, capsys):

@@ -8,10 +8,11 @@ import pytest
 
 from device_client.breaker import Breaker
 from device_client.bundle import Bundle
-from device_client.connection import BadAnswer, Connection, tcp_connect
+from device_client.connection import BadAnswer, Connection
 from device_client.link import CorrectionLink, cloud_times
 from device_client.scn import Graphs
 from device_client.session import Session
+from device_client.sockets import tcp_connect
 from shared.outcomes import Outcome
 from shared.wire import FORMS, FullCorrection, RowCorrection, Wire
 from tests.device.conftest import answer
@@ -88,14 +89,14 @@ def test_a_paused_link_answers_offline_without_a_call_and_tries_again(graphs, fa
     link.breaker = Breaker(clock)
     with Session(graphs, link) as session:
         for item in range(1, 7):
-            session.click(item)
+            session.click_row(item)
             session.settle(2)
         assert len(cloud.requests) == 3
-        assert session.rerank(CANDIDATES).outcome is Outcome.OFFLINE
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.OFFLINE
         assert link.outcomes == {Outcome.REFUSED: 3, Outcome.OFFLINE: 3}
         working.set()
         clock.now += 1.01
-        session.click(9)
+        session.click_row(9)
         assert session.settle(2).outcome is Outcome.APPLIED
 
 
@@ -103,7 +104,7 @@ def test_a_connection_is_kept_for_all_requests(graphs, fake_cloud):
     cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
         for item in range(1, 20):
-            session.click(item)
+            session.click_row(item)
             assert session.settle(2).outcome is Outcome.APPLIED
     assert cloud.connections == 1
     assert len(cloud.requests) == 19
@@ -112,10 +113,10 @@ def test_a_connection_is_kept_for_all_requests(graphs, fake_cloud):
 def test_a_connection_closed_while_idle_is_opened_again_unnoticed(graphs, fake_cloud, eventually):
     cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
-        session.click(1)
+        session.click_row(1)
         assert session.settle(2).outcome is Outcome.APPLIED
         cloud._open[0].shutdown(2)
-        session.click(2)
+        session.click_row(2)
         assert session.settle(2).outcome is Outcome.APPLIED
     assert cloud.connections == 2
 
@@ -125,7 +126,7 @@ def test_closing_a_link_ends_its_thread_and_its_connection(graphs, fake_cloud):
     before = threading.active_count()
     for _ in range(20):
         session = Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle))
-        session.click(1)
+        session.click_row(1)
         session.settle(2)
         session.close()
     alive = [t for t in threading.enumerate() if t.name == "corrections"]
@@ -136,8 +137,8 @@ def test_the_full_form_is_cut_to_the_row_of_the_last_click(graphs, fake_cloud):
     full = np.arange(1040, dtype="<f4")
     cloud = fake_cloud(lambda r: answer(full.tobytes(), version=graphs.bundle.version, form="full"))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form="full")) as session:
-        session.preload([1, 2])
-        session.click(3)
+        session.preload_rows([1, 2], ask=False)
+        session.click_row(3)
         found = session.settle(2).correction
     np.testing.assert_array_equal(found.attn, full[:400].reshape(4, 10, 10)[:, 2])
     np.testing.assert_array_equal(found.bias, full[400:].reshape(4, 10, 16)[:, 2])
@@ -155,8 +156,8 @@ def test_the_half_forms_send_h_and_take_corrections_in_float16(graphs, fake_clou
     assert len(body) == {"full-half": 2_080, "row-half": 208}[form]
     cloud = fake_cloud(lambda r: answer(body, version=graphs.bundle.version, form=form))
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, form=form)) as session:
-        session.preload([1, 2])
-        session.click(3)
+        session.preload_rows([1, 2], ask=False)
+        session.click_row(3)
         found = session.settle(2).correction
         hidden = session._scn.hidden.copy()
     np.testing.assert_allclose(found.attn, row.attn, rtol=1e-3, atol=1e-6)
@@ -223,12 +224,12 @@ def test_an_answer_that_came_while_nobody_waited_is_there_at_the_rerank(
     cloud = fake_cloud(lambda r: answer(bytes(416), version=graphs.bundle.version))
     link = CorrectionLink.to(cloud.url, graphs.bundle)
     with Session(graphs, link) as session:
-        session.click(1)
+        session.click_row(1)
         session.settle(2)
-        session.click(2)  # straight from the caller: the line is open and idle
+        session.click_row(2)  # straight from the caller: the line is open and idle
         eventually(lambda: len(cloud.requests) == 2)
         time.sleep(0.02)  # long past the tolerance of 4.21 ms
-        assert session.rerank(CANDIDATES).outcome is Outcome.APPLIED
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.APPLIED
 
 
 def test_an_answer_nobody_waited_for_makes_room_for_the_next_h(graphs, fake_cloud, eventually):
@@ -236,7 +237,7 @@ def test_an_answer_nobody_waited_for_makes_room_for_the_next_h(graphs, fake_clou
     link = CorrectionLink.to(cloud.url, graphs.bundle)
     with Session(graphs, link) as session:
         for number, item in enumerate(range(1, 8), start=1):
-            session.click(item)
+            session.click_row(item)
             eventually(lambda number=number: len(cloud.requests) == number)
             time.sleep(0.01)
         assert session.settle(2).outcome is Outcome.APPLIED
@@ -267,9 +268,9 @@ def test_an_answer_that_is_like_the_last_but_for_one_header_is_read_as_it_is(
     )
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
         for item in (1, 2):
-            session.click(item)
+            session.click_row(item)
             assert session.settle(2).outcome is Outcome.APPLIED
-        session.click(3)
+        session.click_row(3)
         received = session.settle(2)
         assert received.outcome is outcome
         wanted = second.get("headers", {}).get("server-timing")
@@ -296,7 +297,7 @@ def test_an_answer_in_pieces_is_put_together(graphs, fake_cloud):
     cloud = fake_cloud(reply)
     with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle)) as session:
         for item in (1, 2):
-            session.click(item)
+            session.click_row(item)
             received = session.settle(2)
             assert received.outcome is Outcome.APPLIED
             np.testing.assert_array_equal(received.correction.attn.ravel(), np.arange(40))
@@ -318,13 +319,13 @@ def test_an_h_that_waits_is_answered_as_itself_though_the_breaker_kept_a_newer_o
     clock = Clock()
     link.breaker = Breaker(clock)
     with Session(graphs, link) as session:
-        session.click(1)  # on its way
+        session.click_row(1)  # on its way
         eventually(lambda: len(cloud.requests) == 1)
-        session.click(2)  # waits for the line
+        session.click_row(2)  # waits for the line
         link.breaker.failed(retry_after_s=5.0)
-        session.click(3)
+        session.click_row(3)
         assert session.settle(2).outcome is Outcome.OFFLINE
         released.set()
         eventually(lambda: link.outcomes[Outcome.APPLIED] == 2)
         assert session.settle(2).outcome is Outcome.OFFLINE
-        assert session.rerank(CANDIDATES).outcome is Outcome.OFFLINE
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.OFFLINE

@@ -104,9 +104,9 @@ def test_an_endless_manifest_is_cut_off(tmp_path):
         cloud.pull(tmp_path)
 
 
-def test_candidate_lists_and_replays_come_as_numbers(cloud, small_store):
+def test_candidate_lists_and_replays_come_as_rows(cloud, small_store):
     version = small_store.production()
-    lists = cloud.candidates(version, [[1, 2], [3]] * 200, 20)
+    lists = cloud.candidate_rows(version, [[1, 2], [3]] * 200, 20)
     assert len(lists) == 400
     assert all(len(each) == 20 and each.min() >= 1 for each in lists)
     items, offsets = cloud.replay(version)

@@ -13,7 +13,6 @@ from device_client.bundle import Bundle
 from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
-from shared.errors import UnknownItem
 from shared.outcomes import Outcome
 from shared.wire import RowCorrection, Wire
 from tests.device.conftest import answer
@@ -55,20 +54,20 @@ def session_to(cloud, graphs, budget=PATIENT, form="row"):
 
 def test_a_correction_in_time_is_applied(graphs, fake_cloud, good, correction):
     with session_to(fake_cloud(good), graphs) as session:
-        session.click(3)
-        ranking = session.rerank(CANDIDATES)
+        session.click_row(3)
+        ranking = session.rerank_rows(CANDIDATES)
         assert ranking.outcome is Outcome.APPLIED
-        np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES, correction))
-        assert not np.array_equal(ranking.scores, session.scores(CANDIDATES))
+        np.testing.assert_array_equal(ranking.scores, session.score_rows(CANDIDATES, correction))
+        assert not np.array_equal(ranking.scores, session.score_rows(CANDIDATES))
         assert session.outcomes == {Outcome.APPLIED: 1}
 
 
 def test_h_goes_up_exactly_as_the_wire_says(graphs, fake_cloud, good):
     cloud = fake_cloud(good)
     with session_to(cloud, graphs) as session:
-        session.preload([5, 6])
-        session.click(7)
-        session.rerank(CANDIDATES)
+        session.preload_rows([5, 6], ask=False)
+        session.click_row(7)
+        session.rerank_rows(CANDIDATES)
         head, sent = cloud.requests[0]
         assert len(sent) == 2_560
         assert Wire(graphs.bundle.manifest.model).encode_hidden(session._scn.hidden[:3]) == sent
@@ -77,8 +76,8 @@ def test_h_goes_up_exactly_as_the_wire_says(graphs, fake_cloud, good):
 
 def test_the_timeline_is_in_order_and_names_every_moment(graphs, fake_cloud, good):
     with session_to(fake_cloud(good), graphs) as session:
-        session.click(3)
-        t = session.rerank(CANDIDATES).timeline
+        session.click_row(3)
+        t = session.rerank_rows(CANDIDATES).timeline
         assert 0 < t.clicked_ns <= t.hidden_ns <= t.uploaded_ns <= t.first_byte_ns
         assert t.first_byte_ns <= t.received_ns <= t.applied_ns <= t.ranked_ns
         assert t.hidden_ns <= t.reranked_ns
@@ -91,12 +90,12 @@ def test_late_correction_is_dropped_and_the_local_ranking_served(graphs, fake_cl
         return good(request)
 
     with session_to(fake_cloud(slow), graphs, HASTY) as session:
-        session.click(3)
+        session.click_row(3)
         begun = time.perf_counter()
-        ranking = session.rerank(CANDIDATES)
+        ranking = session.rerank_rows(CANDIDATES)
         assert time.perf_counter() - begun < 0.25
         assert ranking.outcome is Outcome.LATE
-        np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES))
+        np.testing.assert_array_equal(ranking.scores, session.score_rows(CANDIDATES))
 
 
 def test_late_correction_serves_the_next_rerank_of_the_same_clicks(graphs, fake_cloud, good):
@@ -105,10 +104,10 @@ def test_late_correction_serves_the_next_rerank_of_the_same_clicks(graphs, fake_
         return good(request)
 
     with session_to(fake_cloud(slow), graphs, HASTY) as session:
-        session.click(3)
-        assert session.rerank(CANDIDATES).outcome is Outcome.LATE
+        session.click_row(3)
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.LATE
         assert session.settle(2).outcome is Outcome.APPLIED
-        assert session.rerank(CANDIDATES).outcome is Outcome.APPLIED
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.APPLIED
 
 
 def test_correction_for_earlier_clicks_is_stale_and_never_applied(graphs, fake_cloud, good):
@@ -120,14 +119,14 @@ def test_correction_for_earlier_clicks_is_stale_and_never_applied(graphs, fake_c
         return good(request)
 
     with session_to(fake_cloud(slow), graphs, HASTY) as session:
-        session.click(3)
-        session.rerank(CANDIDATES)
+        session.click_row(3)
+        session.rerank_rows(CANDIDATES)
         assert asked.wait(10)
-        session.click(4)
-        ranking = session.rerank(CANDIDATES)
+        session.click_row(4)
+        ranking = session.rerank_rows(CANDIDATES)
         done.set()
         assert ranking.outcome is Outcome.STALE
-        np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES))
+        np.testing.assert_array_equal(ranking.scores, session.score_rows(CANDIDATES))
 
 
 def test_of_many_fast_clicks_only_the_newest_is_asked_about(graphs, fake_cloud, good):
@@ -138,8 +137,8 @@ def test_of_many_fast_clicks_only_the_newest_is_asked_about(graphs, fake_cloud, 
     cloud = fake_cloud(slow)
     with session_to(cloud, graphs) as session:
         for item in range(1, 9):
-            session.click(item)
-        assert session.rerank(CANDIDATES).outcome is Outcome.APPLIED
+            session.click_row(item)
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.APPLIED
         assert len(cloud.requests) <= 2
 
 
@@ -202,10 +201,10 @@ def fault_replies(good, version, body):
 def test_whatever_the_cloud_does_the_local_ranking_is_served(fault, graphs, fake_cloud, good, body):
     reply, outcome = fault_replies(good, graphs.bundle.version, body)[fault]
     with session_to(fake_cloud(reply), graphs) as session:
-        session.click(3)
-        ranking = session.rerank(CANDIDATES)
+        session.click_row(3)
+        ranking = session.rerank_rows(CANDIDATES)
         assert ranking.outcome is outcome
-        np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES))
+        np.testing.assert_array_equal(ranking.scores, session.score_rows(CANDIDATES))
         assert session.outcomes == {outcome: 1}
 
 
@@ -216,9 +215,9 @@ def test_a_cloud_that_drips_its_answer_runs_into_the_request_timeout(graphs, fak
 
     budget = Budget(tolerance_ms=3_000, request_timeout_s=0.2)
     with session_to(fake_cloud(drip), graphs, budget) as session:
-        session.click(3)
+        session.click_row(3)
         begun = time.perf_counter()
-        assert session.rerank(CANDIDATES).outcome is Outcome.TIMEOUT
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.TIMEOUT
         assert time.perf_counter() - begun < 0.5
 
 
@@ -226,75 +225,47 @@ def test_an_unreachable_cloud_is_offline(graphs, fake_cloud, good):
     cloud = fake_cloud(good)
     cloud.close()
     with session_to(cloud, graphs) as session:
-        session.click(3)
-        assert session.rerank(CANDIDATES).outcome is Outcome.OFFLINE
+        session.click_row(3)
+        assert session.rerank_rows(CANDIDATES).outcome is Outcome.OFFLINE
 
 
 def test_without_a_link_the_device_ranks_alone(graphs):
     session = Session(graphs)
-    session.click(3)
-    ranking = session.rerank(CANDIDATES)
+    session.click_row(3)
+    ranking = session.rerank_rows(CANDIDATES)
     assert ranking.outcome is Outcome.OFFLINE
     assert ranking.items[0] == CANDIDATES[int(np.argmax(ranking.scores))]
 
 
 def test_before_the_first_click_the_clouds_order_is_kept(graphs):
-    ranking = Session(graphs).rerank(np.array([9, 2, 5]))
+    ranking = Session(graphs).rerank_rows(np.array([9, 2, 5]))
     assert ranking.items == [9, 2, 5]
     assert ranking.outcome is None
 
 
 def test_no_candidates_give_an_empty_ranking(graphs):
     session = Session(graphs)
-    session.click(1)
-    assert session.rerank([]).items == []
-
-
-def test_items_newer_than_the_bundle_come_last_and_break_nothing(graphs):
-    session = Session(graphs)
-    session.click(1)
-    ranking = session.rerank(["never-heard-of", graphs.bundle.item_id(4), 10**9, 0, 7])
-    assert set(ranking.items[:2]) == {graphs.bundle.item_id(4), 7}
-    assert np.isneginf(ranking.scores[[0, 2, 3]]).all()
-
-
-def test_a_click_on_an_unknown_item_is_an_error_and_changes_nothing(graphs):
-    session, other = Session(graphs), Session(graphs)
-    session.click(4)
-    other.click(4)
-    for item in ("never-heard-of", 0, -1, 10**9):
-        with pytest.raises(UnknownItem):
-            session.click(item)
-    np.testing.assert_array_equal(session.scores(CANDIDATES), other.scores(CANDIDATES))
-
-
-def test_catalogue_ids_and_item_numbers_mean_the_same(graphs):
-    bundle = graphs.bundle
-    assert [bundle.index(bundle.item_id(n)) for n in (1, 30, bundle.manifest.items)] == [
-        1,
-        30,
-        bundle.manifest.items,
-    ]
-    assert bundle.title(1)
+    session.click_row(1)
+    assert session.rerank_rows([]).items == []
 
 
 def test_scores_already_given_do_not_change_later(graphs):
     session = Session(graphs)
-    session.click(1)
-    first = session.rerank(CANDIDATES).scores
+    session.click_row(1)
+    first = session.rerank_rows(CANDIDATES).scores
     kept = first.copy()
-    session.click(2)
-    session.rerank(CANDIDATES)
+    session.click_row(2)
+    session.rerank_rows(CANDIDATES)
     np.testing.assert_array_equal(first, kept)
 
 
 def test_a_preloaded_history_gives_the_scores_of_the_same_clicks_one_by_one(graphs):
     one, two = Session(graphs), Session(graphs)
     history = list(range(1, 26))
-    one.preload(history)
+    one.preload_rows(history)
     for item in history:
-        two.click(item)
-    np.testing.assert_allclose(one.scores(CANDIDATES), two.scores(CANDIDATES), atol=1e-6)
+        two.click_row(item)
+    np.testing.assert_allclose(one.score_rows(CANDIDATES), two.score_rows(CANDIDATES), atol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf])
@@ -307,13 +278,13 @@ def test_a_budget_that_is_no_time_is_refused(wrong):
 
 def test_candidate_lists_may_have_another_length_every_time(graphs, fake_cloud, good):
     with session_to(fake_cloud(good), graphs) as session:
-        session.click(1)
+        session.click_row(1)
         for count in (3, 2, 5, 60, 1, 0, 7):
-            ranking = session.rerank(np.arange(1, count + 1))
+            ranking = session.rerank_rows(np.arange(1, count + 1))
             assert ranking.scores.shape == (count,)
             if count > 1:
                 np.testing.assert_allclose(
-                    ranking.scores, session.rerank(CANDIDATES).scores[:count], atol=1e-5
+                    ranking.scores, session.rerank_rows(CANDIDATES).scores[:count], atol=1e-5
                 )
 
 
@@ -321,33 +292,18 @@ def test_a_correction_too_large_to_compute_with_is_a_bad_payload(graphs, fake_cl
     body = np.tile(np.array([3e38, -3e38], "<f4"), 52).tobytes()
     cloud = fake_cloud(lambda request: answer(body, version=graphs.bundle.version))
     with session_to(cloud, graphs) as session:
-        session.click(3)
-        ranking = session.rerank(CANDIDATES)
+        session.click_row(3)
+        ranking = session.rerank_rows(CANDIDATES)
         assert ranking.outcome is Outcome.BAD_PAYLOAD
-        np.testing.assert_array_equal(ranking.scores, session.scores(CANDIDATES))
+        np.testing.assert_array_equal(ranking.scores, session.score_rows(CANDIDATES))
 
 
 def test_the_largest_correction_the_wire_takes_still_gives_finite_scores(graphs):
     session = Session(graphs)
-    session.click(3)
+    session.click_row(3)
     for scale in (1e15, 1e-30, 0.0):
         rows = [np.resize(np.array([scale, -scale, 0], np.float32), n) for n in ((4, 10), (4, 16))]
-        assert np.isfinite(session.scores(CANDIDATES, RowCorrection(*rows))).all()
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [["\ud800", 1], [None, 1], [b"x", 1], [1.0, 1], [True, 1], [[1], 1], np.array([1.7, 2.2])],
-    ids=str,
-)
-def test_candidates_that_are_no_items_rank_last_and_raise_nothing(graphs, odd):
-    session = Session(graphs)
-    session.click(1)
-    ranking = session.rerank(odd)
-    assert np.isneginf(ranking.scores[0])
-    for item in odd[:1]:
-        with pytest.raises(UnknownItem):
-            session.click(item)
+        assert np.isfinite(session.score_rows(CANDIDATES, RowCorrection(*rows))).all()
 
 
 def test_an_interim_answer_is_not_the_answer(graphs, fake_cloud, good):
@@ -362,7 +318,7 @@ def test_an_interim_answer_is_not_the_answer(graphs, fake_cloud, good):
     cloud = fake_cloud(reply)
     with session_to(cloud, graphs) as session:
         for item in range(1, 6):
-            session.click(item)
+            session.click_row(item)
             assert session.settle(2).outcome is Outcome.APPLIED
     assert cloud.connections == 1
 
@@ -372,12 +328,12 @@ def test_an_answer_nobody_asked_for_is_never_taken_for_one(graphs, fake_cloud, g
     wrong = answer(bytes(416), version=graphs.bundle.version)
     cloud = fake_cloud(good)
     with session_to(cloud, graphs) as session:
-        session.click(1)
+        session.click_row(1)
         kept = session.settle(2).correction
         eventually(lambda: len(cloud._open) == 1)
         cloud._open[0].sendall(wrong)
         time.sleep(0.05)
-        session.click(2)
+        session.click_row(2)
         found = session.settle(2)
         assert found.outcome is Outcome.APPLIED
         np.testing.assert_array_equal(found.correction.attn, kept.attn)
@@ -386,7 +342,7 @@ def test_an_answer_nobody_asked_for_is_never_taken_for_one(graphs, fake_cloud, g
 
 def test_two_answers_at_once_are_a_bad_payload(graphs, fake_cloud, good):
     with session_to(fake_cloud(lambda r: good(r) + good(r)), graphs) as session:
-        session.click(1)
+        session.click_row(1)
         assert session.settle(2).outcome is Outcome.BAD_PAYLOAD
 
 
@@ -396,7 +352,7 @@ def test_a_change_of_protocol_is_refused_and_the_link_lives_on(graphs, fake_clou
     )
     replies = [lambda r: switch, good, good]
     with session_to(fake_cloud(lambda r: replies.pop(0)(r)), graphs) as session:
-        session.click(1)
+        session.click_row(1)
         assert session.settle(2).outcome is Outcome.BAD_PAYLOAD
-        session.click(2)
+        session.click_row(2)
         assert session.settle(2).outcome is Outcome.APPLIED

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,12 @@ IDS = [b"a1", b"b2", b"c3", b"d4", b"e5", b"f6"]
 
 
 def publish(
-    store: Store, name: str = "small", size: int = 100_000, *, seen_left_out: bool = False
+    store: Store,
+    name: str = "small",
+    size: int = 100_000,
+    *,
+    seen_left_out: bool = False,
+    ids: Sequence[bytes] = IDS,
 ) -> str:
     """A version with neighbours worked out by hand; `name` makes its content different."""
 
@@ -45,14 +51,14 @@ def publish(
             files=entries,
         )
 
-    ids = np.zeros((ITEMS + 1, 2), np.int32)
+    near = np.zeros((ITEMS + 1, 2), np.int32)
     weights = np.zeros((ITEMS + 1, 2), np.float32)
-    ids[1], weights[1] = (2, 3), (1.0, 0.5)
-    ids[2], weights[2] = (3, 0), (1.0, 0.0)
-    ids[4], weights[4] = (1, 5), (0.9, 0.9)
+    near[1], weights[1] = (2, 3), (1.0, 0.5)
+    near[2], weights[2] = (3, 0), (1.0, 0.0)
+    near[4], weights[4] = (1, 5), (0.9, 0.9)
     popular = np.array([6, 5, 4, 3, 2, 1], np.int32)
     buffer = io.BytesIO()
-    np.save(buffer, np.array(IDS), allow_pickle=False)
+    np.save(buffer, np.array(ids), allow_pickle=False)
     return store.publish(
         {
             "hidden.onnx": StoreFile(bytes(range(256)) * (size // 256), "device"),
@@ -61,7 +67,7 @@ def publish(
             "gcn.onnx": StoreFile(b"not for devices", "cloud"),
             "gcn_row.onnx": StoreFile(b"nor this", "cloud"),
             "neighbours.safetensors": StoreFile(
-                save_arrays({"ids": ids, "weights": weights, "popular": popular}), "cloud"
+                save_arrays({"ids": near, "weights": weights, "popular": popular}), "cloud"
             ),
         },
         describe,

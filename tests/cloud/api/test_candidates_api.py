@@ -4,11 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from calling import IDS as STORED
 from calling import code_of, publish
 from safetensors.numpy import save_file
 
 from cloud_service.services.candidates import DECAY, Retrieval
 from shared.errors import BundleInvalid, BundleMissing
+
+IDS = [stored.decode() for stored in STORED]
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def ask(cloud):
 
 
 @pytest.mark.parametrize(
-    ("clicks", "count", "expected"),
+    ("rows", "count", "expected"),
     [
         ([1], 2, [2, 3]),
         ([1], 4, [2, 3, 6, 5]),  # then what is popular, without what is there already
@@ -30,57 +33,84 @@ def ask(cloud):
         ([4, 1], 3, [2, 1, 5]),  # 1 and 5 have 0.8 * 0.9: the lower number first
         ([], 3, [6, 5, 4]),
         ([6], 2, [6, 5]),
-        (["a1"], 2, [2, 3]),
-        (["a1", 2], 3, [3, 2, 6]),
         ([1], 1000, [2, 3, 6, 5, 4, 1]),
     ],
 )
-def test_candidates_are_those_worked_out_by_hand(ask, clicks, count, expected):
-    assert ask({"clicks": clicks, "count": count}).json()["candidates"] == expected
+def test_candidates_are_those_worked_out_by_hand(ask, rows, count, expected):
+    answer = ask({"rows": rows, "count": count}).json()
+    assert (answer["rows"], "candidates" in answer) == (expected, False)
+    clicks = [IDS[row - 1] for row in rows]
+    answer = ask({"clicks": clicks, "count": count}).json()
+    assert answer["candidates"] == [IDS[row - 1] for row in expected]
+    assert "rows" not in answer
+
+
+def test_a_click_that_is_an_integer_is_the_item_of_these_digits_and_never_a_row(cloud):
+    version = publish(cloud.store, "numbered", ids=[b"3", b"30", b"4", b"5", b"6", b"87"])
+    path = f"/v1/models/{version}/candidates"
+
+    def ask(clicks):
+        return cloud.call("POST", path, json={"clicks": clicks, "count": 2})
+
+    assert ask([3]).json()["candidates"] == ask(["3"]).json()["candidates"] == ["30", "4"]
+    assert ask([87]).status_code == 200
+    assert code_of(ask([2])) == "unknown-item", "the second row is no item '2'"
+    assert code_of(ask([3.0])) == "invalid-request", "a float is no catalogue id"
 
 
 def test_clicked_items_are_left_out_when_asked(ask):
-    body = {"clicks": [4, 1], "count": 10, "exclude_clicked": True}
-    assert ask(body).json()["candidates"] == [2, 5, 3, 6]
+    body = {"rows": [4, 1], "count": 10, "exclude_clicked": True}
+    assert ask(body).json()["rows"] == [2, 5, 3, 6]
 
 
 def test_clicked_items_are_left_out_by_default_where_nobody_clicks_twice(cloud):
     cloud.store.promote(publish(cloud.store, "loyal", seen_left_out=True))
-    body = {"clicks": [4, 1], "count": 10}
+    body = {"clicks": ["d4", "a1"], "count": 10}
     for wish, kept in (({}, False), ({"exclude_clicked": False}, True)):
         answer = cloud.call("POST", "/v1/models/production/candidates", json=body | wish).json()
-        assert (4 in answer["candidates"]) is kept
+        assert ("d4" in answer["candidates"]) is kept
 
 
 def test_only_the_last_ten_clicks_count(ask):
-    assert ask({"clicks": [1] + [6] * 10, "count": 2}).json()["candidates"] == [6, 5]
+    assert ask({"rows": [1] + [6] * 10, "count": 2}).json()["rows"] == [6, 5]
 
 
 def test_a_batch_gives_the_same_lists_in_order(ask):
-    users = [[1], [], ["b2", 4]]
-    single = [ask({"clicks": clicks, "count": 4}).json()["candidates"] for clicks in users]
-    batch = ask({"clicks": users, "count": 4}, "candidates:batch").json()
-    assert batch["candidates"] == single
+    for name, answered, users in (
+        ("clicks", "candidates", [["a1"], [], ["b2", "d4"]]),
+        ("rows", "rows", [[1], [], [2, 4]]),
+    ):
+        single = [ask({name: clicks, "count": 4}).json()[answered] for clicks in users]
+        batch = ask({name: users, "count": 4}, "candidates:batch").json()
+        assert batch[answered] == single
 
 
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"clicks": [7]}, "unknown-item"),
-        ({"clicks": [0]}, "unknown-item"),
+        ({"rows": [7]}, "unknown-item"),
+        ({"rows": [0]}, "unknown-item"),
+        ({"rows": [-1]}, "unknown-item"),
+        ({"rows": [10**30]}, "unknown-item"),
+        ({"rows": ["a1"]}, "invalid-request"),
+        ({"rows": [1.5]}, "invalid-request"),
+        ({"rows": [True]}, "invalid-request"),
+        ({"clicks": [1]}, "unknown-item"),
         ({"clicks": [-1]}, "unknown-item"),
-        ({"clicks": [10**30]}, "unknown-item"),
         ({"clicks": ["zz"]}, "unknown-item"),
         ({"clicks": ["a"]}, "unknown-item"),
         ({"clicks": ["\x00"]}, "unknown-item"),
+        ({"clicks": [10**30]}, "invalid-request"),
         ({"clicks": [1.5]}, "invalid-request"),
+        ({"clicks": [1.0]}, "invalid-request"),
         ({"clicks": [True]}, "invalid-request"),
         ({"clicks": [None]}, "invalid-request"),
         ({"clicks": ["x" * 257]}, "invalid-request"),
-        ({"clicks": [1] * 10_001}, "invalid-request"),
-        ({"clicks": [1], "count": 0}, "invalid-request"),
-        ({"clicks": [1], "count": 1001}, "invalid-request"),
-        ({"clicks": [1], "cuont": 3}, "invalid-request"),
+        ({"clicks": ["a1"] * 10_001}, "invalid-request"),
+        ({"clicks": ["a1"], "count": 0}, "invalid-request"),
+        ({"clicks": ["a1"], "count": 1001}, "invalid-request"),
+        ({"clicks": ["a1"], "cuont": 3}, "invalid-request"),
+        ({"clicks": ["a1"], "rows": [1]}, "invalid-request"),
         ({}, "invalid-request"),
         ([], "invalid-request"),
         ("clicks", "invalid-request"),
@@ -95,7 +125,7 @@ def test_what_is_in_a_bad_request_is_not_repeated(ask):
     assert "hush" not in ask({"clicks": "hush"}).text
 
 
-@pytest.mark.parametrize("users", [[], [[1]] * 257])
+@pytest.mark.parametrize("users", [[], [["a1"]] * 257])
 def test_a_batch_has_one_to_256_lists(ask, users):
     assert code_of(ask({"clicks": users}, "candidates:batch")) == "invalid-request"
 
@@ -168,6 +198,6 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 def test_a_value_of_another_type_is_refused_as_the_description_says(cloud, given):
     cloud.promoted()
     path = "/v1/models/production/candidates"
-    answer = cloud.call("POST", path, json={"clicks": [1]} | given)
+    answer = cloud.call("POST", path, json={"clicks": ["a1"]} | given)
     assert (answer.status_code, code_of(answer)) == (422, "invalid-request")
-    assert cloud.call("POST", path, json={"clicks": [1.0], "count": 3.0}).status_code == 200
+    assert cloud.call("POST", path, json={"rows": [1.0], "count": 3.0}).status_code == 200

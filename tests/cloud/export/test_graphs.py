@@ -79,7 +79,7 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
     candidates = np.arange(1, log.item_count + 1)
     session = Session(graphs)
     for count, click in enumerate(clicks[:-1], 1):
-        session.click(click)
+        session.click_row(click)
         if count not in (1, 2, 4, 5, 8, 9, 10, 11, 20, len(clicks) - 1):
             continue
         position = np.array([start + count])
@@ -97,7 +97,7 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
                 row = gcn_row.run(None, {"hidden": hidden})
                 np.testing.assert_allclose(row[0][0], correction.attn, atol=1e-6)
                 np.testing.assert_allclose(row[1][0], correction.bias, atol=1e-6)
-            found = session.scores(candidates, correction)
+            found = session.score_rows(candidates, correction)
             np.testing.assert_allclose(found, wanted, atol=3e-5, rtol=1e-4)
 
 
@@ -108,15 +108,18 @@ def test_the_compact_form_gives_the_same_scores_as_the_full_one(small_bundle):
     gcn_row = open_session(str(small_bundle / names.GCN_ROW_GRAPH))
     candidates = np.arange(1, 60)
     for click in range(1, 14):
-        session.click(click)
+        session.click_row(click)
         hidden = session._scn.hidden[None]
         attn, bias = gcn.run(None, {"hidden": hidden})
         row = gcn_row.run(None, {"hidden": hidden})
         full = wire.decode_row_at(attn.tobytes() + bias.tobytes(), session._scn.count - 1)
         compact = wire.decode_row(row[0].tobytes() + row[1].tobytes())
-        difference = session.scores(candidates, full) - session.scores(candidates, compact)
+        difference = session.score_rows(candidates, full) - session.score_rows(candidates, compact)
         assert np.abs(difference).max() < 1e-6
-        assert np.abs(session.scores(candidates, full) - session.scores(candidates)).max() > 1e-3
+        assert (
+            np.abs(session.score_rows(candidates, full) - session.score_rows(candidates)).max()
+            > 1e-3
+        )
 
 
 def test_the_item_table_is_stored_once_and_no_graph_holds_it(small_model, small_split):

@@ -21,7 +21,7 @@ from device_client.simulate.runner import Load, Punctuality
 from shared.outcomes import Outcome
 from shared.report import Arrivals, Histogram, ProfileResult, Report, Summary
 
-WORDS = "applied stale late timeout refused bad_payload wrong_model offline"
+WORDS = "applied stale late timeout refused bad_payload wrong_model offline unknown_candidates"
 
 
 def _result(*measurements: Measurement) -> ProfileResult:
