@@ -5,6 +5,7 @@ import logging
 import uvicorn
 from starlette.types import ASGIApp
 
+from cloud_service.api.admission import RESERVE, Limits
 from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.api.correction_protocol import correction_protocol
@@ -62,23 +63,33 @@ def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http=correction_protocol(services),
+            http=correction_protocol(services, _limits(settings)),
             ws="none",
             access_log=False,
             log_level=settings.log_level,
-            limit_concurrency=settings.max_connections,
-            timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            # Admin calls without a token are told by the peer's own address.
+            # No address grants anything, and a forwarded one could be anybody's.
             proxy_headers=False,
             server_header=False,
         )
     )
 
 
+def _limits(settings: CloudSettings) -> Limits:
+    return Limits(
+        connections=settings.max_connections,
+        head_bytes=settings.max_head_bytes,
+        head_lines=settings.max_head_lines,
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_timeout,
+        write_seconds=settings.write_seconds,
+        idle_seconds=settings.keep_alive,
+    )
+
+
 def allow_connections(settings: CloudSettings) -> None:
     """Lets this process have all the connections its settings name; warns where it may not."""
-    wanted = settings.max_connections + SPARE
+    wanted = settings.max_connections + RESERVE + SPARE
     allowed = allow_open_files(wanted)
     if allowed < wanted:
         _log.warning(

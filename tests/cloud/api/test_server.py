@@ -91,7 +91,7 @@ def test_one_connection_too_many_is_refused_with_a_problem_that_says_when_to_com
         lines = [socket.create_connection((host, int(port)), 5) for _ in range(4)]
         for line in lines:
             line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        received = raw(address, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = raw(address, b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
         for line in lines:
             line.close()
     assert received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
