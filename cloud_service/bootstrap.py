@@ -5,6 +5,7 @@ import logging
 import uvicorn
 from starlette.types import ASGIApp
 
+from cloud_service.admin_token import TOKEN_FILE, kept_token
 from cloud_service.api.admission import RESERVE, Limits
 from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
@@ -25,7 +26,8 @@ SHUTDOWN_SECONDS = 3
 
 
 def build_services(settings: CloudSettings) -> Services:
-    """Everything the API calls. Opens no database and no model yet."""
+    """Everything the API calls. Opens no database and no model yet; makes the store's admin token
+    where there is none. Raises AdminTokenError for one that must not be used."""
     store = Store(settings.store)
     models = Models(store)
     corrections = Corrections(store, room=settings.max_gcn_mb << 20)
@@ -37,9 +39,26 @@ def build_services(settings: CloudSettings) -> Services:
         queue=CorrectionQueue(longest_s=settings.max_queue_ms / 1e3),
         metrics=Metrics(),
         log_folder=settings.log_folder,
-        admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+        admin_token=_admin_token(settings),
         serve_replays=settings.serve_replays,
     )
+
+
+def _admin_token(settings: CloudSettings) -> str | None:
+    """The token of admin calls; None where there is none and none can be kept."""
+    if settings.admin_token is not None:
+        return settings.admin_token.get_secret_value()
+    try:
+        token = kept_token(settings.store)
+    except OSError as error:  # a store that cannot be written to still serves devices
+        _log.warning(
+            "admin calls are refused: %s can be neither read nor made (%s); set CLOUD_ADMIN_TOKEN",
+            settings.store / TOKEN_FILE,
+            error.strerror or error,
+        )
+        return None
+    _log.info("admin calls need the token in %s", settings.store / TOKEN_FILE)
+    return token
 
 
 def build_app(settings: CloudSettings, services: Services) -> ASGIApp:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cloud_service.admin_token import TOKEN_LENGTH
 from shared.errors import RecommendationError
 
 PREFIX = "CLOUD_"
@@ -49,8 +50,9 @@ class CloudSettings(BaseSettings):
     )
     admin_token: SecretStr | None = Field(
         None,
-        min_length=8,
-        description="bearer token of admin calls; without one only this machine may make them",
+        min_length=TOKEN_LENGTH,
+        description="bearer token of admin calls; where not set, one is made and kept in "
+        "STORE/admin-token",
     )
     max_json_bytes: Annotated[
         int, Field(ge=1024, le=64 << 20, description="of a JSON request body")

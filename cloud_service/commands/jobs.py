@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from cloud_service.commands.client import DEFAULT_URL, CloudClient, CloudUnreachable, Token, Url
+from cloud_service.commands.client import (
+    DEFAULT_STORE,
+    DEFAULT_URL,
+    CloudClient,
+    CloudUnreachable,
+    Token,
+    TokenStore,
+    Url,
+    admin_client,
+)
 from cloud_service.commands.output import err, figures, out, training_bar
 from cloud_service.commands.recipe import with_recipe_options
 from shared.jobs import Job, JobRequest, TrainingRecipe
@@ -25,10 +34,11 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it ends.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    store: TokenStore = DEFAULT_STORE,
 ) -> None:
     """Puts a training job into the queue and prints its id."""
     request = JobRequest(recipe=recipe, promote=promote)
-    with CloudClient(url, token) as cloud:
+    with admin_client(url, token, store) as cloud:
         job = Job.model_validate(cloud.post("/v1/jobs", request.model_dump(mode="json")))
         out.print(job.id)
         if wait:
@@ -86,9 +96,11 @@ def show_log(
 @app.command(
     "cancel", epilog="Example: cloud-service jobs cancel c9fb854d-f78e-42d8-950c-abc42a25acf9"
 )
-def cancel_job(job: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
+def cancel_job(
+    job: JobId, url: Url = DEFAULT_URL, token: Token = None, store: TokenStore = DEFAULT_STORE
+) -> None:
     """Cancels a job: a queued one never starts, a running one stops within two seconds."""
-    with CloudClient(url, token) as cloud:
+    with admin_client(url, token, store) as cloud:
         cloud.post(f"/v1/jobs/{job}/cancel")
     out.print(f"{job} is cancelled")
 
