@@ -4,7 +4,11 @@ llhttp reads strictly (no folded lines, no bare line feeds, one length), but gat
 size, never looks at a clock, and takes what follows `Upgrade` for another protocol.
 """
 
+import array
 import asyncio
+import fcntl
+import termios
+from contextlib import suppress
 from typing import Any, Final
 
 import httptools
@@ -72,6 +76,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = self._head_lines = self._framing = self._unsent = 0
         self._wishes_upgrade = False
         self._idle_since = 0.0
+        self._answered: Any = None
+        """The request whose turn it is; uvicorn's `cycle` is the last that has come."""
         self._refusal: RecommendationError | None = None
         """Why nothing more is read of this connection."""
 
@@ -79,6 +85,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """A connection begins."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.flow = Flow(self.transport)
+        self._fd: int = transport.get_extra_info("socket").fileno()
         self._has_place = self.admission.enter(self, self.loop)
         self._since = self.loop.time()
         self.due = min(self._deadline(), self._since + self.limits.idle_seconds)
@@ -86,6 +93,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the connection."""
         self.admission.leave(self)
+        self.pipeline.clear()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def read(self, data: bytes) -> bytes:
@@ -198,7 +209,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def look(self, now: float) -> None:
         """From the admission: closes the connection where it is late."""
         transport = self.transport
-        unsent = transport.get_write_buffer_size()
+        unsent = self._still_unsent()
         if unsent and (self.flow.write_paused or transport.is_closing()):
             least = self.limits.write_seconds * LEAST_BYTES_A_SECOND
             if unsent > self._unsent - least:
@@ -249,6 +260,7 @@ class GuardedProtocol(HttpToolsProtocol):
             reads = cycle.scope["method"] in ("GET", "HEAD")
             if not reads or cycle.scope["path"] not in RESERVED_PATHS:
                 app = _one_too_many
+        self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
     def _is_busy(self) -> bool:
@@ -280,8 +292,20 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _wait_for_the_client(self) -> None:
         """From now on it has so long to take some of what was written."""
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self._still_unsent()
         self.due = self.loop.time() + self.limits.write_seconds
+
+    def _still_unsent(self) -> int:
+        """Bytes that the client has not taken, the system's among them; 0 where only the system
+        has any. The system tells that it has room when megabytes have gone, which may take a slow
+        client a minute."""
+        ours = self.transport.get_write_buffer_size()
+        if not ours:
+            return 0
+        systems = array.array("i", [0])
+        with suppress(OSError):  # a system that does not tell
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, systems)
+        return ours + systems[0]
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -134,7 +134,6 @@ class CorrectionProtocol(GuardedProtocol):
         self._plan: _Plan | None = None
         self._size = 0  # of a request like the last, where there is nothing but that to look at
         self._arrived = 0.0
-        self._fd = -1
         self._held = b""  # bytes that came too early to be looked at
         self._waiting = False  # an H is in the queue
         self._ending = False
@@ -159,11 +158,6 @@ class CorrectionProtocol(GuardedProtocol):
             self._hold(data)
         elif self._usual or self._is_busy() or not self._take(data):
             self._go_the_usual_way(data)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection begins."""
-        super().connection_made(transport)
-        self._fd = transport.get_extra_info("socket").fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the connection; an answer that is still computed is dropped."""

@@ -64,6 +64,10 @@ class Attacked:
                 return int(line.split()[1]) << 10
         raise AssertionError("no VmHWM")
 
+    def open_files(self) -> int:
+        """How many files and connections the process has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
 
 @contextmanager
 def attacked(store: Path, version: str, log: Path, **settings: str) -> Iterator[Attacked]:
