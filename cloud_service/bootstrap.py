@@ -5,6 +5,8 @@ import logging
 import uvicorn
 from starlette.types import ASGIApp
 
+from cloud_service.admin_token import TOKEN_FILE, kept_token
+from cloud_service.api.admission import RESERVE, Limits
 from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.api.correction_protocol import correction_protocol
@@ -26,7 +28,8 @@ SHUTDOWN_SECONDS = 3
 
 
 def build_services(settings: CloudSettings) -> Services:
-    """Everything the API calls. Opens no database and no model yet."""
+    """Everything the API calls. Opens no database and no model yet; makes the store's admin token
+    where there is none. Raises AdminTokenError for one that must not be used."""
     store = Store(settings.store)
     models, jobs = Models(store), Jobs(store, settings.jobs_url)
     corrections = Corrections(store, room=settings.max_gcn_mb << 20)
@@ -41,9 +44,26 @@ def build_services(settings: CloudSettings) -> Services:
         metrics=metrics,
         heartbeat=heartbeat,
         log_folder=settings.log_folder,
-        admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+        admin_token=_admin_token(settings),
         serve_replays=settings.serve_replays,
     )
+
+
+def _admin_token(settings: CloudSettings) -> str | None:
+    """The token of admin calls; None where there is none and none can be kept."""
+    if settings.admin_token is not None:
+        return settings.admin_token.get_secret_value()
+    try:
+        token = kept_token(settings.store)
+    except OSError as error:  # a store that cannot be written to still serves devices
+        _log.warning(
+            "admin calls are refused: %s can be neither read nor made (%s); set CLOUD_ADMIN_TOKEN",
+            settings.store / TOKEN_FILE,
+            error.strerror or error,
+        )
+        return None
+    _log.info("admin calls need the token in %s", settings.store / TOKEN_FILE)
+    return token
 
 
 def build_app(settings: CloudSettings, services: Services) -> ASGIApp:
@@ -67,23 +87,33 @@ def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http=correction_protocol(services),
+            http=correction_protocol(services, _limits(settings)),
             ws="none",
             access_log=False,
             log_level=settings.log_level,
-            limit_concurrency=settings.max_connections,
-            timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            # Admin calls without a token are told by the peer's own address.
+            # No address grants anything, and a forwarded one could be anybody's.
             proxy_headers=False,
             server_header=False,
         )
     )
 
 
+def _limits(settings: CloudSettings) -> Limits:
+    return Limits(
+        connections=settings.max_connections,
+        head_bytes=settings.max_head_bytes,
+        head_lines=settings.max_head_lines,
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_timeout,
+        write_seconds=settings.write_seconds,
+        idle_seconds=settings.keep_alive,
+    )
+
+
 def allow_connections(settings: CloudSettings) -> None:
     """Lets this process have all the connections its settings name; warns where it may not."""
-    wanted = settings.max_connections + SPARE
+    wanted = settings.max_connections + RESERVE + SPARE
     allowed = allow_open_files(wanted)
     if allowed < wanted:
         _log.warning(

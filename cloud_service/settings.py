@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cloud_service.admin_token import TOKEN_LENGTH
 from shared.errors import RecommendationError
 
 PREFIX = "CLOUD_"
@@ -51,8 +52,9 @@ class CloudSettings(BaseSettings):
     )
     admin_token: SecretStr | None = Field(
         None,
-        min_length=8,
-        description="bearer token of admin calls; without one only this machine may make them",
+        min_length=TOKEN_LENGTH,
+        description="bearer token of admin calls; where not set, one is made and kept in "
+        "STORE/admin-token",
     )
     max_json_bytes: Annotated[
         int, Field(ge=1024, le=64 << 20, description="of a JSON request body")
@@ -60,12 +62,28 @@ class CloudSettings(BaseSettings):
     body_timeout: Annotated[
         float, Field(gt=0, le=600, description="seconds a JSON request body may take to arrive")
     ] = 10.0
+    max_head_bytes: Annotated[
+        int,
+        Field(ge=1024, le=1 << 20, description="of a request line and its header lines"),
+    ] = 16 << 10
+    max_head_lines: Annotated[
+        int, Field(ge=16, le=10_000, description="header lines of a request")
+    ] = 100
+    head_seconds: Annotated[
+        float,
+        Field(gt=0, le=600, description="a new connection or a begun head may take so long"),
+    ] = 10.0
+    write_seconds: Annotated[
+        float,
+        Field(gt=0, le=3600, description="a client may take none of its answer for so long"),
+    ] = 30.0
     keep_alive: Annotated[
         int,
         Field(ge=1, le=3600, description="seconds an idle connection stays; above the clients'"),
     ] = 75
     max_connections: Annotated[
-        int, Field(ge=1, description="open at once; one more is answered 503")
+        int,
+        Field(ge=1, description="open at once; one more is answered 503, but for its health"),
     ] = 5000
     max_queue_ms: Annotated[
         float,

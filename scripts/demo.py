@@ -66,7 +66,8 @@ def main() -> int:
         print(f"cloud at {url} (its API: {url}/docs)", flush=True)
         made = {"clicks": _digest(options.data, options.items), "recipe": recipe}
         if options.retrain or not _has_model(url, options.store, made):
-            _run("cloud-service", "jobs", "submit", "--url", url, "--wait", *_flags(recipe))
+            store = ["--store", str(options.store)]  # where the admin token is
+            _run("cloud-service", "jobs", "submit", "--url", url, *store, "--wait", *_flags(recipe))
             made["version"] = httpx.get(f"{url}/v1/models/production").headers["model-version"]
             (options.store / MADE).write_text(json.dumps(made), "utf-8")
         simulated = [f"--report={options.report}", f"--bundles={options.store / 'bundles'}"]

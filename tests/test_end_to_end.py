@@ -53,10 +53,12 @@ def world(real_data, tmp_path_factory):
         yield listening(c, folder / "cloud.log"), folder
 
 
-def train(url: str, *options: str) -> str:
+def train(world: tuple[str, Path], *options: str) -> str:
     """Trains one short job to its end and gives the version it published."""
+    url, folder = world
     said = command(
-        "cloud-service", "jobs", "submit", "--url", url, "--data", "ml100k.csv.gz", "--wait",
+        "cloud-service", "jobs", "submit", "--url", url, "--store", str(folder / "store"),
+        "--data", "ml100k.csv.gz", "--wait",
         "--epochs", "1", "--holdout-users", "0.1", "--dim", "32", "--heads", "2", *options,
     )  # fmt: skip
     return said.strip().split()[-1]
@@ -64,7 +66,7 @@ def train(url: str, *options: str) -> str:
 
 @pytest.fixture(scope="module")
 def trained(world):
-    return train(world[0])
+    return train(world)
 
 
 def test_a_job_on_a_real_log_publishes_what_the_running_cloud_serves(world, trained):
@@ -124,14 +126,15 @@ def test_a_device_with_the_version_before_is_answered_until_that_is_retired(worl
     url, folder = world
     with Cloud(url) as cloud:
         bundle = Bundle.open(cloud.pull(folder / "bundles", trained))
-        newer = train(url, "--seed", "1")
+        newer = train(world, "--seed", "1")
         assert newer != trained
         assert cloud.production() == newer
     candidates = np.arange(1, 50)
     with Session(bundle, CorrectionLink.to(url, bundle)) as session:
         session.click_row(5)
         assert session.settle(5).outcome is Outcome.APPLIED
-        command("cloud-service", "models", "retire", trained, "--url", url)
+        store = str(folder / "store")
+        command("cloud-service", "models", "retire", trained, "--url", url, "--store", store)
         deadline = time.monotonic() + 10
         outcome = Outcome.APPLIED
         while outcome is Outcome.APPLIED:

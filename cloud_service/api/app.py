@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 _DESCRIPTION = """The cloud of a recommender that is split between device and cloud.
 
 Devices download a bundle, rerank by themselves, and ask here for corrections of what they compute.
-Errors are problem documents (RFC 9457). Admin calls carry `Authorization: Bearer TOKEN`; where no
-token is set they are taken from the cloud's own machine only.
+Errors are problem documents (RFC 9457). Admin calls carry `Authorization: Bearer TOKEN`: the
+cloud's CLOUD_ADMIN_TOKEN or, where that is not set, what is in the file `admin-token` of its store.
 """
 
 

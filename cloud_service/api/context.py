@@ -30,6 +30,7 @@ class Services:
     log_folder: Path
     """Click logs that jobs may name."""
     admin_token: str | None = None
+    """Without one, every admin call is refused."""
     serve_replays: bool = False
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1, with a short way for the requests that devices send all day.
+"""HTTP/1.1, with a short way for the requests that devices send all day.
 
 A device's request is the same bytes but for H. A head that was read once is known by its bytes:
 H then goes straight to the queue, and the answer straight to the socket, without a task, a scope
@@ -12,9 +12,10 @@ import time
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.flow_control import service_unavailable
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from cloud_service.api.admission import Admission, Limits
+from cloud_service.api.connection import GuardedProtocol
 from cloud_service.api.context import Services
 from cloud_service.api.correction_queue import Computed, Waiting
 from cloud_service.api.corrections import (
@@ -26,7 +27,6 @@ from cloud_service.api.corrections import (
     refusal,
     timing,
 )
-from cloud_service.api.problems import BadHTTP, TooManyConnections, problem
 from cloud_service.services.corrections import Corrector
 from shared.errors import RecommendationError
 from shared.manifest import VERSION_PATTERN
@@ -123,7 +123,7 @@ class _HeadReader:
         self.ended_once = False
 
 
-class CorrectionProtocol(HttpToolsProtocol):
+class CorrectionProtocol(GuardedProtocol):
     """One connection. At most one H of it is in the queue, which keeps devices even."""
 
     services: Services
@@ -131,17 +131,13 @@ class CorrectionProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._usual = False  # a message that goes the usual way has begun and not ended
         self._plan: _Plan | None = None
         self._size = 0  # of a request like the last, where there is nothing but that to look at
         self._arrived = 0.0
-        self._fd = -1
         self._held = b""  # bytes that came too early to be looked at
         self._waiting = False  # an H is in the queue
-        self._paused = self._ending = False
+        self._ending = False
         self._timer: asyncio.TimerHandle | None = None
-        self._idle_since = 0.0
-        self._closer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes: a whole known request the short way, anything else as uvicorn does."""
@@ -153,36 +149,27 @@ class CorrectionProtocol(HttpToolsProtocol):
                 self._ask(plan, corrector, memoryview(data)[len(plan.head) :])
                 return
         self._size = 0
+        if self._refusal is not None:
+            return
         if self._held:
             data, self._held = self._held + data, b""
-        if self._waiting or self.flow.write_paused:
+        if self._waiting or self.flow.write_paused or self.pipeline:
             # One at a time, and none for a device that does not take what it asked for.
             self._hold(data)
         elif self._usual or self._is_busy() or not self._take(data):
             self._go_the_usual_way(data)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection begins."""
-        super().connection_made(transport)  # type: ignore[arg-type]
-        self._fd = transport.get_extra_info("socket").fileno()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the connection; an answer that is still computed is dropped."""
         self._stop_timer()
-        if self._closer is not None:
-            self._closer.cancel()
         self._held = b""
         super().connection_lost(exc)
 
-    def on_message_begin(self) -> None:
-        """llhttp: a request of the usual kind begins."""
-        self._usual = True
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        """llhttp: it has ended."""
-        self._usual = False
-        super().on_message_complete()
+    def on_response_complete(self) -> None:
+        """uvicorn: a request of the usual kind has been answered."""
+        super().on_response_complete()
+        if self.flow.holding:
+            self.loop.call_soon(self._look_again)
 
     def shutdown(self) -> None:
         """Closes once what is in the queue has been answered."""
@@ -190,14 +177,6 @@ class CorrectionProtocol(HttpToolsProtocol):
             self._ending = True
         else:
             super().shutdown()
-
-    def send_400_response(self, msg: str) -> None:
-        """What llhttp cannot read is refused as everything else is, and the connection closed."""
-        lines, document = refusal(BadHTTP("what came is not HTTP/1.1"))
-        end = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(document)
-        common = header_lines(self.server_state.default_headers)
-        self.transport.write(b"".join((STATUS_LINE[400], common, lines, end, document)))
-        self.transport.close()
 
     def pause_writing(self) -> None:
         """The device does not take its answers: it has no more until it does."""
@@ -224,33 +203,25 @@ class CorrectionProtocol(HttpToolsProtocol):
         self._write(b"".join((STATUS_LINE[error.status], lines, common, length, document)))
         self.services.metrics.correction(error.code, time.perf_counter() - self._arrived)
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """uvicorn: a request begins, or is one too many, which it would say in plain text."""
-        super()._start_asgi_task(cycle, _one_too_many if app is service_unavailable else app)
-
-    def _is_busy(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
     def _take(self, data: bytes) -> bool:
         """Whether `data` begins a request that goes the short way."""
         if not data.startswith(_OPENING):
             return False
         end = data.find(_END, 0, HEAD_LIMIT) + len(_END)
-        full = self.limit_concurrency and len(self.connections) >= self.limit_concurrency
-        if end < len(_END) or full:
+        if end < len(_END) or not self._has_place:
             return False
         plan = self.heads.plan(data[:end])
         if plan is None or (corrector := self.services.corrections.get(plan.version)) is None:
             return False
         if self._timer is None:
             self._arrived = time.perf_counter()
-            self._unset_keepalive_if_required()
         if len(data) < plan.size:
             self._held = data
             if self._timer is None:
                 self._timer = self.loop.call_later(HOLD_SECONDS, self._give_up)
             return True
         self._stop_timer()
+        self._asked = True
         if len(data) > plan.size:
             self._hold(data[plan.size :])
         self._ask(plan, corrector, memoryview(data)[end : plan.size])
@@ -266,9 +237,7 @@ class CorrectionProtocol(HttpToolsProtocol):
     def _hold(self, data: bytes) -> None:
         """Keeps bytes for later, and lets no more come meanwhile."""
         self._held = data
-        if not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
+        self.flow.hold()
 
     def _give_up(self) -> None:
         data, self._held, self._timer = self._held, b"", None
@@ -276,7 +245,8 @@ class CorrectionProtocol(HttpToolsProtocol):
 
     def _go_the_usual_way(self, data: bytes) -> None:
         self._stop_timer()
-        super().data_received(data if self._usual else _without_upgrade(data))
+        if left := self.read(data):
+            self._hold(left)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -294,25 +264,13 @@ class CorrectionProtocol(HttpToolsProtocol):
             transport.close()
             return
         self._idle_since = self.loop.time()
-        if self._closer is None:
-            self._closer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-        if self._held or self._paused:
+        if self.flow.holding:
             self.loop.call_soon(self._look_again)
         elif self._plan is not None and not self.flow.write_paused:
             self._size = self._plan.size
 
-    def _close_if_idle(self) -> None:
-        """The connection's one timer, set anew only when it has run out: setting and stopping one
-        at every answer costs 2 µs. What goes the usual way has uvicorn's."""
-        self._closer = None
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        busy = self._waiting or self._timer is not None or self._usual or self._is_busy()
-        if busy or self.timeout_keep_alive_task is not None:
-            return  # the next answer sets it anew, or uvicorn's own holds
-        if left > 0:
-            self._closer = self.loop.call_later(left, self._close_if_idle)
-        else:
-            self.timeout_keep_alive_handler()
+    def _is_busy(self) -> bool:
+        return self._waiting or super()._is_busy()
 
     def _send(self, data: bytes) -> None:
         """Writes at once: uvloop's own write waits for the end of the turn of the loop."""
@@ -335,31 +293,17 @@ class CorrectionProtocol(HttpToolsProtocol):
         if self._held:
             self.data_received(b"")
         settled = not self._held or self._timer is not None
-        if self._paused and settled and not self._waiting and not self.transport.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
+        closed = self._refusal is not None or self.transport.is_closing()
+        if self.flow.holding and settled and not self._waiting and not closed:
+            self.flow.release()
 
 
-def _without_upgrade(data: bytes) -> bytes:
-    """A request without its wish for another protocol, which may be ignored: llhttp would take
-    what follows the head for that protocol, and the body would be lost."""
-    head, mark, rest = data.partition(_END)
-    if not mark or b"upgrade" not in head.lower():
-        return data
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"upgrade:")]
-    return b"\r\n".join(lines) + mark + rest
-
-
-async def _one_too_many(scope: Any, receive: Any, send: Any) -> None:
-    error = TooManyConnections("CLOUD_MAX_CONNECTIONS are open: ask again in a second")
-    await problem(error, {"retry-after": "1", "connection": "close"})(scope, receive, send)
-
-
-def correction_protocol(services: Services) -> type[CorrectionProtocol]:
-    """The protocol of a server with these services."""
+def correction_protocol(services: Services, limits: Limits) -> type[CorrectionProtocol]:
+    """The protocol of a server with these services and limits."""
 
     class Bound(CorrectionProtocol):
         pass
 
     Bound.services, Bound.heads = services, _Heads(services)
+    Bound.admission = Admission(limits)
     return Bound

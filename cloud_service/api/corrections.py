@@ -357,6 +357,7 @@ OPENAPI_PATH: dict[str, Any] = {
                 "description": "not-finite, empty-hidden or unusable-hidden",
                 "content": _PROBLEM,
             },
+            "431": {"description": "head-too-large", "content": _PROBLEM},
             "503": {"description": "overloaded or too-many-connections", "content": _PROBLEM},
             "504": {"description": "deadline-passed", "content": _PROBLEM},
         },

@@ -16,7 +16,7 @@ from cloud_service.api.problems import RequestTimeout, RequestTooLarge, document
 from cloud_service.services.data_names import resolve
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.jobs import ended
-from shared.errors import DataError, Forbidden, InvalidRequest, Unauthorized, UnknownJob
+from shared.errors import DataError, InvalidRequest, Unauthorized, UnknownJob
 from shared.jobs import Job, JobRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -34,7 +34,7 @@ LAST_WORDS_SECONDS = 2.5
     dependencies=[ADMIN],
     responses=examples.answer(examples.JOB_SHOWN | {"state": "queued"}, status=201)
     | documented(
-        Unauthorized, Forbidden, DataError, InvalidRequest, RequestTooLarge, RequestTimeout,
+        Unauthorized, DataError, InvalidRequest, RequestTooLarge, RequestTimeout,
         JobsUnavailable,
     ),
 )  # fmt: skip
@@ -119,7 +119,7 @@ async def _lines(services: Services, job: str, follow: bool) -> AsyncIterator[by
     "/{job}/cancel",
     dependencies=[ADMIN],
     responses=examples.answer(examples.JOB_SHOWN | {"state": "cancelled"})
-    | documented(Unauthorized, Forbidden, UnknownJob, JobOver, JobsUnavailable),
+    | documented(Unauthorized, UnknownJob, JobOver, JobsUnavailable),
 )
 def cancel_job(job: JobName, services: Used) -> Job:
     """Cancels a job: a queued one never starts, a running one stops within two seconds."""

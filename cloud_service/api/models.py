@@ -83,7 +83,7 @@ def download_replay(version: ExactVersion, services: Used) -> Response:
     "/{version}/promote",
     dependencies=[ADMIN],
     responses=examples.answer(examples.MODEL)
-    | documented(Unauthorized, Forbidden, UnknownModel, RetiredModel),
+    | documented(Unauthorized, UnknownModel, RetiredModel),
 )
 def promote_model(version: ExactVersion, services: Used) -> ModelSummary:
     """Points `production` at a version, after checking every file of it."""
@@ -95,7 +95,7 @@ def promote_model(version: ExactVersion, services: Used) -> ModelSummary:
     "/{version}/retire",
     dependencies=[ADMIN],
     responses=examples.answer(examples.MODEL | {"production": False, "retired": True})
-    | documented(Unauthorized, Forbidden, UnknownModel, InUse),
+    | documented(Unauthorized, UnknownModel, InUse),
 )
 def retire_model(version: ExactVersion, services: Used) -> ModelSummary:
     """Ends a version's answers, for good. The one in production cannot be retired."""

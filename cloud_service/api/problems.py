@@ -44,7 +44,13 @@ class RequestTooLarge(RecommendationError):
 class RequestTimeout(RecommendationError):
     code = "request-timeout"
     status = 408
-    title = "The request's body did not arrive in time"
+    title = "The request did not arrive in time"
+
+
+class HeadTooLarge(RecommendationError):
+    code = "head-too-large"
+    status = 431
+    title = "The request's head is too large"
 
 
 class Overloaded(RecommendationError):

@@ -1,9 +1,11 @@
 """The commands' side of HTTP: calls a cloud, and turns problem documents back into errors."""
 
+import ipaddress
 import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Self
 
@@ -11,6 +13,7 @@ import httpx
 import typer
 from pydantic import ValidationError
 
+from cloud_service.admin_token import TOKEN_FILE, read_token
 from shared.errors import RecommendationError
 from shared.problems import Problem
 from shared.proxies import USUAL_PORTS, proxy_for
@@ -27,6 +30,15 @@ Token = Annotated[
         show_envvar=True,
     ),
 ]
+TokenStore = Annotated[
+    Path,
+    typer.Option(
+        "--store",
+        envvar="CLOUD_STORE",
+        help="Folder of a cloud on this machine: its admin token is used where none is given.",
+    ),
+]
+DEFAULT_STORE = Path("store")
 DEFAULT_URL = "http://127.0.0.1:8000"
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
@@ -46,10 +58,15 @@ class CloudRefused(RecommendationError):
 
 
 class CloudClient:
-    """Calls a cloud's API."""
+    """Calls a cloud's API. `hint` is said where the cloud wants a token."""
 
     def __init__(
-        self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        hint: str = "",
     ) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
@@ -67,7 +84,7 @@ class CloudClient:
             raise CloudUnreachable(
                 f"{url} is no address, or the token no header: {error}"
             ) from None
-        self._url = url
+        self._url, self._hint = url, hint
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +115,7 @@ class CloudClient:
         ):
             if answer.is_error:
                 answer.read()
-                _raise(answer)
+                _raise(answer, self._hint)
             for line in answer.iter_lines():
                 yield json.loads(line)
 
@@ -106,7 +123,7 @@ class CloudClient:
         with self._reached():
             answer = self._http.request(method, path, **options)
             if not answer.is_success:
-                _raise(answer)
+                _raise(answer, self._hint)
             return answer.json()
 
     @contextmanager
@@ -129,9 +146,41 @@ class CloudClient:
         return f"no answer from {self._url} ({reason}): {start}name another with --url"
 
 
-def _raise(answer: httpx.Response) -> None:
+def admin_client(url: str, token: str | None, store: Path) -> CloudClient:
+    """A client for admin calls: with the token given, else with that of the store on this machine.
+
+    The store's token is sent to this machine alone. Raises AdminTokenError for a token's file that
+    must not be used, and CloudUnreachable for what is no address.
+    """
+    if token:
+        return CloudClient(url, token)
+    try:
+        is_local = _is_local(httpx.URL(url).host)
+    except httpx.InvalidURL:
+        is_local = False  # the client says what is wrong with it
+    if not is_local:
+        hint = "; set CLOUD_ADMIN_TOKEN: the token of a store here is not sent to another machine"
+        return CloudClient(url, hint=hint)
+    path = store / TOKEN_FILE
+    try:
+        found = read_token(store)
+    except OSError as error:
+        return CloudClient(url, hint=f"; {path} cannot be read: {error.strerror}")
+    seen = f"what is in {path} is not its token" if found else f"there is no {path}"
+    return CloudClient(url, found, hint=f"; {seen}: name the cloud's folder with --store")
+
+
+def _raise(answer: httpx.Response, hint: str) -> None:
     try:
         found = Problem.model_validate_json(answer.content)
     except ValidationError:
         raise CloudRefused(f"status {answer.status_code} without an explanation") from None
-    raise CloudRefused(f"{found.title}: {found.detail} ({found.status} {found.code})")
+    more = hint if found.status == httpx.codes.UNAUTHORIZED else ""
+    raise CloudRefused(f"{found.title}: {found.detail}{more} ({found.status} {found.code})")
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

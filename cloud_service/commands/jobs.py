@@ -8,7 +8,16 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cloud_service.commands.client import DEFAULT_URL, CloudClient, CloudUnreachable, Token, Url
+from cloud_service.commands.client import (
+    DEFAULT_STORE,
+    DEFAULT_URL,
+    CloudClient,
+    CloudUnreachable,
+    Token,
+    TokenStore,
+    Url,
+    admin_client,
+)
 from cloud_service.commands.names import SHORT, pick
 from cloud_service.commands.output import err, figures, out, training_bar
 from cloud_service.commands.recipe import with_recipe_options
@@ -30,10 +39,11 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it ends.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
+    store: TokenStore = DEFAULT_STORE,
 ) -> None:
     """Puts a training job into the queue and prints its id."""
     request = JobRequest(recipe=recipe, promote=promote)
-    with CloudClient(url, token) as cloud:
+    with admin_client(url, token, store) as cloud:
         job = Job.model_validate(cloud.post("/v1/jobs", request.model_dump(mode="json")))
         out.print(job.id)
         if wait:
@@ -116,9 +126,11 @@ def show_log(
 
 
 @app.command("cancel", epilog="Example: cloud-service jobs cancel c9fb854d")
-def cancel_job(job: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
+def cancel_job(
+    job: JobId, url: Url = DEFAULT_URL, token: Token = None, store: TokenStore = DEFAULT_STORE
+) -> None:
     """Cancels a job: a queued one never starts, a running one stops within two seconds."""
-    with CloudClient(url, token) as cloud:
+    with admin_client(url, token, store) as cloud:
         exact = _exact(cloud, job)
         cloud.post(f"/v1/jobs/{exact}/cancel")
     out.print(f"{exact} is cancelled", highlight=False)

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from cloud_service.commands.client import DEFAULT_URL, CloudClient, Token, Url
+from cloud_service.commands.client import (
+    DEFAULT_STORE,
+    DEFAULT_URL,
+    CloudClient,
+    Token,
+    TokenStore,
+    Url,
+    admin_client,
+)
 from cloud_service.commands.names import pick
 from cloud_service.commands.output import out
 
@@ -50,18 +58,22 @@ def show_model(
 
 
 @app.command("promote", epilog="Example: cloud-service models promote 8a6c1f0b9d3e5724")
-def promote_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
+def promote_model(
+    version: Version, url: Url = DEFAULT_URL, token: Token = None, store: TokenStore = DEFAULT_STORE
+) -> None:
     """Points `production` at a version."""
-    with CloudClient(url, token) as cloud:
+    with admin_client(url, token, store) as cloud:
         exact = _exact(cloud, version)
         cloud.post(f"/v1/models/{exact}/promote")
     out.print(f"{exact} is in production", highlight=False)
 
 
 @app.command("retire", epilog="Example: cloud-service models retire 8a6c1f0b9d3e5724")
-def retire_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
+def retire_model(
+    version: Version, url: Url = DEFAULT_URL, token: Token = None, store: TokenStore = DEFAULT_STORE
+) -> None:
     """Ends a version's answers, for good."""
-    with CloudClient(url, token) as cloud:
+    with admin_client(url, token, store) as cloud:
         exact = _exact(cloud, version)
         cloud.post(f"/v1/models/{exact}/retire")
     out.print(f"{exact} is retired", highlight=False)

@@ -30,7 +30,8 @@ def serve(
     """Answers corrections, hands out bundles, keeps the list of jobs. Trains nothing.
 
     Every setting is also a CLOUD_* environment variable; options win. The admin token and the
-    database are set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DATABASE_URL.
+    database are set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DATABASE_URL. Without a token the first
+    start makes one in STORE/admin-token, which the commands on this machine find.
     """
     from cloud_service.settings import load_settings
 

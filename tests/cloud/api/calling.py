@@ -75,15 +75,24 @@ def publish(
 
 
 class Caller:
-    """Calls the application as a client at one address would."""
+    """Calls the application as a client at one address would; as an admin, with a token."""
 
-    def __init__(self, app: Any, client: str = "127.0.0.1", host: str = "localhost:8000") -> None:
+    def __init__(
+        self,
+        app: Any,
+        client: str = "127.0.0.1",
+        host: str = "localhost:8000",
+        token: str | None = None,
+    ) -> None:
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client, 50))
         self._base = f"http://{host}"
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def call() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url=self._base) as line:
+            async with httpx.AsyncClient(
+                transport=self._transport, base_url=self._base, headers=self._headers
+            ) as line:
                 return await line.request(method, path, **options)
 
         return asyncio.run(call())
@@ -102,7 +111,7 @@ class Cloud:
             body_timeout=settings.body_timeout,
             close=self.services.jobs.close,
         )
-        self.call = Caller(self.app)
+        self.call = Caller(self.app, token=self.services.admin_token)
 
     def promoted(self, name: str = "small") -> str:
         """A new version, in production."""

@@ -32,5 +32,5 @@ def make_cloud(tmp_path: Path) -> Iterator[Callable[..., Cloud]]:
 
 @pytest.fixture
 def cloud(make_cloud: Callable[..., Cloud]) -> Cloud:
-    """An application without an admin token, with replays."""
+    """An application that made its own admin token, with replays."""
     return make_cloud(serve_replays=True)

@@ -112,11 +112,14 @@ def test_every_documented_problem_happens(make_cloud, tmp_path, page):
     assert seen > 40
 
 
-def _call(cloud, method, path, version="0123456789abcdef", client="127.0.0.1", **options):
+def _call(
+    cloud, method, path, version="0123456789abcdef", client="127.0.0.1", known=True, **options
+):
     filled = path.format(version=version, name="hidden.onnx", job=options.pop("job", JOB))
     if method == "POST" and not {"json", "content"} & options.keys():
         options["json"] = _body(path)
-    return Caller(cloud.app, client=client)(method, filled, **options)
+    caller = Caller(cloud.app, client=client, token=cloud.services.admin_token if known else None)
+    return caller(method, filled, **options)
 
 
 def _body(path, click=1):
@@ -126,7 +129,7 @@ def _body(path, click=1):
 
 
 def _unauthorized(make, place, method, path):
-    return _call(make(store=place, admin_token="long-enough"), method, path)
+    return _call(make(store=place), method, path, known=False)
 
 
 def _forbidden(make, place, method, path):

@@ -41,6 +41,8 @@ ELSEWHERE = ["", ".", "..", "a/b"]
 """Names that make another address, perhaps another operation's."""
 STRANGE = [*ELSEWHERE, "%2e%2e", "production\0", "é", "x" * 5000, UNKNOWN.upper()]
 FOLLOWED = (True, "true", "True", "1", "on", "yes")
+TOKEN = "a-token-of-these-tests"
+ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 CHECKED = (
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -67,7 +69,7 @@ class Place:
 
     def job(self):
         answer = self.operations["POST /v1/jobs"].Case(body={}, media_type="application/json")
-        return answer.call().json()["id"]
+        return answer.call(headers=ADMIN).json()["id"]
 
     def names(self, data, label, path_parameters, negative):
         """Path parameters, of which some are names that exist."""
@@ -100,6 +102,7 @@ def place(small_store, tmp_path_factory):
     set_to = {
         "CLOUD_STORE": str(store.folder),
         "CLOUD_SERVE_REPLAYS": "true",
+        "CLOUD_ADMIN_TOKEN": TOKEN,
         "CLOUD_LOG_LEVEL": "debug",  # whatever could be logged, is
     }
     log = folder / "log"
@@ -138,7 +141,7 @@ def ask(place, label, mode):
             case.query["follow"] = "false"
         if not negative and label == CORRECTION and data.draw(st.booleans()):
             case.body = BODY  # random bytes are an H once in a lifetime
-        response = case.call(timeout=30)
+        response = case.call(timeout=30, headers=ADMIN)
         asked += 1
         is_a_sound_refusal(Answer(response))
         if not negative and response.status_code == 422:
@@ -252,3 +255,4 @@ def test_nothing_that_was_asked_left_h_or_a_traceback_in_the_log(place):
     written = {BODY[:12], BODY[:12].hex().encode(), base64.b64encode(BODY)[:12]}
     written |= {repr(BODY[:12])[2:-1].encode()} | {f"{x:.4f}".encode() for x in numbers}
     assert not [form for form in written if form in log]
+    assert TOKEN.encode() not in log

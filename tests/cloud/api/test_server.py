@@ -13,6 +13,7 @@ import pytest
 
 from tests.processes import BIN, listening, running
 
+TOKEN = "a-token-of-these-tests"
 SCRIPT = Path(__file__).with_name("probed_server.py")
 
 
@@ -25,7 +26,11 @@ def environment(**settings):
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     output = folder / "output"
-    settings = {"CLOUD_STORE": str(folder / "store"), "CLOUD_MAX_JSON_BYTES": "1024"}
+    settings = {
+        "CLOUD_STORE": str(folder / "store"),
+        "CLOUD_MAX_JSON_BYTES": "1024",
+        "CLOUD_ADMIN_TOKEN": TOKEN,
+    }
     with running([sys.executable, str(SCRIPT)], output, **settings) as process:
         yield listening(process, output)
     assert process.returncode in (0, -signal.SIGTERM)
@@ -78,6 +83,7 @@ def test_a_wish_for_another_protocol_is_ignored_and_the_body_read(address, proto
     head = (
         b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nUpgrade: %s\r\n"
         b"Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+        b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
         b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
     )
     assert raw(address, head % protocol + b"{}").startswith(b"HTTP/1.1 201 ")
@@ -91,7 +97,7 @@ def test_one_connection_too_many_is_refused_with_a_problem_that_says_when_to_com
         lines = [socket.create_connection((host, int(port)), 5) for _ in range(4)]
         for line in lines:
             line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        received = raw(address, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = raw(address, b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
         for line in lines:
             line.close()
     assert received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
@@ -99,10 +105,11 @@ def test_one_connection_too_many_is_refused_with_a_problem_that_says_when_to_com
     assert b"problem:too-many-connections" in received
 
 
-def test_admin_calls_from_this_machine_pass_on_a_real_connection(address):
+def test_admin_calls_on_a_real_connection_need_the_token(address):
     with httpx.Client(base_url=address, trust_env=False) as http:
-        assert http.post("/v1/jobs", json={}).status_code == 201
-        assert http.post("/v1/jobs", json={}, headers={"host": "evil"}).status_code == 403
+        assert http.post("/v1/jobs", json={}).status_code == 401
+        admin = {"authorization": f"Bearer {TOKEN}"}
+        assert http.post("/v1/jobs", json={}, headers=admin).status_code == 201
 
 
 def test_the_server_does_not_name_itself(address):
