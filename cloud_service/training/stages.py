@@ -3,13 +3,29 @@
 from typing import Final
 
 from shared.jobs import Network, TrainingRecipe
-from shared.model import ModelSettings, ReadoutForm
+from shared.model import GCNForm, ModelSettings, ReadoutForm
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
 
+NO_GCN: Final[GCNForm] = "causal"
+"""What stands as the form of the GCN in the recipe of a network that has none. Nothing reads it;
+that it is always the same makes the trainings of one network one training, whoever asks for it."""
+
 _PLAIN = TrainingRecipe()
-_DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen")
+_DATA = (
+    "data",
+    "items",
+    "columns",
+    "ties",
+    "repeats",
+    "max_user_clicks",
+    "min_item",
+    "min_user",
+    "iterate_filters",
+    "holdout_users",
+    "seen",
+)
 _NOT_ITS_OWN = (
     "drop_corrections",
     "teachers",
@@ -59,13 +75,18 @@ def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     """What a network that counts instead of training reads of a recipe; the rest as by default."""
     model = recipe.model
     own = {field: getattr(recipe, field) for field in _DATA}
-    shape = ModelSettings(length=model.length, segment=model.segment)
+    shape = ModelSettings(length=model.length, segment=model.segment, gcn=NO_GCN)
     return TrainingRecipe(network=recipe.network, model=shape, **own)
 
 
 def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") -> ModelSettings:
     return ModelSettings(
-        length=model.length, dim=dim, heads=model.heads, segment=model.segment, readout=readout
+        length=model.length,
+        dim=dim,
+        heads=model.heads,
+        segment=model.segment,
+        readout=readout,
+        gcn=NO_GCN,
     )
 
 
