@@ -2,6 +2,7 @@
 
 import json
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Column, Table
@@ -28,7 +29,7 @@ def list_models(
         return
     version = Column("version", no_wrap=True)
     table = Table(
-        version, "state", "data", "NDCG@10", "created", caption=f"NDCG@10: {_SHOWN_METRIC}"
+        version, "aliases", "data", "NDCG@10", "created", caption=f"NDCG@10: {_SHOWN_METRIC}"
     )
     for model in found:
         table.add_row(*_row(model))
@@ -37,7 +38,7 @@ def list_models(
 
 @app.command("show", epilog="Example: cloud-service models show production")
 def show_model(
-    version: Annotated[str, typer.Argument(help="A version, or `production`.")],
+    version: Annotated[str, typer.Argument(help="A version, or an alias such as `production`.")],
     url: Url = DEFAULT_URL,
 ) -> None:
     """A version's manifest, as JSON."""
@@ -46,11 +47,16 @@ def show_model(
 
 
 @app.command("promote", epilog="Example: cloud-service models promote 8a6c1f0b9d3e5724")
-def promote_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Points `production` at a version."""
+def promote_model(
+    version: Version,
+    alias: Annotated[str, typer.Option(help="What is to point at it.")] = "production",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Points `production`, or another alias, at a version."""
     with CloudClient(url, token) as cloud:
-        cloud.post(f"/v1/models/{version}/promote")
-    out.print(f"{version} is in production")
+        cloud.post(f"/v1/models/{version}/promote?alias={quote(alias, safe='')}")
+    out.print(f"{alias} is version {version}", highlight=False)
 
 
 @app.command("retire", epilog="Example: cloud-service models retire 8a6c1f0b9d3e5724")
@@ -62,7 +68,7 @@ def retire_model(version: Version, url: Url = DEFAULT_URL, token: Token = None) 
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
-    state = "production" if model["production"] else "retired" if model["retired"] else ""
+    state = "retired" if model["retired"] else ", ".join(model["aliases"])
     metric = model["metrics"].get(_SHOWN_METRIC)
     return (
         model["version"],

@@ -27,7 +27,8 @@ from shared.jobs import Network, Seen, TrainingRecipe
 from shared.model import ModelSettings
 
 _DATA = ("data", "items", "min_item", "min_user", "iterate_filters", "holdout_users", "seen")
-_ELSEWHERE = frozenset({*_DATA, "network", "model", "seed"})
+_JOBS = ("max_clicks",)
+_ELSEWHERE = frozenset({*_DATA, *_JOBS, "network", "model", "seed"})
 TRAINING: Final = (
     *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
     *ModelSettings.model_fields,

@@ -34,6 +34,10 @@ _PAIRED: Final = (
     f"means of {RESAMPLES:,} bootstrap samples of the users; in bold where it leaves 0 out. p: "
     "paired t-test, two-sided, not corrected for the number of comparisons."
 )
+_CAPPED: Final = (
+    "(cap): epochs or minutes ended a training while validation still improved. Such a network is "
+    "under-trained, and what is measured against it looks better than it is: give it more."
+)
 _HEADLINES: Final = {ALL: ("ndcg@10", "hitrate@10"), SAMPLED: ("uauc", "ndcg@10", "hitrate@10")}
 
 
@@ -156,14 +160,17 @@ def _training(board: Board, dataset: str) -> str:
                 searched[0]["points"],
                 first.get("point") or ("" if runs else board.missing(dataset, model)),
                 _mean(runs, "validation_ndcg@10", ".4f"),
-                _mean(runs, "epochs", ".1f"),
+                _mean(runs, "epochs", ".1f") + " (cap)" * any(run.get("limit") for run in runs),
                 _mean(runs, "seconds", ".0f"),
                 f"{int(first['parameters']):,}" if first.get("parameters") else "",
                 first.get("loss", "").replace("_", " "),
             ]
         )
     columns = ["model", "points searched", "chosen", "validation NDCG@10", "epochs", "seconds"]
-    return markdown([*columns, "parameters", "loss"], rows)
+    table = markdown([*columns, "parameters", "loss"], rows)
+    if any(" (cap)" in row[4] for row in rows):
+        table += f"\n\n{_CAPPED}"
+    return table
 
 
 def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:

@@ -20,6 +20,7 @@ _DATA = (
     "ties",
     "repeats",
     "max_user_clicks",
+    "max_clicks",
     "min_item",
     "min_user",
     "iterate_filters",
