@@ -32,6 +32,7 @@ from cloud_service.services.jobs import (
     WORKFLOW,
     Jobs,
 )
+from cloud_service.services.promotion import Verdict, promote
 from cloud_service.services.worker_lock import only_one_in, only_one_on
 from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
@@ -61,11 +62,22 @@ class Train(Protocol):
     ) -> str: ...
 
 
+class Judge(Protocol):
+    """`cloud_service.training.judge.judged`."""
+
+    def __call__(
+        self, recipe: TrainingRecipe, store: Store, data_folder: Path, version: str, current: str
+    ) -> Verdict: ...
+
+
 class JobRunner:
     """Runs one job's training and says how it goes."""
 
-    def __init__(self, settings: CloudSettings, store: Store, jobs: Jobs, train: Train) -> None:
-        self._settings, self._store, self._jobs, self._train = settings, store, jobs, train
+    def __init__(
+        self, settings: CloudSettings, store: Store, jobs: Jobs, train: Train, judge: Judge
+    ) -> None:
+        self._settings, self._store, self._jobs = settings, store, jobs
+        self._train, self._judge = train, judge
         # A cancelled job gives its place in the queue away before its last step has ended.
         self._one_at_a_time = threading.Lock()
         self.running: str | None = None
@@ -105,13 +117,20 @@ class JobRunner:
             self.running = None
         _log.info("job %s has published after %.0f s", job, time.monotonic() - began)
 
-    def promote(self, job: str, version: str) -> None:
-        """Points `production` at a job's result. Raises JobFailed."""
+    def promote(self, job: str, version: str, request: JobRequest) -> str:
+        """Points aliases at a job's result, and says which and why. Raises JobFailed."""
         files = JobFiles(self._store.job_folder(job), self._settings.secrets())
         with _said(files):
-            self._store.promote(version)
-            files.log(f"Version {version} is in production.")
-            _log.info("job %s: version %s is in production", job, version)
+            recipe, folder = self._with_files(request.recipe), self._settings.log_folder
+
+            def judge(new: str, current: str) -> Verdict:
+                files.log(f"Comparing with version {current}.")
+                return self._judge(recipe, self._store, folder, new, current)
+
+            outcome = promote(self._store, version, request.promote, judge)
+            files.log(f"{outcome[0].upper()}{outcome[1:]}.")
+            _log.info("job %s: %s", job, outcome)
+            return outcome
 
     def _with_files(self, recipe: TrainingRecipe) -> TrainingRecipe:
         folder = self._settings.log_folder
@@ -191,26 +210,27 @@ def launch(runner: JobRunner, url: str) -> None:
 
     @DBOS.step(name="run_and_publish")
     def run_and_publish(request: dict[str, Any]) -> str:
-        try:
-            asked = JobRequest.model_validate(request)
-        except ValidationError as error:
-            reason = f"the job does not fit this release: {error.error_count()} errors"
-            raise JobFailed(reason) from None
-        return runner.run(_job(), asked)
+        return runner.run(_job(), _asked(request))
 
     @DBOS.step(name="promote")
-    def promote(version: str) -> None:
-        runner.promote(_job(), version)
+    def promote_result(version: str, request: dict[str, Any]) -> str:
+        return runner.promote(_job(), version, _asked(request))
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ATTEMPTS)
-    def train_and_promote(request: dict[str, Any]) -> str:
+    def train_and_promote(request: dict[str, Any]) -> dict[str, str]:
         version = run_and_publish(request)
-        if request.get("promote", True):
-            promote(version)
-        return version
+        return {"version": version, "outcome": promote_result(version, request)}
 
     DBOS.launch()
     DBOS.register_queue(QUEUE, global_concurrency=1, worker_concurrency=1, polling_interval_sec=0.5)
+
+
+def _asked(request: dict[str, Any]) -> JobRequest:
+    try:
+        return JobRequest.model_validate(request)
+    except ValidationError as error:
+        reason = f"the job does not fit this release: {error.error_count()} errors"
+        raise JobFailed(reason) from None
 
 
 def _job() -> str:
@@ -225,7 +245,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not isinstance(error, JobFailed | JobCancelled | DBOSAwaitedWorkflowCancelledError)
 
 
-def run_worker(settings: CloudSettings, train: Train) -> None:
+def run_worker(settings: CloudSettings, train: Train, judge: Judge) -> None:
     """Takes jobs until SIGTERM or SIGINT, which end the process like any other death of it.
 
     A running job is left as it is; the next worker goes on with it. Raises JobsUnavailable.
@@ -239,7 +259,8 @@ def run_worker(settings: CloudSettings, train: Train) -> None:
         held.callback(jobs.close)
         jobs.list(1)  # makes the tables, or says that the database cannot be reached
         check = held.enter_context(only_one_in(settings.jobs_url))
-        runner, heartbeat = JobRunner(settings, store, jobs, train), Heartbeat(store.folder)
+        runner = JobRunner(settings, store, jobs, train, judge)
+        heartbeat = Heartbeat(store.folder)
         launch(runner, settings.jobs_url)
         _log.info("worker %d takes jobs from %s", os.getpid(), store.folder)
         while True:

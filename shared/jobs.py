@@ -52,6 +52,10 @@ Repeats = Literal["once", "all"]
 """Whether rows with the same user, item and time count once, or each."""
 
 
+Promotion = Literal["better", "always", "never"]
+"""When a model takes the place of the one that serves."""
+
+
 class TrainingRecipe(Exact):
     """Everything that decides the outcome of a training run, and nothing that does not.
 
@@ -78,6 +82,13 @@ class TrainingRecipe(Exact):
     )
     max_user_clicks: Annotated[
         int | None, Field(ge=3, description="of each user only so many clicks, the newest, count")
+    ] = None
+    max_clicks: Annotated[
+        int | None,
+        Field(
+            ge=1000,
+            description="of a larger log only random users count, with about so many clicks in all",
+        ),
     ] = None
     min_item: Annotated[int, Field(ge=1)] = 1
     min_user: Annotated[int, Field(ge=3)] = 3
@@ -135,10 +146,20 @@ class TrainingRecipe(Exact):
     teacher_weight_decay: Annotated[float | None, Field(ge=0, le=1)] = None
     ablation: Ablation = Field("none", description="what is left out of the correction")
     batch_size: Annotated[int | None, Field(ge=1, le=65536, description="sequences a step")] = None
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 30
+    epochs: Annotated[
+        int, Field(ge=1, le=10_000, description="of a network at most; patience ends it sooner")
+    ] = 200
     patience: Annotated[
         int, Field(ge=1, description="epochs without a better validation NDCG@10")
     ] = 4
+    minutes: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="a network trains so many minutes at most, though validation still "
+            "improves: the outcome then depends on the machine",
+        ),
+    ] = None
     matmul: Literal["fast", "exact"] = Field(
         "fast",
         description="products of matrices while training: PyTorch's default, or the faster ones "
@@ -173,7 +194,11 @@ class JobRequest(Exact):
     model_config = ConfigDict(frozen=True)
 
     recipe: TrainingRecipe = TrainingRecipe()
-    promote: bool = Field(True, description="point `production` at the result")
+    promote: Promotion = Field(
+        "better",
+        description="whether `production`, and the alias of the log, point at the result: where it "
+        "ranks validation clicks no worse than what they point at, always, or never",
+    )
 
 
 class Progress(BaseModel):
@@ -214,6 +239,9 @@ class Job(BaseModel):
     request: JobRequest
     progress: Progress | None = None
     version: Version | None = Field(None, description="what it published")
+    outcome: str | None = Field(
+        None, description="how training ended and what points at the version, in words"
+    )
     error: str | None = None
     waits_for: str | None = Field(None, description="why it does not run yet, in words")
     created: datetime

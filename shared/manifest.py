@@ -15,6 +15,8 @@ OLDEST: Final = 4
 
 MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = r"^[0-9a-f]{16}$"
+ALIAS_PATTERN = r"^(?![0-9a-f]{16}$)[a-z0-9][a-z0-9._-]{0,63}$"
+"""A name that points at a version: `production`, and one for every log."""
 
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 """The first 16 hex digits of the sha256 of the manifest's bytes: names the content."""

@@ -1,6 +1,6 @@
 """The model settings both sides compute shapes from."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -49,7 +49,12 @@ class Exact(BaseModel):
 
 
 class ModelSettings(Exact):
-    """Shapes and forms of one SCN and its GCN. Defaults are the paper's (CoCorrRec, Table 3)."""
+    """Shapes and forms of one SCN and its GCN.
+
+    Shapes are the paper's by default (CoCorrRec, Table 3). The form of the GCN is the one that
+    serves best (docs/results.md), and this is the only place that says which; `PAPER` has the
+    paper's. `fusion` is what the form needs, where it is not given.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,7 +63,7 @@ class ModelSettings(Exact):
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     segment: Annotated[int, Field(ge=1, le=256, description="K, clicks one H covers")] = 10
     scoring: Scoring = "tied"
-    gcn: GCNForm = "causal"
+    gcn: GCNForm = "projected"
     gcn_dim: Annotated[
         int, Field(ge=4, le=4096, description="width of a transformer GCN, or of a teacher")
     ] = 128
@@ -68,17 +73,18 @@ class ModelSettings(Exact):
     projected_items: Annotated[
         int, Field(ge=16, le=8192, description="items a projection is fitted on")
     ] = 500
-    fusion: Fusion = "moments"
+    fusion: Fusion = "shift"
     readout: ReadoutForm = "norm"
     history: History = "window"
 
     @model_validator(mode="before")
     @classmethod
-    def _projected_shifts(cls, given: Any) -> Any:
-        """A projected GCN has one way to be fused: it need not be named."""
-        if isinstance(given, dict) and given.get("gcn") == "projected":
-            return {"fusion": "shift"} | given
-        return given
+    def _fused_by_form(cls, given: Any) -> Any:
+        """A projected GCN has one way to be fused, the others are fused as the paper does it."""
+        if not isinstance(given, dict):
+            return given
+        form = given.get("gcn", cls.model_fields["gcn"].default)
+        return {"fusion": "shift" if form == "projected" else "moments"} | given
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -94,8 +100,9 @@ class ModelSettings(Exact):
             raise ValueError("a projected GCN shifts the user state: fusion shift, scoring tied")
         if self.gcn == "projected" and (self.history != "window" or self.length > self.segment):
             raise ValueError(
-                "a projected GCN knows the clicks of one H: history window, and a length of at "
-                "most one segment"
+                f"a projected GCN knows the clicks of one H, and length {self.length} with segment "
+                f"{self.segment} and history {self.history} is more: use history window and a "
+                "length of at most one segment, or gcn causal"
             )
         if self.length > self.segment and self.length % self.segment:
             raise ValueError(
@@ -134,3 +141,7 @@ class ModelSettings(Exact):
     def row_bytes(self) -> int:
         """Bytes of the compact correction, the last valid row alone: 416 at the defaults."""
         return self.heads * (self.segment + self.head_dim) * FLOAT_BYTES
+
+
+PAPER: Final = ModelSettings(gcn="causal")
+"""The paper's own form of the correction, at the paper's shapes."""

@@ -51,10 +51,10 @@ def small_model(small_split):
     import torch
 
     from cloud_service.models.cocorrrec import CoCorrRec
-    from shared.model import ModelSettings
+    from shared.model import PAPER
 
     torch.manual_seed(7)
-    model = CoCorrRec(small_split.log.item_count, ModelSettings(), init_std=0.5)
+    model = CoCorrRec(small_split.log.item_count, PAPER, init_std=0.5)
     with torch.no_grad():
         model.scn.block.fusion_attn.fill_(0.7)
     return model.eval()

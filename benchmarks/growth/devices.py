@@ -18,7 +18,7 @@ from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store
-from shared.model import ModelSettings
+from shared.model import PAPER
 from shared.report import WHOLE_CORE, Limit
 
 CLICKS = 2.0
@@ -58,7 +58,7 @@ def verdict(limit: Limit | None, cloud_cpu: float, refused: float) -> Verdict:
 def _store(folder: Path) -> tuple[Store, str]:
     log = synthetic_log(users=1500, items=2000, clicks_per_user=15, seed=3)
     parts = split(log, holdout_users=0.5, seed=1)
-    model = CoCorrRec(log.item_count, ModelSettings(), init_std=0.5).eval()
+    model = CoCorrRec(log.item_count, PAPER, init_std=0.5).eval()
     store = Store(folder)
     store.promote(version := publish(store, model, parts, {}, created=served.CREATED))
     return store, version

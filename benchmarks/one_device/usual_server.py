@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from cloud_service.models.cocorrrec import CoCorrRec
-from shared.model import ModelSettings
+from shared.model import PAPER
 
 
 class HiddenState(BaseModel):
@@ -29,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)
     weights = load_file(sys.argv[1])
     items = weights["scn.item_embedding"].shape[0] - 1
-    model = CoCorrRec(items, ModelSettings())
+    model = CoCorrRec(items, PAPER)
     model.load_state_dict(weights)
     gcn = model.gcn.eval()
     app = FastAPI()

@@ -12,11 +12,11 @@ from fastapi import FastAPI, Request, Response
 from safetensors.torch import load_file
 
 from cloud_service.models.cocorrrec import CoCorrRec
-from shared.model import ModelSettings
+from shared.model import PAPER
 
 torch.set_num_threads(1)
 weights = load_file(sys.argv[1])
-model = CoCorrRec(weights["scn.item_embedding"].shape[0] - 1, ModelSettings())
+model = CoCorrRec(weights["scn.item_embedding"].shape[0] - 1, PAPER)
 model.load_state_dict(weights)
 gcn = model.gcn.eval()
 app = FastAPI()

@@ -44,9 +44,11 @@ Used = Annotated[Services, Depends(_services)]
 ModelName = Annotated[
     str,
     PathParameter(
-        description="a version (16 hex digits), or `production` for the one in use",
+        description="a version (16 hex digits), or an alias: `production` for the one in use, or "
+        "that of a log",
         openapi_examples={
             "the one in use": {"value": "production"},
+            "the one of a log": {"value": "online-retail"},
             "a version": {"value": "8a6c1f0b9d3e5724"},
         },
     ),

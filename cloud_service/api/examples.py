@@ -19,7 +19,7 @@ _request = JobRequest(
 )
 JOB_REQUEST: dict[str, Any] = {
     "recipe": {"data": "online-retail", "min_item": 5, "holdout_users": 0.1, "epochs": 20},
-    "promote": True,
+    "promote": "better",
 }
 JOB_SHOWN: dict[str, Any] = Job(
     id=JOB,
@@ -40,6 +40,7 @@ LOG = (
 MODEL: dict[str, Any] = ModelSummary(
     version=VERSION,
     production=True,
+    aliases=("production", "online-retail"),
     retired=False,
     data="online-retail",
     synthetic=False,

@@ -78,9 +78,11 @@ class StoreGauges(Collector):
                 value=worker.seconds_ago,
             )
         info = GaugeMetricFamily(
-            "cloud_model_info", "1 for the version in production.", labels=("version", "data")
+            "cloud_model_info",
+            "1 for the version that an alias names.",
+            labels=("version", "alias", "data"),
         )
         for model in self._models.list():
-            if model.production:
-                info.add_metric((model.version, model.data), 1)
+            for alias in model.aliases:
+                info.add_metric((model.version, alias, model.data), 1)
         yield info

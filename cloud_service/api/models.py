@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from cloud_service.api import examples
 from cloud_service.api.auth import ADMIN
@@ -10,7 +10,7 @@ from cloud_service.api.context import ExactVersion, ModelName, Used
 from cloud_service.api.files import IMMUTABLE, file_answer, unchanged
 from cloud_service.api.problems import RangeInvalid, documented
 from cloud_service.services.models import ModelSummary, NoReplay, UnknownFile
-from cloud_service.storage.store import PRODUCTION, InUse
+from cloud_service.storage.store import PRODUCTION, InUse, InvalidAlias
 from shared.errors import Forbidden, NotReady, RetiredModel, Unauthorized, UnknownModel
 from shared.wire import VERSION_HEADER
 
@@ -44,7 +44,7 @@ def show_model(version: ModelName, services: Used, request: Request) -> Response
     """
     exact = services.models.named(version)
     # An alias may point elsewhere in a second; what it points at never changes.
-    cache = "no-cache" if version == PRODUCTION else IMMUTABLE
+    cache = IMMUTABLE if services.models.is_version(version) else "no-cache"
     headers = {"etag": f'"{exact}"', "cache-control": cache, VERSION_HEADER: exact}
     if unchanged(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
@@ -83,21 +83,29 @@ def download_replay(version: ExactVersion, services: Used) -> Response:
     "/{version}/promote",
     dependencies=[ADMIN],
     responses=examples.answer(examples.MODEL)
-    | documented(Unauthorized, UnknownModel, RetiredModel),
+    | documented(Unauthorized, UnknownModel, RetiredModel, InvalidAlias),
 )
-def promote_model(version: ExactVersion, services: Used) -> ModelSummary:
-    """Points `production` at a version, after checking every file of it."""
-    services.models.promote(version)
+def promote_model(
+    version: ExactVersion,
+    services: Used,
+    alias: Annotated[
+        str, Query(description="what is to point at it", examples=["online-retail"])
+    ] = PRODUCTION,
+) -> ModelSummary:
+    """Points `production`, or another alias, at a version, after checking every file of it."""
+    services.models.promote(version, alias)
     return services.models.summary(version)
 
 
 @router.post(
     "/{version}/retire",
     dependencies=[ADMIN],
-    responses=examples.answer(examples.MODEL | {"production": False, "retired": True})
+    responses=examples.answer(
+        examples.MODEL | {"production": False, "aliases": [], "retired": True}
+    )
     | documented(Unauthorized, UnknownModel, InUse),
 )
 def retire_model(version: ExactVersion, services: Used) -> ModelSummary:
-    """Ends a version's answers, for good. The one in production cannot be retired."""
+    """Ends a version's answers, for good. One that an alias points at cannot be retired."""
     services.models.retire(version)
     return services.models.summary(version)

@@ -20,7 +20,7 @@ from cloud_service.commands.client import (
 )
 from cloud_service.commands.names import SHORT, pick
 from cloud_service.commands.output import err, figures, out, training_bar
-from cloud_service.commands.recipe import with_recipe_options
+from cloud_service.commands.recipe import PromoteOption, with_recipe_options
 from shared.jobs import Job, JobRequest, JobState, TrainingRecipe
 
 app = typer.Typer(help="Training jobs of a running cloud (over HTTP).", no_args_is_help=True)
@@ -35,7 +35,7 @@ _ENDED = ("succeeded", "failed", "cancelled")
 
 def submit(
     recipe: TrainingRecipe,
-    promote: Annotated[bool, typer.Option(help="Point `production` at the result.")] = True,
+    promote: PromoteOption = "better",
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it ends.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -146,7 +146,7 @@ def wait_for_job(job: JobId, url: Url = DEFAULT_URL) -> None:
 def _wait(cloud: CloudClient, job: str) -> None:
     ended = watch(cloud, job)
     if ended.state == "succeeded":
-        out.print(f"published version {ended.version}", highlight=False)
+        out.print(ended.outcome, markup=False, highlight=False, soft_wrap=True)
         return
     reason = f"failed: {ended.error}" if ended.state == "failed" else "was cancelled"
     err.print(f"the job {reason}", markup=False, highlight=False, soft_wrap=True)

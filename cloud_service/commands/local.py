@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from cloud_service.commands.output import download_bar, err, out, training_bar
+from cloud_service.commands.recipe import PromoteOption
 from shared.jobs import TrainingRecipe
 
 Folder = Annotated[Path, typer.Option(help="Folder of model versions.")]
@@ -25,10 +26,12 @@ def train(
         Path | None, typer.Option(help="Where `fetch` put the named sets; else STORE/data.")
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
-    promote: Annotated[bool, typer.Option(help="Point `production` at the result.")] = True,
+    promote: PromoteOption = "better",
 ) -> None:
     """Trains here and now, and publishes the result. `--data` takes a named set or a path."""
+    from cloud_service.services import promotion
     from cloud_service.storage.store import Store
+    from cloud_service.training.judge import judged
     from cloud_service.training.pipeline import train_and_publish
 
     target = Store(store)
@@ -45,11 +48,15 @@ def train(
             report=bar.show,
             log=bar.say,
         )
-    if promote:
-        target.promote(version)
+    outcome = promotion.promote(
+        target,
+        version,
+        promote,
+        lambda new, current: judged(recipe, target, data_folder or store / "data", new, current),
+    )
     if work is None:
         shutil.rmtree(folder, ignore_errors=True)
-    out.print(f"published version {version}{' (production)' if promote else ''}", highlight=False)
+    out.print(outcome, markup=False, highlight=False, soft_wrap=True)
 
 
 def fetch(

@@ -2,6 +2,7 @@
 
 import json
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Column, Table
@@ -21,7 +22,8 @@ from cloud_service.commands.output import out
 app = typer.Typer(help="Model versions of a running cloud (over HTTP).", no_args_is_help=True)
 
 Version = Annotated[
-    str, typer.Argument(help="A version, its first digits, `latest` or `production`.")
+    str,
+    typer.Argument(help="A version, its first digits, `latest`, or an alias such as `production`."),
 ]
 _SHOWN_METRIC = "corrected/all/ndcg@10"
 
@@ -39,7 +41,7 @@ def list_models(
         return
     version = Column("version", no_wrap=True)
     table = Table(
-        version, "state", "data", "NDCG@10", "created", caption=f"NDCG@10: {_SHOWN_METRIC}"
+        version, "aliases", "data", "NDCG@10", "created", caption=f"NDCG@10: {_SHOWN_METRIC}"
     )
     for model in found:
         table.add_row(*_row(model))
@@ -59,13 +61,17 @@ def show_model(
 
 @app.command("promote", epilog="Example: cloud-service models promote 8a6c1f0b9d3e5724")
 def promote_model(
-    version: Version, url: Url = DEFAULT_URL, token: Token = None, store: TokenStore = DEFAULT_STORE
+    version: Version,
+    alias: Annotated[str, typer.Option(help="What is to point at it.")] = "production",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    store: TokenStore = DEFAULT_STORE,
 ) -> None:
-    """Points `production` at a version."""
+    """Points `production`, or another alias, at a version."""
     with admin_client(url, token, store) as cloud:
         exact = _exact(cloud, version)
-        cloud.post(f"/v1/models/{exact}/promote")
-    out.print(f"{exact} is in production", highlight=False)
+        cloud.post(f"/v1/models/{exact}/promote?alias={quote(alias, safe='')}")
+    out.print(f"{alias} is version {exact}", highlight=False)
 
 
 @app.command("retire", epilog="Example: cloud-service models retire 8a6c1f0b9d3e5724")
@@ -81,13 +87,13 @@ def retire_model(
 
 def _exact(cloud: CloudClient, text: str) -> str:
     """The version that is meant. Raises InvalidRequest."""
-    if text == "production":
-        return text
-    return pick(text, [model["version"] for model in cloud.get("/v1/models")], "version")
+    models = cloud.get("/v1/models")
+    named = {alias: model["version"] for model in models for alias in model["aliases"]}
+    return named.get(text) or pick(text, [model["version"] for model in models], "version")
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
-    state = "production" if model["production"] else "retired" if model["retired"] else ""
+    state = "retired" if model["retired"] else ", ".join(model["aliases"])
     metric = model["metrics"].get(_SHOWN_METRIC)
     return (
         model["version"],

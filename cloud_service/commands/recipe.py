@@ -11,9 +11,16 @@ from pydantic.fields import FieldInfo
 
 from cloud_service.evaluation.recipe import TRAINING
 from shared.errors import InvalidRequest
-from shared.jobs import TrainingRecipe
+from shared.jobs import Promotion, TrainingRecipe
 from shared.model import ModelSettings
 
+PromoteOption = Annotated[
+    Promotion,
+    typer.Option(
+        help="Whether `production`, and the alias of the log, point at the result: where it ranks "
+        "validation clicks no worse than what they point at, always, or never."
+    ),
+]
 _MODEL = frozenset(ModelSettings.model_fields)
 _FIELDS: dict[str, FieldInfo] = {
     name: field for name, field in TrainingRecipe.model_fields.items() if name != "model"

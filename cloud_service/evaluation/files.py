@@ -42,6 +42,8 @@ class Trained(BaseModel):
     """The same with every correction lost, where the device's network was trained alone."""
     best_epoch: int = 0
     epochs: int = 0
+    limit: str = ""
+    """What ended it while validation still improved, in words."""
     metrics: list[float] = []
     seconds: list[float | None] = []
     """Wall time of each epoch, its validation and checkpoint included; None where it was lost."""

@@ -17,7 +17,7 @@ from cloud_service.evaluation.recipe import (
     Recipe,
     faults,
 )
-from cloud_service.training.stages import TREATMENT, UNTRAINED, untrained
+from cloud_service.training.stages import NO_GCN, TREATMENT, UNTRAINED, untrained
 from shared.errors import InvalidRequest
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
@@ -37,6 +37,8 @@ class Cell:
         """The training recipe of a point and a seed."""
         chosen = self.base | dict(point)
         shape = {k: v for k, v in chosen.items() if k in ModelSettings.model_fields}
+        if self.model.network != "scn+gcn":
+            shape["gcn"] = NO_GCN
         plain = {k: v for k, v in chosen.items() if k not in shape}
         data = self.dataset
         # Only the file's name: a run stays the same run where its log is moved.

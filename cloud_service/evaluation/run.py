@@ -132,6 +132,11 @@ def _assemble(
         best_local=known[0].best,
         best_epoch=known[0].best_epoch,
         epochs=known[0].epochs,
+        limit="; ".join(
+            f"{own.recipe.network}: {each.limit}"
+            for own, each in zip(task.stages(), known, strict=True)
+            if each.limit
+        ),
         metrics=[best],
         fitting=sum(spent) + time.monotonic() - began,
         parameters=sum(each.numel() for each in model.parameters()),
@@ -162,6 +167,7 @@ def _train(
         best=run.best if run.metrics else _finite(lambda: validation_ndcg(model, parts)),
         best_epoch=run.best_epoch,
         epochs=run.epoch,
+        limit=trainer.end().limit,
         metrics=run.metrics,
         seconds=folder.seconds(run.epoch),
         fitting=0.0 if run.epoch else time.monotonic() - first,

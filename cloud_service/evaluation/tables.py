@@ -38,6 +38,10 @@ _PAIRED: Final = (
     "that p corrected for all models compared in its metric. In bold where the interval leaves 0 "
     "out and the corrected p is below 0.05: the rest is not told from chance."
 )
+_CAPPED: Final = (
+    "(cap): epochs or minutes ended a training while validation still improved. Such a network is "
+    "under-trained, and what is measured against it looks better than it is: give it more."
+)
 _HEADLINES: Final = {ALL: ("ndcg@10", "hitrate@10"), SAMPLED: ("uauc", "ndcg@10", "hitrate@10")}
 
 
@@ -165,14 +169,17 @@ def _training(board: Board, dataset: str) -> str:
                 searched[0]["points"],
                 first.get("point") or ("" if runs else board.missing(dataset, model)),
                 _mean(runs, "validation_ndcg@10", ".4f"),
-                _mean(runs, "epochs", ".1f"),
+                _mean(runs, "epochs", ".1f") + " (cap)" * any(run.get("limit") for run in runs),
                 _mean(runs, "seconds", ".0f"),
                 f"{int(first['parameters']):,}" if first.get("parameters") else "",
                 first.get("loss", "").replace("_", " "),
             ]
         )
     columns = ["model", "points searched", "chosen", "validation NDCG@10", "epochs", "seconds"]
-    return markdown([*columns, "parameters", "loss"], rows)
+    table = markdown([*columns, "parameters", "loss"], rows)
+    if any(" (cap)" in row[4] for row in rows):
+        table += f"\n\n{_CAPPED}"
+    return table
 
 
 def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:

@@ -17,7 +17,7 @@ from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.training.neighbours import fit_neighbours
 from shared import bundle as names
-from shared.manifest import FileEntry, Manifest, TrainingData
+from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd
 
 
 def publish(
@@ -27,12 +27,14 @@ def publish(
     metrics: dict[str, float],
     *,
     created: datetime,
+    training: TrainingEnd | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> str:
     """Exports a model, writes it to the store as a new version, and gives the version's name.
 
     The clicks of held-out users are kept beside it for simulated devices, never in the bundle.
-    The same arguments give the same version. `tick` is called between steps and may raise.
+    The same arguments give the same version. `training` says how that of the device's network
+    ended, where it is known. `tick` is called between steps and may raise.
     """
     log = split.log
 
@@ -52,6 +54,7 @@ def publish(
                 cautions=split.cautions,
             ),
             metrics={name: round(value, 6) for name, value in metrics.items()},
+            training=training,
             created=created,
             files=entries,
         )

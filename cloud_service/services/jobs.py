@@ -168,6 +168,7 @@ class Jobs:
         except (ValidationError, TypeError, LookupError):
             _log.warning("job %s is of another release and is not shown", status.workflow_id)
             return None
+        result: dict[str, str] = (status.output or {}) if state == "succeeded" else {}
         written = self.files(status.workflow_id).progress()
         created = _time(status.created_at)
         # By the clocks of two processes, of which one may have been set back meanwhile.
@@ -177,7 +178,8 @@ class Jobs:
             state=state,
             request=request,
             progress=written[0] if written else None,
-            version=status.output if state == "succeeded" else None,
+            version=result.get("version"),
+            outcome=result.get("outcome"),
             error=_reason(status) if state == "failed" else None,
             created=created,
             updated=max(updated, written[1]) if written else updated,

@@ -2,15 +2,18 @@
 
 import hashlib
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from cloud_service.storage.store import PRODUCTION, Store
 from shared.errors import BundleError, NotReady, RecommendationError, RetiredModel, UnknownModel
-from shared.manifest import MANIFEST_NAME, Manifest, Version
+from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, Manifest, Version
+
+_VERSION = re.compile(VERSION_PATTERN)
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ class ModelSummary(BaseModel):
 
     version: Version
     production: bool
+    aliases: tuple[str, ...] = Field((), description="what points at it, `production` included")
     retired: bool
     data: str
     synthetic: bool
@@ -71,9 +75,11 @@ class Models:
     def summary(self, version: str) -> ModelSummary:
         """One version's line. Raises UnknownModel or a BundleError."""
         manifest = self.manifest(version)
+        aliases = tuple(name for name, at in self._store.aliases().items() if at == version)
         return ModelSummary(
             version=version,
-            production=version == self._store.production(),
+            production=PRODUCTION in aliases,
+            aliases=aliases,
             retired=self._store.is_retired(version),
             data=manifest.data.name,
             synthetic=manifest.data.synthetic,
@@ -82,18 +88,29 @@ class Models:
         )
 
     def named(self, name: str) -> str:
-        """The version behind `production`, or `name` itself.
+        """The version behind an alias, or `name` itself where it is a version.
 
-        Raises NotReady where nothing is in production, UnknownModel for no version.
+        Raises NotReady where nothing is in production, UnknownModel for no version and no alias.
         """
+        if self.is_version(name):
+            if not self.folder(name).is_dir():
+                raise UnknownModel(f"no version {name} here")
+            return name
+        version = self._store.pointed_at(name)
+        if version is not None:
+            return version
         if name == PRODUCTION:
-            production = self._store.production()
-            if production is None:
-                raise NotReady("no model has been promoted yet: run a training job")
-            return production
-        if not self.folder(name).is_dir():
-            raise UnknownModel(f"no version {name} here")
-        return name
+            raise NotReady("no model has been promoted yet: run a training job")
+        known = ", ".join(self._store.aliases()) or "none yet"
+        raise UnknownModel(
+            f"no version and no alias {name[:64]!r} here: a version is 16 hex digits, and the "
+            f"aliases are {known}"
+        )
+
+    @staticmethod
+    def is_version(name: str) -> bool:
+        """Whether a name is a version's own, and not an alias."""
+        return _VERSION.fullmatch(name) is not None
 
     def folder(self, version: str) -> Path:
         """Where a version's files are. Raises UnknownModel."""
@@ -112,7 +129,8 @@ class Models:
 
     def check_answers(self, version: str) -> None:
         """Raises UnknownModel or RetiredModel for a version that must not answer."""
-        self.named(version)
+        if not self.folder(version).is_dir():
+            raise UnknownModel(f"no version {version} here")
         if self._store.is_retired(version):
             raise RetiredModel(f"version {version} was retired: download the production bundle")
 
@@ -135,17 +153,15 @@ class Models:
             raise NoReplay(f"version {version} was trained without held-out users")
         return path
 
-    def promote(self, version: str) -> None:
-        """Points `production` at a version. Raises UnknownModel, RetiredModel or BundleError."""
-        self._store.promote(self._known(version))
-        _log.info("version %s was promoted by an admin call", version)
+    def promote(self, version: str, alias: str = PRODUCTION) -> None:
+        """Points an alias at a version.
+
+        Raises UnknownModel, RetiredModel, BundleError or InvalidAlias.
+        """
+        self._store.promote(version, alias)
+        _log.info("%s is version %s by an admin call", alias, version)
 
     def retire(self, version: str) -> None:
-        """Ends a version's answers. Raises UnknownModel, or InUse for the one in production."""
-        self._store.retire(self._known(version))
+        """Ends a version's answers. Raises UnknownModel, or InUse where an alias points at it."""
+        self._store.retire(version)
         _log.info("version %s was retired by an admin call", version)
-
-    def _known(self, version: str) -> str:
-        if version == PRODUCTION:
-            raise UnknownModel("name the version itself: 16 hex digits")
-        return version

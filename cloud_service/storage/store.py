@@ -1,7 +1,8 @@
-"""The store: model versions by their content, and an alias for the one in use.
+"""The store: model versions by their content, and aliases for those in use.
 
 versions/VERSION/     manifest.json and the files it names; written whole or not at all
 aliases/production    the version in use, one line
+aliases/NAME          the same for one log: the version that serves its items
 retired/VERSION       an empty mark: this version no longer answers
 replays/VERSION.npz   clicks of held-out users, for simulated devices
 jobs/ID/              checkpoints and log of a training job
@@ -22,12 +23,20 @@ from pathlib import Path
 from typing import Literal
 
 from shared.bundle import check_file, check_files, mark_newest, read_manifest, version_of
-from shared.errors import BundleError, BundleInvalid, RetiredModel, UnknownModel
-from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
+from shared.errors import (
+    BundleError,
+    BundleInvalid,
+    RecommendationError,
+    RetiredModel,
+    UnknownModel,
+)
+from shared.manifest import ALIAS_PATTERN, MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 
 PRODUCTION = "production"
 DRAFT_SECONDS = 3600
 _VERSION = re.compile(VERSION_PATTERN)
+_ALIAS = re.compile(ALIAS_PATTERN)
+_NO_SLUG = re.compile(r"[^a-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -137,25 +146,46 @@ class Store:
             check_file(self.version_folder(version) / name, entries[name])
         return manifest
 
-    def promote(self, version: str) -> None:
-        """Points `production` at a version. Raises as `checked` does."""
+    def promote(self, version: str, alias: str = PRODUCTION) -> None:
+        """Points an alias at a version. Raises InvalidAlias, and as `checked` does."""
+        if not _ALIAS.fullmatch(alias):
+            raise InvalidAlias(
+                f"{alias[:64]!r} cannot be an alias: use 1 to 64 of a-z, 0-9 and . _ -, begin with "
+                "a letter or a digit, and take no 16 hex digits, which would be a version"
+            )
         self.checked(version)
-        _replace(self.folder / "aliases" / PRODUCTION, f"{version}\n".encode())
+        _replace(self.folder / "aliases" / alias, f"{version}\n".encode())
 
     def production(self) -> str | None:
         """The version in use, or None where nothing has been promoted yet."""
+        return self.pointed_at(PRODUCTION)
+
+    def pointed_at(self, alias: str) -> str | None:
+        """The version behind an alias, or None where it points nowhere."""
+        if not _ALIAS.fullmatch(alias):
+            return None
         try:
-            version = (self.folder / "aliases" / PRODUCTION).read_text("ascii").strip()
+            version = (self.folder / "aliases" / alias).read_text("ascii").strip()
         except (FileNotFoundError, UnicodeDecodeError):
             return None
         return version if _VERSION.fullmatch(version) else None
 
+    def aliases(self) -> dict[str, str]:
+        """Every alias and the version it points at, `production` first, then by name."""
+        names = sorted(path.name for path in (self.folder / "aliases").iterdir())
+        names.sort(key=lambda name: name != PRODUCTION)
+        return {name: version for name in names if (version := self.pointed_at(name))}
+
     def retire(self, version: str) -> None:
-        """Ends a version's answers. Raises UnknownModel, or BundleError for the one in use."""
+        """Ends a version's answers. Raises UnknownModel, or BundleError for one in use."""
         if not self.version_folder(version).is_dir():
             raise UnknownModel(f"no version {version} here")
-        if self.production() == version:
-            raise InUse(f"version {version} is in production: promote another one first")
+        for alias, used in self.aliases().items():
+            if used == version:
+                raise InUse(
+                    f"version {version} is what {alias} points at: promote another one to "
+                    f"{alias} first"
+                )
         (self.folder / "retired" / version).touch()
 
     def is_retired(self, version: str) -> bool:
@@ -181,11 +211,30 @@ class Store:
 
 
 class InUse(BundleError):
-    """The version is the production one."""
+    """An alias points at the version."""
 
     code = "in-use"
     status = 409
-    title = "This version is in production"
+    title = "This version is in use"
+
+
+class InvalidAlias(RecommendationError):
+    """No alias can have this name."""
+
+    code = "invalid-alias"
+    status = 422
+    title = "This cannot be the name of an alias"
+
+
+def log_alias(name: str) -> str:
+    """The alias of the log of this name: the name itself where it can be one.
+
+    Any other name becomes one with a short hash of it, so that no two logs share an alias.
+    """
+    if _ALIAS.fullmatch(name) and name != PRODUCTION:
+        return name
+    plain = _NO_SLUG.sub("-", name.lower()).strip("-._")[:50] or "log"
+    return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def _is_held(draft: Path) -> bool:

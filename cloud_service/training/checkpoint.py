@@ -33,6 +33,8 @@ class Run:
     best_epoch: int = 0
     losses: list[float] = field(default_factory=list)
     metrics: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    """Spent on these epochs, by all processes that took part."""
 
 
 class Checkpoints:

@@ -15,9 +15,10 @@ from cloud_service.models.recommender import Recommender
 from cloud_service.training.blend import assemble
 from cloud_service.training.build import build
 from cloud_service.training.checkpoint import BEST, Checkpoints
-from cloud_service.training.stages import stages
+from cloud_service.training.stages import UNTRAINED, stages
 from cloud_service.training.trainer import Report, Trainer
 from shared.jobs import Progress, TrainingRecipe
+from shared.manifest import TrainingEnd
 
 Log = Callable[[str], None]
 
@@ -29,6 +30,7 @@ class Fitted:
     Attributes:
         best: its validation NDCG@10.
         epoch, epochs: how many it trained, and how many there could have been.
+        training: how the training of the device's network ended.
         created: when the weights were written.
         folders: where its checkpoints lie.
     """
@@ -37,6 +39,7 @@ class Fitted:
     best: float
     epoch: int
     epochs: int
+    training: TrainingEnd
     created: datetime
     folders: Sequence[Checkpoints]
 
@@ -69,7 +72,8 @@ def fit(
         model = _trained(trainer, log)
         assert isinstance(model, SCNAndGCN)
         run, kept = trainer.run, trainer.checkpoints
-        return Fitted(model, run.best, run.epoch, recipe.epochs, kept.best_at(), [kept])
+        end = trainer.end()
+        return Fitted(model, run.best, run.epoch, recipe.epochs, end, kept.best_at(), [kept])
     return _in_stages(split, recipe, work, device, report, log)
 
 
@@ -83,14 +87,14 @@ def _in_stages(
 ) -> Fitted:
     """The SCN, then each teacher, each in a folder of its own; then what puts them together."""
     parts = stages(recipe)
-    epochs = recipe.epochs * len(parts)
+    trained = [part.network not in UNTRAINED for part in parts]
+    epochs = recipe.epochs * sum(trained)
     own = Checkpoints(work, recipe, split.log.digest())
-    folders, models = [own], []
-    done = 0
+    folders, models, ends = [own], [], []
     for number, stage in enumerate(parts):
 
         def say(progress: Progress, at: int = number, what: str = stage.network) -> None:
-            place = at * recipe.epochs + progress.epoch
+            place = sum(trained[:at]) * recipe.epochs + progress.epoch
             moved = {"epoch": place, "epochs": epochs, "message": what}
             report(progress.model_copy(update=moved))
 
@@ -100,11 +104,12 @@ def _in_stages(
         trainer = Trainer(split, stage, folder, device=device, report=say)
         models.append(_trained(trainer, log))
         folders.append(trainer.checkpoints)
-        done += trainer.run.epoch
+        ends.append(trainer.end())
     model = _assembled(split, recipe, own, models, device)
     best = validation_ndcg(model, split)
     log(f"validation NDCG@10 with the correction {best:.4f}")
-    return Fitted(model, best, done, epochs, own.best_at(), folders)
+    done = sum(end.epochs for end in ends)
+    return Fitted(model, best, done, epochs, ends[0], own.best_at(), folders)
 
 
 def _trained(trainer: Trainer, log: Log) -> Recommender:
@@ -114,6 +119,12 @@ def _trained(trainer: Trainer, log: Log) -> Recommender:
         log(f"going on after epoch {trainer.run.epoch}")
     model, run = trainer.fit(), trainer.run
     log(f"best validation NDCG@10 {run.best:.4f} in epoch {run.best_epoch} of {run.epoch}")
+    if limit := trainer.end().limit:
+        log(
+            f"training of {trainer.recipe.network} ended after {limit} while validation still "
+            "improved: what is measured with it is of an under-trained network; give it more "
+            "epochs or minutes"
+        )
     return model
 
 

@@ -14,6 +14,7 @@ from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.cocorrrec import SCNAndGCN
 from cloud_service.storage.store import Store
 from cloud_service.training.fit import fit
+from cloud_service.training.sample import sampled
 from cloud_service.training.trainer import Report
 from shared.errors import DataError
 from shared.jobs import Progress, TrainingRecipe
@@ -83,6 +84,7 @@ def train_and_publish(
         metrics,
         # Not now: cut off after publication and run again, it must be the same version.
         created=fitted.created,
+        training=fitted.training,
         tick=lambda: report(exporting),
     )
     draft = done.with_suffix(".draft")
@@ -98,6 +100,8 @@ def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
     """The recipe's click log, filtered and split. Raises DataError."""
     items = Path(recipe.items) if recipe.items else None
     log = Treatment.of(recipe).load(recipe.data, data_folder, items)
+    if recipe.max_clicks is not None:
+        log = sampled(log, recipe.max_clicks, recipe.seed)
     return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
 
 

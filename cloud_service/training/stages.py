@@ -3,10 +3,14 @@
 from typing import Final
 
 from shared.jobs import Network, TrainingRecipe
-from shared.model import ModelSettings, ReadoutForm
+from shared.model import GCNForm, ModelSettings, ReadoutForm
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
+
+NO_GCN: Final[GCNForm] = "causal"
+"""What stands as the form of the GCN in the recipe of a network that has none. Nothing reads it;
+that it is always the same makes the trainings of one network one training, whoever asks for it."""
 
 _PLAIN = TrainingRecipe()
 TREATMENT: Final = (
@@ -19,7 +23,7 @@ TREATMENT: Final = (
     "iterate_filters",
 )
 """The options of a recipe that say how a log is read, ordered and filtered: a `Treatment`."""
-DATA: Final = ("data", "items", *TREATMENT, "holdout_users", "seen")
+DATA: Final = ("data", "items", *TREATMENT, "max_clicks", "holdout_users", "seen")
 """The options of a recipe that say what it trains on."""
 _NOT_ITS_OWN = (
     "drop_corrections",
@@ -70,13 +74,18 @@ def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     """What a network that counts instead of training reads of a recipe; the rest as by default."""
     model = recipe.model
     own = {field: getattr(recipe, field) for field in DATA}
-    shape = ModelSettings(length=model.length, segment=model.segment)
+    shape = ModelSettings(length=model.length, segment=model.segment, gcn=NO_GCN)
     return TrainingRecipe(network=recipe.network, model=shape, **own)
 
 
 def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") -> ModelSettings:
     return ModelSettings(
-        length=model.length, dim=dim, heads=model.heads, segment=model.segment, readout=readout
+        length=model.length,
+        dim=dim,
+        heads=model.heads,
+        segment=model.segment,
+        readout=readout,
+        gcn=NO_GCN,
     )
 
 

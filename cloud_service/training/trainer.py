@@ -24,6 +24,7 @@ from cloud_service.training.suited import suited
 from cloud_service.training.windows import Int64, TrainingNegatives, cut_windows, gather
 from shared.errors import RecommendationError
 from shared.jobs import Progress, TrainingRecipe
+from shared.manifest import TrainingEnd
 
 CLIP = 5.0
 """Largest norm of a gradient; the inner model's can jump early on."""
@@ -87,6 +88,7 @@ class Trainer:
         replayed = self.device.type == "cuda" and self.model.factorised
         self._states = Replayed(self.model) if replayed else self.model.training_states
         self._said = 0.0
+        self._began = time.monotonic()
 
     @property
     def epochs(self) -> int:
@@ -96,18 +98,37 @@ class Trainer:
     def fit(self) -> Recommender:
         """Trains to the end and gives the model of the best validation epoch.
 
+        It ends where validation stops improving, or at the recipe's epochs or minutes.
+
         Raises TrainingDiverged where loss or scores stop being finite.
         """
         run = self.run
+        self._began = time.monotonic() - run.seconds
         if not self.epochs and not run.metrics:
             self._validate(None)
-        while run.epoch < self.epochs and run.epoch - run.best_epoch < self.recipe.patience:
+        while self._improves() and run.epoch < self.epochs and not self._late():
             loss = self._epoch(run.epoch)
             run.epoch += 1
             run.losses.append(loss)
             self._validate(loss)
         self.checkpoints.load_best(self.model)
         return self.model
+
+    def end(self) -> TrainingEnd:
+        """How the training ended, once `fit` has."""
+        run, recipe, limit = self.run, self.recipe, ""
+        if run.epoch and self._improves():
+            limit = counted(run.epoch, "epoch")
+            if run.epoch < self.epochs and recipe.minutes is not None:
+                limit = counted(recipe.minutes, "minute")
+        return TrainingEnd(epochs=run.epoch, best_epoch=run.best_epoch, limit=limit)
+
+    def _improves(self) -> bool:
+        return self.run.epoch - self.run.best_epoch < self.recipe.patience
+
+    def _late(self) -> bool:
+        minutes = self.recipe.minutes
+        return minutes is not None and time.monotonic() - self._began >= 60 * minutes
 
     def _validate(self, loss: float | None) -> None:
         """Ranks the validation clicks, and writes the checkpoint of the epoch that just ended."""
@@ -121,11 +142,15 @@ class Trainer:
         run.metrics.append(metric)
         if metric > run.best:
             run.best, run.best_epoch = metric, run.epoch
+        run.seconds = time.monotonic() - self._began
         self.checkpoints.save(self.model, self.averaged, self.optimiser, run)
         self._say(0, 0, loss, force=True)
 
     def _epoch(self, epoch: int) -> float:
-        """One pass over all windows; gives the mean loss. All randomness is the epoch's own."""
+        """One pass over all windows, cut short by the recipe's minutes; gives the mean loss.
+
+        All randomness is the epoch's own.
+        """
         recipe, split, size = self.recipe, self.split, self.settings.batch_size
         random = np.random.default_rng((recipe.seed, epoch))
         torch.manual_seed(recipe.seed * 1_000_003 + epoch)
@@ -143,6 +168,8 @@ class Trainer:
             total += loss * int(lengths.sum())
             count += int(lengths.sum())
             self._say(step + 1, steps, total / count)
+            if self._late():
+                break
         return total / max(count, 1)
 
     def _step(
@@ -220,6 +247,11 @@ class Trainer:
                 best=run.best if run.metrics else None,
             )
         )
+
+
+def counted(count: float, noun: str) -> str:
+    """ "60 epochs", "1 epoch", "2.5 minutes"."""
+    return f"{count:g} {noun}" + "s" * (count != 1)
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def test_h_of_another_shape_is_refused_before_it_is_sent(shape):
 
 
 def test_shapes_follow_the_settings():
-    wire = Wire(ModelSettings(length=20, dim=32, heads=2, segment=5))
+    wire = Wire(ModelSettings(length=20, dim=32, heads=2, segment=5, gcn="causal"))
     assert wire.settings.hidden_bytes == 5 * 32 * 4
     assert wire.settings.correction_bytes == 2 * 5 * (5 + 16) * 4
     assert wire.decode_row(bytes(wire.settings.row_bytes)).attn.shape == (2, 5)

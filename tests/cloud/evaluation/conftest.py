@@ -27,6 +27,7 @@ network = "scn"
 [[models]]
 name = "corrected"
 network = "scn+gcn"
+gcn = "causal"
 """
 
 

@@ -17,7 +17,7 @@ from cloud_service.evaluation.evaluate import (
 from cloud_service.evaluation.metrics import ndcg
 from cloud_service.models.baselines.popularity import Popularity
 from cloud_service.models.cocorrrec import CoCorrRec
-from shared.model import ModelSettings
+from shared.model import PAPER, ModelSettings
 
 
 def test_ranks_over_all_items_are_those_of_a_sort(small_split, small_model):
@@ -33,7 +33,7 @@ def test_ranks_over_all_items_are_those_of_a_sort(small_split, small_model):
 
 
 def test_a_model_that_scores_all_items_alike_gets_nothing(small_split):
-    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    model = CoCorrRec(small_split.log.item_count, PAPER)
     with torch.no_grad():
         model.scn.item_embedding[1:] = 0.25
     figures = held_out(model, small_split, small_split.test_positions, seed=0).metrics()
@@ -42,7 +42,7 @@ def test_a_model_that_scores_all_items_alike_gets_nothing(small_split):
 
 
 def test_scores_that_are_not_finite_are_an_error(small_split):
-    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    model = CoCorrRec(small_split.log.item_count, PAPER)
     with torch.no_grad():
         model.scn.block.output.fill_(float("nan"))
     with pytest.raises(ValueError, match="diverged"):
@@ -58,7 +58,7 @@ def test_popularity_ranks_by_training_clicks_with_ties_against_it(small_split):
 
 
 def test_evaluation_leaves_a_model_in_the_mode_it_was_in(small_split):
-    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    model = CoCorrRec(small_split.log.item_count, PAPER)
     model.train()
     validation_ndcg(model, small_split)
     assert model.training
@@ -72,7 +72,7 @@ def test_a_carried_history_sees_clicks_a_window_has_forgotten(small_split):
     starts, positions = np.array([0]), np.array([16])
     for history, same in (("window", True), ("carry", False)):
         torch.manual_seed(0)
-        settings = ModelSettings(length=4, segment=4, history=history)
+        settings = ModelSettings(length=4, segment=4, history=history, gcn="causal")
         model = CoCorrRec(small_split.log.item_count, settings, init_std=0.5)
         one = user_states(model, items, starts, positions, np.array([0]))
         two = user_states(model, other, starts, positions, np.array([0]))
@@ -81,14 +81,14 @@ def test_a_carried_history_sees_clicks_a_window_has_forgotten(small_split):
 
 def test_users_who_know_nearly_everything_are_left_out_of_the_sampled_protocol(small_split):
     """The small world has 90 items: nobody has 100 he does not know."""
-    model = CoCorrRec(small_split.log.item_count, ModelSettings())
+    model = CoCorrRec(small_split.log.item_count, PAPER)
     figures = held_out(model, small_split, small_split.test_positions, seed=0).metrics()
     assert figures["sampled100/users"] == 0
     assert "sampled100/ndcg@10" not in figures
     log = synthetic_log(users=30, items=130, clicks_per_user=40, seed=1)
     parts = split(log)
     left = [130 - len(set(log.sequence(int(user)).tolist())) for user in parts.train_users]
-    model = CoCorrRec(130, ModelSettings())
+    model = CoCorrRec(130, PAPER)
     figures = held_out(model, parts, parts.test_positions, seed=0).metrics()
     assert figures["sampled100/users"] == sum(count >= 100 for count in left)
     assert 0 < figures["sampled100/users"] < 30
@@ -117,7 +117,7 @@ def test_left_out_or_not_is_what_the_split_says():
         parts = split(log, seen=seen)
         assert (clicked_before(parts, parts.test_positions) is None) == (seen == "ranked")
         torch.manual_seed(1)
-        model = CoCorrRec(log.item_count, ModelSettings(), init_std=0.5)
+        model = CoCorrRec(log.item_count, PAPER, init_std=0.5)
         figures[seen] = held_out(model, parts, parts.test_positions, seed=0).metrics()
     ranked, left_out = figures.values()  # in the synthetic world people click again
     assert ranked["all/hitrate@20"] > left_out["all/hitrate@20"]

@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_is_reported_and_the_others_go_on(
         "datasets": [{"data": str(clicks_file)}],
         "models": [
             {"network": "scn", "epochs": 10_000, "patience": 10_000},
-            {"network": "scn+gcn", "epochs": 1},
+            {"network": "scn+gcn", "gcn": "causal", "epochs": 1},
         ],
     }
     recipe = parse(values, "recipe")

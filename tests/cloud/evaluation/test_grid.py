@@ -35,7 +35,7 @@ def recipe(clicks_file, tmp_path):
     return write
 
 
-SCN, GCN = 'network = "scn"', 'network = "scn+gcn"'
+SCN, GCN = 'network = "scn"', 'network = "scn+gcn"\ngcn = "causal"'
 GRID = "seeds = [4, 9]\n[grid]\nlearning_rate = [0.002, 0.01, 0.03]\n"
 
 

@@ -21,6 +21,7 @@ data = "elsewhere.csv"
 [[models]]
 name = "together"
 network = "scn+gcn"
+gcn = "causal"
 
 [[models]]
 name = "plain"

@@ -15,7 +15,7 @@ from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
 
 LENGTH = 5
-SETTINGS = ModelSettings(length=LENGTH, dim=16, heads=2, segment=LENGTH)
+SETTINGS = ModelSettings(length=LENGTH, dim=16, heads=2, segment=LENGTH, gcn="causal")
 RANKERS = ["scn", "scn+gcn", "fm", "deepfm", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 STEPWISE = ["gru4rec", "mamba4rec"]
 

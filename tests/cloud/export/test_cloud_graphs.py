@@ -20,7 +20,7 @@ SMALL = {"length": 8, "dim": 24, "heads": 3, "segment": 4}
 )
 def gcn(request):
     torch.manual_seed(5)
-    return GCN(ModelSettings(**request.param)).eval()
+    return GCN(ModelSettings(**{"gcn": "causal"} | request.param)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from device_client.bundle import Bundle
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared import bundle as names
-from shared.model import ModelSettings
+from shared.model import PAPER, ModelSettings
 from shared.wire import Wire
 
 
@@ -36,12 +36,12 @@ def bundle_of(model, split, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        ModelSettings(),
+        PAPER,
         ModelSettings(gcn="released", scoring="tower", length=20, history="carry"),
-        ModelSettings(length=8, dim=24, heads=3, segment=4, history="window"),
+        ModelSettings(length=8, dim=24, heads=3, segment=4, history="window", gcn="causal"),
         ModelSettings(length=8, dim=24, heads=3, segment=4, history="carry", gcn="released"),
         ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift"),
-        ModelSettings(length=8, dim=24, heads=3, segment=4, readout="mlp"),
+        ModelSettings(length=8, dim=24, heads=3, segment=4, readout="mlp", gcn="causal"),
         ModelSettings(gcn="projected", readout="mlp"),
     ],
     ids=[

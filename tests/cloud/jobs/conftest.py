@@ -16,7 +16,7 @@ import pytest
 
 from cloud_service.services.jobs import Jobs
 from cloud_service.storage.store import Store
-from shared.jobs import Job, JobRequest, TrainingRecipe
+from shared.jobs import Job, JobRequest, Promotion, TrainingRecipe
 
 POSTGRESQL = "TEST_POSTGRESQL_URL"
 TOKEN = "a-long-admin-token"
@@ -79,7 +79,7 @@ class Place:
     def until_said(self, words: str) -> None:
         until(lambda: words in self.said())
 
-    def submit(self, ticks: int, seed: int = 0, *, promote: bool = True) -> str:
+    def submit(self, ticks: int, seed: int = 0, *, promote: Promotion = "better") -> str:
         recipe = TrainingRecipe(epochs=ticks, seed=seed)
         return self.jobs.submit(JobRequest(recipe=recipe, promote=promote)).id
 

@@ -1,6 +1,7 @@
 """A worker process whose training is a counter: it has checkpoints, progress and ends like a real
 one, in a second. `recipe.seed` says how it ends: 0 well, 1 with bad data, 2 with a surprise, 3
-well, but the first worker dies when it has published and not said so."""
+well, but the first worker dies when it has published and not said so, 4 well, but with a model
+that ranks worse than any other, 5 well, with a model that took the time of 3 epochs at most."""
 
 import os
 import signal
@@ -10,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cloud_service.bootstrap import log_to_stderr
+from cloud_service.services.promotion import Verdict
 from cloud_service.settings import load_settings
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.worker import run_worker
 from shared.errors import DataError
 from shared.jobs import Progress, TrainingRecipe
-from shared.manifest import FileEntry, Manifest, TrainingData
+from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd
 
 TICK = 0.1
 
@@ -45,10 +47,11 @@ def train(
 
     def describe(entries: tuple[FileEntry, ...]) -> Manifest:
         data = TrainingData(
-            name="counted", users=1, items=1, clicks=1, synthetic=True, preprocessing="none"
+            name=recipe.data, users=1, items=1, clicks=1, synthetic=True, preprocessing="none"
         )
         return Manifest(
-            model=recipe.model, items=1, opset=18, data=data, metrics={},
+            model=recipe.model, items=1, opset=18, data=data, metrics={"seed": recipe.seed},
+            training=TrainingEnd(epochs=3, best_epoch=3, limit="3 epochs" * (recipe.seed == 5)),
             created=datetime(2026, 1, 1, tzinfo=UTC), files=entries,
         )  # fmt: skip
 
@@ -59,7 +62,13 @@ def train(
     return version
 
 
+def judge(
+    recipe: TrainingRecipe, store: Store, data_folder: Path, version: str, current: str
+) -> Verdict:
+    return Verdict(recipe.seed != 4, f"it is{' not' * (recipe.seed == 4)} as good as {current}")
+
+
 if __name__ == "__main__":
     settings = load_settings()
     log_to_stderr(settings)
-    run_worker(settings, train)
+    run_worker(settings, train, judge)

@@ -36,7 +36,7 @@ def test_a_failed_job_says_why_and_shows_no_secret(working_place):
 
 
 def test_a_job_that_must_not_promote_leaves_production_alone(place):
-    job = place.submit(ticks=1, promote=False)
+    job = place.submit(ticks=1, promote="never")
     place.worker()
     assert place.wait(job, "succeeded").version in place.store.versions()
     assert place.store.production() is None

@@ -124,4 +124,4 @@ def test_jobs_outlive_the_api_and_go_on_without_it(any_place):
         assert len(ticks_of(followed.text)) == 20
         assert http.get(f"/v1/jobs/{job}").json()["state"] == "succeeded"
         # What the worker published is served by the API that ran all the while.
-        assert http.get("/v1/models/production").json()["data"]["name"] == "counted"
+        assert http.get("/v1/models/production").json()["data"]["name"] == "synthetic"

@@ -31,7 +31,7 @@ CLICKS = torch.tensor([[3, 9, 3, 0, 0], [7, 1, 2, 20, 5], [4, 0, 0, 0, 0]])
 OWNERS = torch.tensor([2, 0, 11])
 SHAPE = {"length": LENGTH, "dim": DIM, "dropout": 0.0}
 SMALL = TrainingRecipe(
-    model=ModelSettings(length=10, dim=16, heads=2),
+    model=ModelSettings(length=10, dim=16, heads=2, gcn="causal"),
     epochs=8,
     patience=8,
     batch_size=16,

@@ -16,7 +16,7 @@ from shared.jobs import Network, TrainingRecipe
 from shared.model import ModelSettings
 
 LENGTH = 6
-SETTINGS = ModelSettings(length=LENGTH, dim=16, heads=2, segment=LENGTH)
+SETTINGS = ModelSettings(length=LENGTH, dim=16, heads=2, segment=LENGTH, gcn="causal")
 USERS = torch.tensor([0, 1, 7, 0])
 CLICKS = torch.tensor([[5, 2, 9, 2, 30, 4], [8, 8, 1, 0, 0, 0], [3, 0, 0, 0, 0, 0], [0] * 6])
 

@@ -10,17 +10,17 @@ from cloud_service.models.gcn import TransformerGCN, gcn_of
 from cloud_service.models.scn import SCN
 from cloud_service.models.ttt import HeadNorm, State, match_moments, rotate_pairs
 from shared.jobs import Ablation
-from shared.model import ModelSettings
+from shared.model import PAPER, ModelSettings
 
 SHAPES = [
-    ModelSettings(),
+    PAPER,
     ModelSettings(gcn="released", scoring="tower"),
-    ModelSettings(length=12, dim=24, heads=3, segment=4),
+    ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="causal"),
     ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="released"),
-    ModelSettings(length=3, dim=8, heads=2, segment=1),
+    ModelSettings(length=3, dim=8, heads=2, segment=1, gcn="causal"),
     ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12),
-    ModelSettings(fusion="shift"),
-    ModelSettings(length=12, dim=24, heads=3, segment=4, readout="mlp"),
+    ModelSettings(gcn="causal", fusion="shift"),
+    ModelSettings(length=12, dim=24, heads=3, segment=4, readout="mlp", gcn="causal"),
     ModelSettings(
         length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12, fusion="shift"
     ),
@@ -78,7 +78,7 @@ def test_a_constant_correction_becomes_the_mean_and_not_nan():
 
 def test_one_segment_does_what_one_click_at_a_time_does_by_definition():
     """Eq. 5 and 3 with a loop over clicks, no dual form, no correction."""
-    model = model_of(ModelSettings(length=6, dim=8, heads=1, segment=6))
+    model = model_of(ModelSettings(length=6, dim=8, heads=1, segment=6, gcn="causal"))
     block = model.scn.block
     hidden = model.scn.hidden(clicks_of(model.settings, [6]))
     state = block.initial_state(1)
@@ -144,7 +144,7 @@ def test_the_compact_form_is_the_last_clicks_row_of_the_full_form(form):
 
 
 def test_later_clicks_do_not_reach_earlier_positions():
-    model = model_of(ModelSettings())
+    model = model_of(PAPER)
     clicks = clicks_of(model.settings, [10])
     other = clicks.clone()
     other[0, 6:] = torch.tensor([1, 2, 3, 4])
@@ -156,7 +156,7 @@ def test_later_clicks_do_not_reach_earlier_positions():
 
 @pytest.mark.parametrize("readout", ["norm", "mlp"])
 def test_a_history_in_segments_is_the_state_carried_from_one_to_the_next(readout):
-    settings = ModelSettings(length=12, dim=24, heads=3, segment=4, readout=readout)
+    settings = ModelSettings(length=12, dim=24, heads=3, segment=4, readout=readout, gcn="causal")
     model = model_of(settings)
     hidden = model.scn.hidden(clicks_of(settings, [12]))
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_a_history_in_segments_is_the_state_carried_from_one_to_the_next(readout
 
 
 def test_the_padding_item_has_a_zero_row_and_takes_no_gradient():
-    model = model_of(ModelSettings()).train()
+    model = model_of(PAPER).train()
     clicks = clicks_of(model.settings, [3])
     model(clicks)[0, 2].sum().backward()
     assert not model.scn.hidden(torch.zeros(1, 10, dtype=torch.int64)).any()
@@ -197,7 +197,7 @@ def test_settings_that_make_no_model_are_refused(wrong):
 
 @pytest.mark.parametrize("fusion", ["moments", "shift"])
 def test_an_ablated_correction_is_what_its_name_says(fusion):
-    settings = ModelSettings(fusion=fusion)
+    settings = ModelSettings(gcn="causal", fusion=fusion)
     clicks = clicks_of(settings, [10, 7])
     states = {}
     for ablation in get_args(Ablation):

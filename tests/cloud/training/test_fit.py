@@ -7,10 +7,10 @@ from cloud_service.models.projected import ProjectedGCN
 from cloud_service.training.blend import fit_blend
 from cloud_service.training.build import build
 from cloud_service.training.fit import fit
-from cloud_service.training.stages import stages
+from cloud_service.training.stages import NO_GCN, stages
 from cloud_service.training.trainer import Trainer
 from shared.jobs import TEACHERS, TrainingRecipe
-from shared.model import ModelSettings
+from shared.model import PAPER, ModelSettings
 
 SHAPE = {"dim": 16, "heads": 2, "gcn_dim": 24, "gcn_layers": 1}
 RECIPE = TrainingRecipe(
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def test_every_stage_is_what_the_networks_own_recipe_would_be():
     scn, knn, gru = stages(RECIPE)
     assert (scn.network, knn.network, gru.network) == ("scn", "item-knn", "gru4rec")
-    plain = ModelSettings(dim=16, heads=2)
+    plain = ModelSettings(dim=16, heads=2, gcn=NO_GCN)
     assert scn == TrainingRecipe(network="scn", model=plain, epochs=2, batch_size=32, seed=4)
     wide = plain.model_copy(update={"dim": 24})
     assert gru == TrainingRecipe(
@@ -41,7 +41,7 @@ def test_every_stage_is_what_the_networks_own_recipe_would_be():
         batch_size=32,
         seed=4,
     )
-    assert knn == TrainingRecipe(network="item-knn")
+    assert knn == TrainingRecipe(network="item-knn", model=PAPER)
     again = stages(
         RECIPE.model_copy(
             update={
@@ -61,7 +61,7 @@ def test_every_stage_is_what_the_networks_own_recipe_would_be():
         batch_size=32,
         seed=4,
     )
-    assert stages(TrainingRecipe()) == stages(scn) == ()
+    assert stages(TrainingRecipe(model=PAPER)) == stages(scn) == ()
 
 
 def test_the_devices_half_is_the_scn_trained_alone(small_split, tmp_path):

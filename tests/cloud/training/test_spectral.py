@@ -11,7 +11,7 @@ from cloud_service.training.stages import stages
 from shared.jobs import TrainingRecipe
 from shared.model import ModelSettings
 
-RECIPE = TrainingRecipe(model=ModelSettings(dim=16))
+RECIPE = TrainingRecipe(model=ModelSettings(dim=16, gcn="causal"))
 
 
 def split_of(*users):

@@ -18,9 +18,13 @@ from cloud_service.training.trainer import Trainer, TrainingDiverged
 from cloud_service.training.windows import cut_windows, gather
 from shared.errors import DataError
 from shared.jobs import TrainingRecipe
-from shared.model import ModelSettings
+from shared.model import PAPER, ModelSettings
 
-SMALL = TrainingRecipe(epochs=4, patience=10, batch_size=32, learning_rate=0.01, seed=5)
+SMALL = TrainingRecipe(
+    model=PAPER, epochs=4, patience=10, batch_size=32, learning_rate=0.01, seed=5
+)
+
+CARRY = ModelSettings(length=8, dim=16, heads=2, segment=4, history="carry", gcn="causal")
 
 
 def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_split, tmp_path):
@@ -37,7 +41,7 @@ def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_sp
     [
         {"loss": "sampled_bce"},
         {"model": ModelSettings(gcn="released", scoring="tower")},
-        {"model": ModelSettings(length=8, dim=16, heads=2, segment=4, history="carry")},
+        {"model": CARRY},
         {"drop_corrections": 1.0},
         {"network": "scn"},
         {"model": ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift")},
@@ -158,8 +162,9 @@ from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
 from cloud_service.training.trainer import Trainer
 from shared.jobs import TrainingRecipe
+from shared.model import PAPER
 log = synthetic_log(users=120, items=90, clicks_per_user=15, seed=3)
-recipe = TrainingRecipe(epochs=60, patience=60, batch_size=8, seed=5)
+recipe = TrainingRecipe(model=PAPER, epochs=60, patience=60, batch_size=8, seed=5)
 trainer = Trainer(split(log), recipe, Path(sys.argv[1]))
 trainer.recipe = recipe.model_copy(update={"epochs": 12}) if len(sys.argv) > 2 else recipe
 trainer.fit()
