@@ -1,6 +1,7 @@
 """`cloud-service models`: over HTTP, so that they work from any machine."""
 
 import json
+import re
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -22,8 +23,7 @@ from cloud_service.commands.output import out
 app = typer.Typer(help="Model versions of a running cloud (over HTTP).", no_args_is_help=True)
 
 Version = Annotated[
-    str,
-    typer.Argument(help="A version, its first digits, `latest`, or an alias such as `production`."),
+    str, typer.Argument(help="A version, its first digits, `latest`, or an alias (`production`).")
 ]
 _SHOWN_METRIC = "corrected/all/ndcg@10"
 
@@ -89,7 +89,11 @@ def _exact(cloud: CloudClient, text: str) -> str:
     """The version that is meant. Raises InvalidRequest."""
     models = cloud.get("/v1/models")
     named = {alias: model["version"] for model in models for alias in model["aliases"]}
-    return named.get(text) or pick(text, [model["version"] for model in models], "version")
+    if text in named:
+        return named[text]
+    if not re.fullmatch("[0-9a-f]{1,16}|latest", text):
+        return text  # the cloud says that there is no such alias
+    return pick(text, [model["version"] for model in models], "version")
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
