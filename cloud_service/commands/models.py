@@ -88,7 +88,9 @@ def retire_model(
 def _exact(cloud: CloudClient, text: str) -> str:
     """The version that is meant. Raises InvalidRequest."""
     models = cloud.get("/v1/models")
-    named = {alias: model["version"] for model in models for alias in model["aliases"]}
+    named: dict[str, str] = {
+        alias: model["version"] for model in models for alias in model["aliases"]
+    }
     if text in named:
         return named[text]
     if not re.fullmatch("[0-9a-f]{1,16}|latest", text):
