@@ -167,7 +167,8 @@ def _line_rows(
     if quoted:
         frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
     numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
-    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy()
+    first = frame.to_series(0)
+    empty = (first.is_null() | first.str.contains(r"^\s")).to_numpy()
     if not empty.any():
         return frame, numbers
     blank = blank_lines(text, separator, layout.header_line, np.flatnonzero(empty))
