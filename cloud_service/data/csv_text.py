@@ -1,23 +1,17 @@
-"""Files of lines: unpacked and decoded, and their records told apart by the rules of RFC 4180.
+"""Files of text: unpacked and decoded, and their records as Python's `csv` tells them apart.
 
-Two readers that agree about every record. Where no field begins with a quote, a quote is a letter
-like any other, and every line is a record: these are counted and measured as bytes, fast. Else
-Python's `csv` reads, which knows quoted fields that hold separators and line ends.
+That is by RFC 4180: a quote opens a field at its beginning alone; anywhere else it is a letter.
 """
 
 import codecs
 import csv
 import gzip
 import io
-import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.errors import DataError
 
@@ -28,7 +22,8 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bar
 """What may part the fields, and its name."""
 
 Row = list[str]
-_CHUNK = 1 << 22
+CHUNK = 1 << 22
+"""Bytes that are looked at together."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHERS = {
@@ -37,7 +32,6 @@ _OTHERS = {
     b"SQLi": "a database",
     _GZIP_MAGIC: "gzip within gzip",
 }
-_LINE_END = 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Text:
         """The bytes in pieces that end where a line ends; a missing last line end is added."""
         with self.open() as file:
             rest: list[bytes] = []
-            while block := file.read(_CHUNK):
+            while block := file.read(CHUNK):
                 cut = block.rfind(b"\n") + 1
                 if cut:
                     yield b"".join((*rest, block[:cut]))
@@ -146,74 +140,6 @@ def open_text(path: Path, ending: str) -> Text:
     return Text(path, content, literal, words)
 
 
-def guarded_lines(text: Text, separator: str) -> tuple[Text, bool, bool]:
-    """How the records of a text are to be read.
-
-    Returns:
-        The text, with line ends of a carriage return alone made plain ones; whether some field
-        begins with a quote, so that `records` must read it; and whether blanks stand before one.
-    """
-    quoted = padded = lone = False
-    opening = [f'{before}"'.encode() for before in (separator, "\n", "\r")]
-    hidden = re.compile(re.escape(separator).encode() + b' +"')
-    window = b"\n"
-    with text.open() as file:
-        while chunk := file.read(_CHUNK):
-            if window == b"\n":
-                chunk = chunk.removeprefix(codecs.BOM_UTF8)
-            lone = lone or _lone_returns(window[-1:] + chunk)
-            window = window[-2:] + chunk
-            if not text.literal and b'"' in chunk:
-                quoted = quoted or any(mark in window for mark in opening)
-                padded = padded or (separator != "\t" and hidden.search(window) is not None)
-    if quoted or padded or not (lone or window.endswith(b"\r")):
-        return text, quoted or padded, padded
-    with text.open() as file:
-        content = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return replace(text, content=content), False, False
-
-
-def _lone_returns(window: bytes) -> bool:
-    """Whether a carriage return before the last byte has no line feed behind it."""
-    return b"\r" in window and window[:-1].count(b"\r") != window.count(b"\r\n")
-
-
-def count_lines(
-    text: Text, separator: str, irregular: Callable[[int, Row], None], width: int
-) -> int:
-    """Counts the lines of a text without quoted fields, and finds those of another width.
-
-    Args:
-        irregular: called with the line (from 1) and the fields of every line that has not
-            `width` fields; raises what is to be said of it.
-    """
-    mark = ord(separator)
-    lines = 0
-    for block in text.blocks():
-        letters = np.frombuffer(block, np.uint8)
-        marks = (letters == _LINE_END) | (letters == mark)
-        is_end = letters[marks] == _LINE_END
-        ends = int(np.count_nonzero(is_end))
-        if ends * width != len(is_end) or not is_end[width - 1 :: width].all():
-            places = np.flatnonzero(marks)
-            for line, row in _irregular(block, places, is_end, width, separator):
-                irregular(lines + line, row)
-        lines += ends
-    return lines
-
-
-def blank_lines(text: Text, separator: str, skipped: int, rows: NDArray[np.int64]) -> set[int]:
-    """Which of `rows` (from 0, after `skipped` lines) hold nothing but separators and blanks."""
-    suspects = set(rows.tolist())
-    blank = set()
-    nothing = separator.encode() + b" \t\r\n"
-    with text.open() as file:
-        for row, line in enumerate(file, -skipped):
-            if row in suspects and not line.strip(nothing):
-                blank.add(row)
-    return blank
-
-
 def bad_byte(text: Text) -> tuple[int, int] | None:
     """The first line (from 1) that is not UTF-8, and its offending byte."""
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -221,7 +147,7 @@ def bad_byte(text: Text) -> tuple[int, int] | None:
     with text.open() as file:
         while True:
             held = decoder.getstate()[0]
-            chunk = file.read(_CHUNK)
+            chunk = file.read(CHUNK)
             try:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -230,21 +156,6 @@ def bad_byte(text: Text) -> tuple[int, int] | None:
             if not chunk:
                 return None
             lines += chunk.count(b"\n")
-
-
-def _irregular(
-    block: bytes,
-    marks: NDArray[np.int64],
-    is_end: NDArray[np.bool_],
-    width: int,
-    separator: str,
-) -> Iterator[tuple[int, Row]]:
-    ends = np.flatnonzero(is_end)
-    fields = np.diff(ends, prepend=-1)
-    for index in np.flatnonzero(fields != width).tolist():
-        start = int(marks[ends[index - 1]]) + 1 if index else 0
-        line = block[start : int(marks[ends[index]])].decode("utf-8", "replace").rstrip("\r")
-        yield index + 1, line.split(separator)
 
 
 def _unpacked(path: Path) -> bytes:
@@ -263,27 +174,3 @@ def _decoded(path: Path, content: bytes) -> bytes:
         raise DataError(
             f"{path} begins as UTF-16 text but is not: it is damaged; save it as UTF-8."
         ) from error
-
-
-def check_width(path: Path, header: Sequence[str], line: int, row: Row) -> None:
-    """Refuses a record of another width than the header's, unless only nothing differs.
-
-    Empty fields beyond the last column do no harm, nor do missing ones below columns without a
-    name, nor does a blank line.
-
-    Raises:
-        DataError: names the line.
-    """
-    width = len(header)
-    if len(row) > width and any(field.strip() for field in row[width:]):
-        raise DataError(
-            f"{path}: line {line} has more fields than the header ({len(row)}, not {width}): put "
-            "quotes around fields that hold a separator."
-        )
-    if len(row) < width and any(field.strip() for field in row):
-        named = next((n for n in range(width, 0, -1) if header[n - 1].strip()), 0)
-        if len(row) < named:
-            raise DataError(
-                f"{path}: line {line} has {len(row)} of the header's {width} fields, so nobody "
-                "can tell which: write every field, an empty one too."
-            )

@@ -94,14 +94,15 @@ def _ratings(
     raw = pl.read_csv(
         text, separator=separator, has_header=False, infer_schema=False, quote_char=None
     )
-    if raw.height != text.count(b"\n") + (not text.endswith(b"\n")):
-        raise DataError(f"{member!r} has lines that are no ratings: it is not the published file.")
     if raw.width <= max(places):
         raise DataError(f"{member!r} has {raw.width} fields a line: it is not the published file.")
     chosen = raw.select(
         pl.nth(place).alias(name).cast(pl.Int64)
         for place, name in zip(places, ("user_id", "item_id", "timestamp"), strict=True)
     )
+    rows = text.count(b"\n") + (not text.endswith(b"\n"))
+    if chosen.height != rows or any(chosen.null_count().row(0)):
+        raise DataError(f"{member!r} has lines that are no ratings: it is not the published file.")
     return _sorted(chosen)
 
 

@@ -12,17 +12,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cloud_service.data.columns import Choice, advice, choose_columns
-from cloud_service.data.csv_text import (
-    SEPARATORS,
-    Record,
-    Row,
-    Text,
-    bad_byte,
+from cloud_service.data.csv_text import SEPARATORS, Record, Row, Text, bad_byte, records
+from cloud_service.data.lines import (
     blank_lines,
     check_width,
     count_lines,
-    guarded_lines,
-    records,
+    style_of,
+    with_line_feeds,
 )
 from shared.errors import DataError
 
@@ -77,8 +73,7 @@ def read_rows(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> R
     if layout.separator != ",":
         words.append(f"{SEPARATORS[layout.separator]} between fields")
     words.append(layout.choice.words())
-    text, quoted, padded = guarded_lines(text, layout.separator)
-    frame, lines = _quoted_rows(text, layout, padded) if quoted else _plain_rows(text, layout)
+    frame, lines = _all_rows(text, layout)
     _check_repeated_header(text.path, frame, lines, layout.choice)
     return Rows(frame.select(columns), lines, ", ".join(word for word in words if word))
 
@@ -128,30 +123,52 @@ def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
         return
 
 
-def _plain_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """The rows of a text whose lines are its records."""
+def _all_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """The rows by the fast way where every line is a record, else by Python's csv module."""
+    style = style_of(text, layout.separator)
+    if style.lone and not style.quoted:
+        text = with_line_feeds(text)
+    if not style.quoted or not (style.padded or style.lone):
+        rows = _line_rows(text, layout, quoted=style.quoted)
+        if rows is not None:
+            return rows
+    return _record_rows(text, layout, padded=style.padded)
+
+
+def _line_rows(
+    text: Text, layout: _Layout, *, quoted: bool
+) -> tuple[pl.DataFrame, NDArray[np.int64]] | None:
+    """The rows of a text whose lines are its records; None if they are not."""
     header, separator = layout.header, layout.separator
     lines = count_lines(
-        text, separator, lambda line, row: check_width(text.path, header, line, row), len(header)
+        text,
+        separator,
+        lambda line, row: check_width(text.path, header, line, row),
+        len(header),
+        quoted=quoted,
     )
-    names = layout.names()
+    if lines is None:
+        return None
     frame = pl.read_csv(
         text.path if text.content is None else text.content,
         columns=sorted(layout.choice.columns.values()),
         separator=separator,
-        quote_char=None,
+        quote_char='"' if quoted else None,
         infer_schema=False,
         truncate_ragged_lines=True,
         glob=False,
     )
-    frame.columns = names
+    frame.columns = layout.names()
     if frame.height != lines - layout.header_line:
         raise DataError(
             f"{text.path} has {lines - layout.header_line:,} lines below its header, of which "
             f"{frame.height:,} could be read as rows: save it again as plain CSV."
         )
+    if quoted:
+        frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
     numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
-    empty = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy()
+    first = frame.to_series(0)
+    empty = (first.is_null() | first.str.contains(r"^\s")).to_numpy()
     if not empty.any():
         return frame, numbers
     blank = blank_lines(text, separator, layout.header_line, np.flatnonzero(empty))
@@ -160,8 +177,8 @@ def _plain_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.i
     return frame.filter(pl.Series(keep)), numbers[keep]
 
 
-def _quoted_rows(
-    text: Text, layout: _Layout, padded: bool
+def _record_rows(
+    text: Text, layout: _Layout, *, padded: bool
 ) -> tuple[pl.DataFrame, NDArray[np.int64]]:
     """The rows of a text in which quotes hold fields together."""
     rows = _checked(text, layout, padded)

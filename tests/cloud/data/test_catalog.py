@@ -246,6 +246,39 @@ def test_a_file_loads_under_its_own_name_with_its_titles_and_filters(tmp_path: P
     assert log.titles == ("", "Why", "")
 
 
+def test_what_was_odd_about_a_file_is_said_of_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_text(
+        "visitorid;itemid;timestamp\n"
+        + "".join(f"{user};{item}.0;{time}\n" for user in "ab" for time, item in enumerate("1231"))
+    )
+    (tmp_path / "items.csv").write_text("item_id,title\n1,One\n2,Two\n")
+    log = load(path, folder=tmp_path, items_path=tmp_path / "items.csv")
+    assert log.titles == ("One", "Two", "")
+    assert log.preprocessing.startswith(
+        "semicolons between fields, columns visitorid and itemid read as user_id and item_id; "
+    )
+    assert log.cautions[:2] == (
+        "every item_id ended in .0, as numbers in a dataframe do, which was taken off "
+        "('1.0' is '1')",
+        "2 of 3 items (66.6%) have a title in items.csv: '3' has none",
+    )
+
+
+def test_columns_are_chosen_for_a_file_and_for_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_text("who,what,when\n" + "".join(f"{u},{i},{i}\n" for u in "ab" for i in range(4)))
+    log = load(path, folder=tmp_path, columns="user=who,item=what,time=when")
+    assert log.click_count == 8
+    for name in ("synthetic", "movielens-100k"):
+        with pytest.raises(DataError, match=r"columns of (its|their) own"):
+            load(name, folder=tmp_path, columns="user=who")
+
+
+def test_only_the_workbook_has_its_clicks_in_their_order() -> None:
+    assert [name for name, source in SOURCES.items() if source.ordered] == ["online-retail"]
+
+
 def test_loading_fetches_nothing_and_says_so(
     publisher: tuple[str, list[str]], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from cloud_service.data.catalog import SOURCES, fetch, items_file
+from cloud_service.data.log import read_titles
 from cloud_service.data.workbook import sheet_rows
 from shared.errors import DataError
 
@@ -149,3 +150,63 @@ def test_inline_strings_and_missing_references_are_read() -> None:
     sheet = f"<worksheet {MAIN}><sheetData><row>{cells}</row></sheetData></worksheet>"
     rows = list(sheet_rows(io.BytesIO(zipped(**{"xl/worksheets/sheet1.xml": sheet}))))
     assert rows == [["a", "1.5", None, None, None, "q"]]
+
+
+def test_a_title_may_hold_quotes_and_the_letters_at_which_texts_are_split(tmp_path: Path) -> None:
+    films = '1|"Great" One (1994)|x\r\n2|Two\x85 Three\x1c|x\r\n\r\n'
+    archive = zipped(
+        **{
+            "ml-100k/u.data": "1\t1\t5\t9\n1\t2\t5\t8\n2\t1\t5\t7",
+            "ml-100k/u.item": films.encode("latin-1"),
+        }
+    )
+    (tmp_path / "ml-100k.zip").write_bytes(archive)
+    digest = hashlib.sha256(archive).hexdigest()
+    source = replace(SOURCES["movielens-100k"], sha256=digest, counts=(3, 2, 2))
+    fetch("movielens-100k", tmp_path, sources={source.name: source})
+    items = read_titles(items_file("movielens-100k", tmp_path)).titles
+    assert items == {"1": '"Great" One (1994)', "2": "Two Three"}
+
+
+@pytest.mark.parametrize(
+    ("ratings", "films", "message"),
+    [
+        ("1\t1\t5\t9\n\n2\t1\t5\t7\n", "1|One\n", "lines that are no ratings"),
+        ("1\t1\t5\t9\n2\t1\n", "1|One\n", "lines that are no ratings"),
+        ("1\t1\t5\t9\n2\t1\t5\t7\n", "1|One\nTwo\n", "lines that are no titles"),
+    ],
+)
+def test_lines_of_an_archive_that_are_none_are_refused(
+    tmp_path: Path, ratings: str, films: str, message: str
+) -> None:
+    archive = zipped(**{"ml-100k/u.data": ratings, "ml-100k/u.item": films})
+    (tmp_path / "ml-100k.zip").write_bytes(archive)
+    digest = hashlib.sha256(archive).hexdigest()
+    source = replace(SOURCES["movielens-100k"], sha256=digest, counts=(2, 2, 1))
+    with pytest.raises(DataError, match=message):
+        fetch("movielens-100k", tmp_path, sources={source.name: source})
+
+
+def sheet(rows: str) -> list[list[str | None]]:
+    text = f"<worksheet {MAIN}><sheetData>{rows}</sheetData></worksheet>"
+    return list(sheet_rows(io.BytesIO(zipped(**{"xl/worksheets/sheet1.xml": text}))))
+
+
+def test_whole_numbers_of_a_sheet_are_their_digits_however_they_are_stored() -> None:
+    cells = "".join(f"<c><v>{v}</v></c>" for v in ("22633", "1.0002E4", "17850.0", "-3.0", "2.55"))
+    assert sheet(f"<row>{cells}</row>") == [["22633", "10002", "17850", "-3", "2.55"]]
+    assert sheet("<row><c><v>1.5E20</v></c></row>") == [["1.5E20"]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '<row r="2"><c><v>1</v></c></row><row r="2"><c><v>2</v></c></row>',
+        '<row r="2"><c><v>1</v></c></row><row r="1"><c><v>2</v></c></row>',
+        '<row r="1"><c r="B1"><v>1</v></c><c r="A1"><v>2</v></c></row>',
+        '<row r="1"><c r="A1"><v>1</v></c><c r="A1"><v>2</v></c></row>',
+    ],
+)
+def test_a_sheet_whose_cells_or_rows_are_out_of_order_is_refused(rows: str) -> None:
+    with pytest.raises(DataError, match="comes after"):
+        sheet(rows)

@@ -122,13 +122,34 @@ def test_every_row_that_the_csv_module_writes_is_read(
     assert table.frame["timestamp"].to_list() == [str(row) for row in range(len(rows))]
 
 
+QUOTED = {
+    "R": ('"user_id","item_id","timestamp","note"\n"u{0}","i",{0},"a, ""b"""\n', 1),
+    "every field": ('"user_id","item_id","timestamp","note"\r\n"u{0}","i","{0}",""\r\n', 1),
+    "notes of two lines": ('user_id,item_id,timestamp,note\nu{0},i,{0},"a\nb"\n', 2),
+    "a row of nothing": ('user_id,item_id,timestamp,note\nu{0},i,{0},"a"\n"","",,\n', 2),
+}
+
+
+@pytest.mark.parametrize("case", QUOTED)
+@pytest.mark.parametrize("size", [1, 5, 4096])
+def test_quoted_texts_are_read_alike_by_lines_and_by_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, size: int
+) -> None:
+    monkeypatch.setattr(csv_text, "CHUNK", size)
+    header, body = QUOTED[case][0].split("\n", 1)
+    text = header + "\n" + "".join(body.format(row) for row in range(60))
+    table = read(tmp_path, "\ufeff" + text)
+    assert table.frame.rows() == [(f"u{row}", "i", str(row)) for row in range(60)]
+    assert table.where(59) == f"line {2 + 59 * QUOTED[case][1]}"
+
+
 def test_blocks_end_where_lines_end_at_any_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = shop(40, 3, {5: '20" tv', 9: "é" * 30})
     for ends in ("\n", "\r\n", "\r"):
         for size in (1, 2, 3, 7, 64):
-            monkeypatch.setattr(csv_text, "_CHUNK", size)
+            monkeypatch.setattr(csv_text, "CHUNK", size)
             table = read(tmp_path, text.replace("\n", ends))
             assert table.frame.height == 40
             assert table.where(39) == "line 41"
@@ -161,6 +182,12 @@ WRITTEN = {
     "a comma behind the header": (SAME.replace(HEAD, f"{HEAD},"), "log.csv", ""),
     "commas behind rows": (SAME.replace("a\n", "a,,\n"), "log.csv", ""),
     "rows of commas at the end": (SAME + ",,,\n,,,\n", "log.csv", ""),
+    "lines of blanks and commas": (SAME.replace("b\n", "b\n \n , , ,\n\t\n") + "  ", "log.csv", ""),
+    "lines of blanks beside quotes": (
+        SAME.replace("a\n", '"a"\n \n , , ,\n') + " \n",
+        "log.csv",
+        "",
+    ),
     "a blank behind commas, and quotes": (
         f'{HEAD}\nu1, "i1", 1, "a, b"\nu2, "i2", 2,\nu3, i3, 3, c\n',
         "log.csv",
@@ -202,8 +229,8 @@ REFUSED = {
         "line 3 repeats the header",
     ),
     "an end of DOS": ("u1,i1,1,a\n\x1a", "line 3 has 1 of the header's 4 fields"),
-    "no line end in 200,000 letters of a quote": (
-        f'u1,i1,1,"{"a" * 200_000}"\n',
+    "a quote that nobody closes in 200,000 letters": (
+        f'u1,i1,1,"{"a" * 200_000}\nu2,i2,2,b\n',
         "line 2 is not closed",
     ),
 }
