@@ -15,11 +15,6 @@ Ablation = Literal["none", "only-attn", "only-bias", "shuffled-users"]
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
 
-DataName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)
-]
-"""A named data set, or the name of a file in the cloud's data folder; never a path."""
-
 Network = Literal[
     "scn+gcn",
     "scn",
@@ -174,7 +169,7 @@ class TrainingRecipe(Exact):
         try:
             return columns if columns is None or parse_columns(columns) else None
         except DataError as error:
-            raise ValueError(error.detail) from error
+            raise ValueError(error.detail.removeprefix("columns: ")) from error
 
     @field_validator("teachers")
     @classmethod

@@ -182,7 +182,7 @@ WRITTEN = {
     "a comma behind the header": (SAME.replace(HEAD, f"{HEAD},"), "log.csv", ""),
     "commas behind rows": (SAME.replace("a\n", "a,,\n"), "log.csv", ""),
     "rows of commas at the end": (SAME + ",,,\n,,,\n", "log.csv", ""),
-    "lines of blanks and commas": (SAME.replace("b\n", "b\n \n , , ,\n\t\n") + "  ", "log.csv", ""),
+    "lines of blanks and commas": (SAME.replace("a\n", "a\n \n , , ,\n\t\n") + "  ", "log.csv", ""),
     "lines of blanks beside quotes": (
         SAME.replace("a\n", '"a"\n \n , , ,\n') + " \n",
         "log.csv",
