@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer
 from dbos._error import DBOSAwaitedWorkflowCancelledError
 from pydantic import ValidationError
 
-from cloud_service.services.data_names import resolve
+from cloud_service.services.data_names import resolve_data
 from cloud_service.services.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.job_errors import JobCancelled, JobFailed, JobsUnavailable
@@ -133,9 +133,8 @@ class JobRunner:
             return outcome
 
     def _with_files(self, recipe: TrainingRecipe) -> TrainingRecipe:
-        folder = self._settings.log_folder
-        items = recipe.items and resolve(recipe.items, folder)
-        return recipe.model_copy(update={"data": resolve(recipe.data, folder), "items": items})
+        data, items = resolve_data(recipe.data, recipe.items, self._settings.log_folder)
+        return recipe.model_copy(update={"data": data, "items": items})
 
 
 class Reporter:

@@ -13,7 +13,7 @@ from cloud_service.api import examples
 from cloud_service.api.auth import ADMIN
 from cloud_service.api.context import JobName, Services, Used
 from cloud_service.api.problems import RequestTimeout, RequestTooLarge, documented
-from cloud_service.services.data_names import resolve
+from cloud_service.services.data_names import resolve_data
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.jobs import ended
 from shared.errors import DataError, InvalidRequest, Unauthorized, UnknownJob
@@ -45,10 +45,11 @@ def submit_job(
     services: Used,
     response: Response,
 ) -> Job:
-    """Puts a training job into the queue. `data` and `items` are names, never paths."""
-    for name in (asked.recipe.data, asked.recipe.items):
-        if name is not None:
-            resolve(name, services.log_folder)
+    """Puts a training job into the queue. `data` and `items` are names, never paths.
+
+    Data that are not there are refused at once, with the command that fetches them.
+    """
+    resolve_data(asked.recipe.data, asked.recipe.items, services.log_folder)
     job = services.jobs.submit(asked)
     response.headers["location"] = f"/v1/jobs/{job.id}"
     return job

@@ -181,6 +181,45 @@ def test_versions_are_promoted_and_retired(cloud):
     assert code_of(alias) == "unknown-model"
 
 
+def test_a_model_is_asked_for_by_the_alias_of_its_log(cloud):
+    first, second = cloud.promoted("first"), publish(cloud.store, "second")
+    promoted = cloud.call("POST", f"/v1/models/{second}/promote?alias=shop")
+    assert promoted.json()["aliases"] == ["shop"]
+    assert (promoted.json()["production"], cloud.store.production()) == (False, first)
+    shown = cloud.call("GET", "/v1/models/shop")
+    assert (shown.status_code, shown.headers["model-version"]) == (200, second)
+    assert shown.headers["cache-control"] == "no-cache"
+    assert shown.content == cloud.call("GET", f"/v1/models/{second}").content
+    unchanged = cloud.call("GET", "/v1/models/shop", headers={"if-none-match": f'"{second}"'})
+    assert unchanged.status_code == 304
+    asked = cloud.call("POST", "/v1/models/shop/candidates", json={"clicks": []})
+    assert asked.status_code == 200
+    listed = {row["version"]: row["aliases"] for row in cloud.call("GET", "/v1/models").json()}
+    assert listed == {first: ["production"], second: ["shop"]}
+    in_use = cloud.call("POST", f"/v1/models/{second}/retire")
+    assert (in_use.status_code, code_of(in_use)) == (409, "in-use")
+    assert "promote another one to shop first" in in_use.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["../x", "Shop", "", ".hidden", "a" * 65, "0123456789abcdef", "a b", "é", "a/b", "a%00"],
+)
+def test_what_cannot_be_an_alias_is_refused_and_becomes_no_path(cloud, alias):
+    version = cloud.promoted()
+    answer = cloud.call("POST", f"/v1/models/{version}/promote", params={"alias": alias})
+    assert (answer.status_code, code_of(answer)) == (422, "invalid-alias")
+    assert cloud.store.aliases() == {"production": version}
+
+
+def test_an_unknown_alias_is_a_problem_that_names_those_there_are(cloud):
+    version = cloud.promoted()
+    cloud.store.promote(version, "shop")
+    answer = cloud.call("GET", "/v1/models/films")
+    assert (answer.status_code, code_of(answer)) == (404, "unknown-model")
+    assert "the aliases are production, shop" in answer.json()["detail"]
+
+
 def test_buckets_have_an_edge_at_the_tolerance_budget():
     metrics = Metrics()
     metrics.correction("row", 0.0042)

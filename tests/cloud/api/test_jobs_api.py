@@ -35,7 +35,38 @@ def test_the_newest_jobs_come_first_and_as_many_as_asked(cloud):
 def test_a_job_may_name_a_file_of_the_data_folder(cloud):
     (cloud.store.folder / "data" / "clicks of may.csv").write_text("user_id\n")
     assert submit(cloud, data="clicks of may.csv").status_code == 201
-    assert submit(cloud, items="clicks of may.csv").status_code == 201
+    both = {"data": "clicks of may.csv", "items": "clicks of may.csv"}
+    assert submit(cloud, **both).status_code == 201
+
+
+def test_a_set_that_was_not_fetched_is_refused_with_the_command_that_fetches_it(cloud):
+    folder = cloud.store.folder / "data"
+    answer = submit(cloud, data="online-retail")
+    assert (answer.status_code, code_of(answer)) == (422, "data")
+    command = f"`cloud-service fetch online-retail --folder {folder}`"
+    assert f"has not been fetched yet: {command}" in answer.json()["detail"]
+    (folder / "online-retail.csv.gz").write_bytes(b"clicks")
+    answer = submit(cloud, data="online-retail")
+    assert code_of(answer) == "data"
+    assert "its titles are not (online-retail-items.csv.gz)" in answer.json()["detail"]
+    assert command in answer.json()["detail"]
+    (folder / "online-retail-items.csv.gz").write_bytes(b"titles")
+    assert submit(cloud, data="online-retail").status_code == 201
+
+
+@pytest.mark.parametrize("items", ["online-retail", "synthetic", "titles.csv"])
+def test_an_item_file_that_is_no_file_of_the_folder_is_refused(cloud, items):
+    (cloud.store.folder / "data" / "clicks.csv").write_text("user_id\n")
+    answer = submit(cloud, data="clicks.csv", items=items)
+    assert (answer.status_code, code_of(answer)) == (422, "data")
+    assert "clicks.csv" in answer.json()["detail"]
+
+
+def test_the_generated_set_takes_no_item_file(cloud):
+    (cloud.store.folder / "data" / "titles.csv").write_text("item_id,title\n")
+    answer = submit(cloud, items="titles.csv")
+    assert (answer.status_code, code_of(answer)) == (422, "data")
+    assert "leave the item file out" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +92,7 @@ def test_any_other_name_is_refused(cloud, name, field):
     (folder / ".hidden.csv").write_text("x")
     (folder / "here.csv").write_text("x")
     (cloud.store.folder / "secret.csv").write_text("x")
-    answer = submit(cloud, **{field: name})
+    answer = submit(cloud, **{"data": "here.csv"} | {field: name})
     assert (answer.status_code, code_of(answer)) == (422, "data")
     assert "here.csv" in answer.json()["detail"]
     assert "secret" not in answer.json()["detail"].replace("../secret.csv", "")
@@ -116,6 +147,7 @@ def test_without_its_database_the_list_is_a_problem_and_the_rest_goes_on(make_cl
         {"recipe": {"model": {"dim": "64"}}},
         {"promote": "yes"},
         {"promote": 1},
+        {"promote": True},
     ],
 )
 def test_a_value_of_another_type_is_refused_as_the_description_says(cloud, body):

@@ -63,7 +63,6 @@ def test_every_reference_leads_somewhere_and_no_schema_is_fastapis_own(page):
 
 def test_the_examples_of_bodies_are_taken(cloud, page):
     cloud.promoted()
-    (cloud.store.folder / "data" / "online-retail").write_text("")
     for path, name in (
         ("/v1/models/production/candidates", "CandidateRequest"),
         ("/v1/models/production/candidates:batch", "BatchRequest"),
@@ -167,6 +166,11 @@ def _in_production(make, place, method, path):
     return _call(cloud, method, path, version=cloud.promoted())
 
 
+def _no_alias(make, place, method, path):
+    cloud = make(store=place)
+    return _call(cloud, method, path + "?alias=No", version=cloud.promoted())
+
+
 def _unknown_item(make, place, method, path):
     cloud = make(store=place)
     return _call(cloud, method, path, version=cloud.promoted(), json=_body(path, click=99))
@@ -221,6 +225,7 @@ PROVOKED = {
     "range-invalid": _no_range,
     "no-replay": _in_production,
     "in-use": _in_production,
+    "invalid-alias": _no_alias,
     "unknown-item": _unknown_item,
     "invalid-request": _invalid,
     "request-too-large": _too_large,

@@ -130,11 +130,13 @@ def test_serving_needs_neither_torch_nor_a_dataframe_library():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_light_list_of_named_sets_is_the_real_one():
-    from cloud_service.data.catalog import NAMES
-    from cloud_service.services.data_names import NAMED_SETS
+def test_the_light_list_of_named_sets_is_the_real_one(tmp_path):
+    from cloud_service.data.catalog import NAMES, items_file, log_path
+    from cloud_service.services.data_names import FETCHED, GENERATED, files_of
 
-    assert set(NAMED_SETS) == set(NAMES)
+    assert {GENERATED, *FETCHED} == set(NAMES)
+    for name in FETCHED:
+        assert files_of(name, tmp_path) == (log_path(name, tmp_path), items_file(name, tmp_path))
 
 
 def test_more_devices_connect_than_the_process_may_have_files_open_at_first(tmp_path):
