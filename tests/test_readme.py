@@ -1,11 +1,15 @@
 """What the README says, works."""
 
+import os
 import re
+import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
+import httpx
 import pytest
 
 from tests.processes import BIN
@@ -18,18 +22,82 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_library_snippet_runs_against_a_cloud(served_store, small_bundle, tmp_path):
-    (snippet,) = blocks("python")
-    ids = np.load(small_bundle / "item_ids.npy")
-    for number, shown in enumerate(("85123A", "22423", "47566", "20725")):
-        assert shown in snippet
-        snippet = snippet.replace(shown, ids[number].decode())
-    snippet = snippet.replace("http://127.0.0.1:8000", served_store)
+STEPS = re.search(r"<!-- steps -->\n```sh\n(.*?)```", README, re.DOTALL)
+BACKGROUND = ("cloud-service serve", "cloud-service worker")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder of one's own, and the environment that points both programs at a free port."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
+    settings = {"CLOUD_PORT": str(port), "CLOUD_URL": f"http://127.0.0.1:{port}"}
+    return folder, outside | settings | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def said(place):
+    """Runs the steps in their order, as they stand, and gives what each printed.
+
+    The job alone is told to train two epochs in place of as many as it needs.
+    """
+    folder, environment = place
+    assert STEPS is not None
+    printed = {}
+    with ExitStack() as started:
+        for number, line in enumerate(STEPS[1].splitlines()):
+            if line.startswith(BACKGROUND):
+                log = started.enter_context((folder / f"{number}.log").open("wb"))
+                process = subprocess.Popen(
+                    line.split(), cwd=folder, env=environment, stdout=log, stderr=log
+                )
+                started.callback(process.wait)
+                started.callback(process.terminate)
+                if "serve" in line:
+                    _until_healthy(environment["CLOUD_URL"], process)
+                continue
+            line += " --epochs 2" if " jobs submit " in line else ""
+            printed[line] = _run(line.split(), folder, environment)
+        printed["python"] = _run([sys.executable, "-c", blocks("python")[0]], folder, environment)
+        yield printed
+
+
+def _until_healthy(url, process):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None
+        try:
+            if httpx.get(f"{url}/health", trust_env=False).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("the cloud does not answer")
+
+
+def _run(words, folder, environment):
     done = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
-    assert "Timeline(" in done.stdout
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_the_steps_work_in_the_order_they_stand(said, place):
+    folder, _ = place
+    assert len(said) == 6
+    listed = next(text for line, text in said.items() if "models list" in line)
+    assert "synthetic" in listed
+    assert "production" in listed
+    for line in (line for line in said if line.startswith("device-client rerank")):
+        assert "applied" in said[line]
+    assert (folder / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_the_library_snippet_runs_as_it_stands(said):
+    assert "Outcome.APPLIED" in said["python"]
 
 
 COMMANDS = [
