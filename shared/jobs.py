@@ -177,6 +177,23 @@ class TrainingRecipe(Exact):
         return teachers
 
 
+DATA_FIELDS: Final = (
+    "data",
+    "items",
+    "columns",
+    "ties",
+    "repeats",
+    "max_user_clicks",
+    "max_clicks",
+    "min_item",
+    "min_user",
+    "iterate_filters",
+    "holdout_users",
+    "seen",
+)
+"""The fields of a recipe that say which clicks are trained on, and how they are split."""
+
+
 class JobRequest(Exact):
     """A training job as it is submitted."""
 
