@@ -149,21 +149,24 @@ def _train(
     alias = str(_models(url)[job["version"]]["log_alias"])
     # That of the job, or an older one of this log that ranks better.
     serving = httpx.get(f"{url}/v1/models/{alias}").raise_for_status().headers["model-version"]
-    records = _records(record) | {serving: made}
+    records = _records(record) | {job["version"]: made | {"serving": serving}}
     record.write_text(json.dumps(records), "utf-8")
     return alias
 
 
 def _alias_of(url: str, record: Path, made: dict[str, object]) -> str | None:
-    """The alias of a model that this demo made of the same clicks and recipe, or None."""
+    """The alias that this demo has trained a model for, of the same clicks and recipe, or None
+    where there is none or something else has been promoted to it."""
     models = _models(url)
-    for version, known in _records(record).items():
-        alias = models.get(version, {}).get("log_alias")
-        if known == made and alias in models.get(version, {}).get("aliases", ()):
+    for known in _records(record).values():
+        serving = models.get(known.pop("serving", ""))
+        if serving and known == made and serving["log_alias"] in serving["aliases"]:
             print(
-                f"version {version} is a model of these clicks (--retrain trains anew)", flush=True
+                f"{serving['log_alias']} is version {serving['version']}, trained on these clicks "
+                "or ranking them no worse (--retrain trains anew)",
+                flush=True,
             )
-            return str(alias)
+            return str(serving["log_alias"])
     return None
 
 
@@ -178,7 +181,8 @@ def _records(record: Path) -> dict[str, Any]:
         records = json.loads(record.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return records if isinstance(records, dict) else {}
+    known = records.items() if isinstance(records, dict) else ()
+    return {version: made for version, made in known if isinstance(made, dict)}
 
 
 def _address(cloud: subprocess.Popen[bytes], log: Path) -> str:
