@@ -50,7 +50,7 @@ FROM python:3.11-slim-bookworm AS runtime
 # A name for the fixed user: libraries look it up. It owns the volumes and nothing of the program.
 RUN echo 'app:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd \
     && echo 'app:x:10001:' >> /etc/group \
-    && mkdir -p /store /data && chown 10001:10001 /store /data
+    && mkdir -p /store /data /run/trained && chown 10001:10001 /store /data /run/trained
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \

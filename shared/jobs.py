@@ -183,6 +183,20 @@ class TrainingRecipe(Exact):
         return teachers
 
 
+TREATMENT_FIELDS: Final = (
+    "columns",
+    "ties",
+    "repeats",
+    "max_user_clicks",
+    "min_item",
+    "min_user",
+    "iterate_filters",
+)
+"""The fields of a recipe that say how a log is read, ordered and filtered: a `Treatment`."""
+DATA_FIELDS: Final = ("data", "items", *TREATMENT_FIELDS, "max_clicks", "holdout_users", "seen")
+"""The fields of a recipe that say which clicks are trained on, and how they are split."""
+
+
 class JobRequest(Exact):
     """A training job as it is submitted."""
 

@@ -15,10 +15,10 @@ _WHEN = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 _METRICS = {"corrected/all/ndcg@10": 0.1873, "local/all/ndcg@10": 0.1869}
 
 _request = JobRequest(
-    recipe=TrainingRecipe(data="online-retail", min_item=5, holdout_users=0.1, epochs=20)
+    recipe=TrainingRecipe(data="synthetic", min_item=5, holdout_users=0.1, epochs=20)
 )
 JOB_REQUEST: dict[str, Any] = {
-    "recipe": {"data": "online-retail", "min_item": 5, "holdout_users": 0.1, "epochs": 20},
+    "recipe": {"data": "synthetic", "min_item": 5, "holdout_users": 0.1, "epochs": 20},
     "promote": "better",
 }
 JOB_SHOWN: dict[str, Any] = Job(
@@ -41,6 +41,7 @@ MODEL: dict[str, Any] = ModelSummary(
     version=VERSION,
     production=True,
     aliases=("production", "online-retail"),
+    log_alias="online-retail",
     retired=False,
     data="online-retail",
     synthetic=False,

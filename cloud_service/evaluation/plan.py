@@ -17,9 +17,9 @@ from cloud_service.evaluation.recipe import (
     Recipe,
     faults,
 )
-from cloud_service.training.stages import NO_GCN, TREATMENT, UNTRAINED, untrained
+from cloud_service.training.stages import NO_GCN, UNTRAINED, untrained
 from shared.errors import InvalidRequest
-from shared.jobs import TrainingRecipe
+from shared.jobs import TREATMENT_FIELDS, TrainingRecipe
 from shared.model import ModelSettings
 
 
@@ -44,7 +44,7 @@ class Cell:
         # Only the file's name: a run stays the same run where its log is moved.
         found = TrainingRecipe(
             data=Path(data.data).name,
-            **{name: getattr(data, name) for name in TREATMENT},
+            **{name: getattr(data, name) for name in TREATMENT_FIELDS},
             seen=data.seen,
             network=self.model.network,
             model=ModelSettings(**shape),

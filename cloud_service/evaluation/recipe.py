@@ -24,12 +24,11 @@ from pydantic import (
     model_validator,
 )
 
-from cloud_service.training.stages import DATA
 from shared.errors import InvalidRequest
-from shared.jobs import Network, Repeats, Seen, Ties, TrainingRecipe
+from shared.jobs import DATA_FIELDS, Network, Repeats, Seen, Ties, TrainingRecipe
 from shared.model import ModelSettings
 
-_ELSEWHERE = frozenset({*DATA, "network", "model", "seed"})
+_ELSEWHERE = frozenset({*DATA_FIELDS, "network", "model", "seed"})
 TRAINING: Final = (
     *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
     *ModelSettings.model_fields,

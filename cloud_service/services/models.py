@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from cloud_service.storage.store import PRODUCTION, Store
+from cloud_service.storage.store import PRODUCTION, Store, log_alias
 from shared.errors import BundleError, NotReady, RecommendationError, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, Manifest, Version
 
@@ -26,6 +26,7 @@ class ModelSummary(BaseModel):
     version: Version
     production: bool
     aliases: tuple[str, ...] = Field((), description="what points at it, `production` included")
+    log_alias: str = Field("", description="the alias of its log, whatever that points at")
     retired: bool
     data: str
     synthetic: bool
@@ -80,6 +81,7 @@ class Models:
             version=version,
             production=PRODUCTION in aliases,
             aliases=aliases,
+            log_alias=log_alias(manifest.data.name),
             retired=self._store.is_retired(version),
             data=manifest.data.name,
             synthetic=manifest.data.synthetic,

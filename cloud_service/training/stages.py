@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.jobs import Network, TrainingRecipe
+from shared.jobs import DATA_FIELDS, Network, TrainingRecipe
 from shared.model import GCNForm, ModelSettings, ReadoutForm
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
@@ -13,18 +13,6 @@ NO_GCN: Final[GCNForm] = "causal"
 that it is always the same makes the trainings of one network one training, whoever asks for it."""
 
 _PLAIN = TrainingRecipe()
-TREATMENT: Final = (
-    "columns",
-    "ties",
-    "repeats",
-    "max_user_clicks",
-    "min_item",
-    "min_user",
-    "iterate_filters",
-)
-"""The options of a recipe that say how a log is read, ordered and filtered: a `Treatment`."""
-DATA: Final = ("data", "items", *TREATMENT, "max_clicks", "holdout_users", "seen")
-"""The options of a recipe that say what it trains on."""
 _NOT_ITS_OWN = (
     "drop_corrections",
     "teachers",
@@ -73,7 +61,7 @@ def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
 def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     """What a network that counts instead of training reads of a recipe; the rest as by default."""
     model = recipe.model
-    own = {field: getattr(recipe, field) for field in DATA}
+    own = {field: getattr(recipe, field) for field in DATA_FIELDS}
     shape = ModelSettings(length=model.length, segment=model.segment, gcn=NO_GCN)
     return TrainingRecipe(network=recipe.network, model=shape, **own)
 

@@ -11,9 +11,8 @@ from cloud_service.data.log import read_log
 from cloud_service.data.order import first_of_identical, newest, tied
 from cloud_service.data.prepare import prepare
 from cloud_service.data.treatment import Treatment
-from cloud_service.training.stages import TREATMENT
 from shared.errors import DataError
-from shared.jobs import TrainingRecipe
+from shared.jobs import TREATMENT_FIELDS, TrainingRecipe
 
 USERS, ITEMS, CLICKS = 200, 60, 8
 
@@ -169,7 +168,7 @@ def test_a_treatment_is_what_a_recipe_says_of_its_log():
     recipe = TrainingRecipe(ties="file", repeats="all", max_user_clicks=9, min_item=2)
     treatment = Treatment.of(recipe)
     assert treatment == Treatment(ties="file", repeats="all", max_user_clicks=9, min_item=2)
-    assert tuple(vars(treatment)) == TREATMENT
+    assert tuple(vars(treatment)) == TREATMENT_FIELDS
 
 
 def test_read_log_hands_ties_on_in_the_order_of_the_file(tmp_path):

@@ -7,9 +7,8 @@ import pytest
 from cloud_service.evaluation.datasets import open_data
 from cloud_service.evaluation.plan import cells
 from cloud_service.evaluation.recipe import TRAINING, names_of, parse, read
-from cloud_service.training import stages
 from shared.errors import DataError, InvalidRequest
-from shared.jobs import TrainingRecipe
+from shared.jobs import DATA_FIELDS, TrainingRecipe
 from shared.model import ModelSettings
 from tests.conftest import ROOT
 
@@ -23,10 +22,10 @@ def planned(values, overrides=None):
 
 
 def test_every_field_is_a_training_option_or_belongs_elsewhere():
-    elsewhere = {*stages.DATA, "network", "model", "seed"}
+    elsewhere = {*DATA_FIELDS, "network", "model", "seed"}
     names = {*TrainingRecipe.model_fields, *ModelSettings.model_fields}
     assert set(TRAINING) | elsewhere == names
-    assert set(stages.DATA) <= names
+    assert set(DATA_FIELDS) <= names
     assert len(TRAINING) == len(set(TRAINING))
 
 
