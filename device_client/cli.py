@@ -183,7 +183,11 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     command.add_argument("--candidates", type=int, default=100, help="list length (default 100)")
     command.add_argument(
-        "--think-ms", type=float, default=0.0, help="between a click and its rerank (default 0)"
+        "--think",
+        default="both",
+        metavar="WHEN",
+        help="when a list is reranked: at the click (none), after a human pause (human), both of "
+        "the same clicks (both; default), or so many ms after the click",
     )
     command.add_argument(
         "--form",

@@ -69,6 +69,7 @@ def test_cpu_time_rises_and_some_memory_is_left() -> None:
         (None, 0.5, 0.0, "neither"),
         ("devices", 0.5, 0.0, "devices"),
         ("simulator", 0.5, 0.0, "simulator"),
+        ("machine", 0.5, 0.0, "machine"),
         (None, 0.95, 0.0, "cloud"),
         (None, 0.5, 0.02, "cloud"),
         ("devices", 0.95, 0.0, "cloud"),

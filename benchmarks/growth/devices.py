@@ -26,7 +26,7 @@ CLICKS = 2.0
 SHED = 0.01
 """Share of corrections refused from which on the cloud is at its end."""
 
-Verdict = Literal["simulator", "cloud", "both", "devices", "neither"]
+Verdict = Literal["simulator", "cloud", "both", "machine", "devices", "neither"]
 
 
 def measured(
@@ -81,15 +81,16 @@ def _run(
 
 def _read(run: dict[str, Any]) -> dict[str, Any]:
     result = run["result"]
+    outcomes = result["cases"]["at-once"]["outcomes"]
     arrivals, requests = result["arrivals"], result["requests"]
     elapsed = requests / arrivals["achieved_per_s"]
     total = result["legs"]["total"] or {"count": 0, "p50": float("nan"), "p99": float("nan")}
     cloud_cpu = run["cloud_cpu_s"] / run["seconds"]
-    refused = result["outcomes"]["refused"] / requests
+    refused = outcomes["refused"] / requests
     return {
         "asked_per_s": arrivals["intended_per_s"],
         "reached_per_s": total["count"] / elapsed,
-        "outcomes": {word: count / requests for word, count in result["outcomes"].items() if count},
+        "outcomes": {word: count / requests for word, count in outcomes.items() if count},
         "p50": total["p50"],
         "p99": total["p99"],
         "late_p99": arrivals["start_delay"]["p99"],

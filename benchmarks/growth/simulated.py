@@ -18,7 +18,9 @@ from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud
 from device_client.scn import Graphs
+from device_client.simulate.measure import summarise
 from device_client.simulate.network import PROFILES
+from device_client.simulate.pauses import parse_think
 from device_client.simulate.requests import Visit, plan_visits
 from device_client.simulate.runner import Load, run_profile
 from shared.open_files import SPARE, allow_open_files
@@ -43,7 +45,7 @@ def visits_for(url: str, version: str, devices: int, requests: int, seed: int) -
     total = 0
     while total < requests or len(found) < devices:
         visit = planned[len(found) % len(planned)]
-        found.append(Visit(visit.earlier, visit.requests))
+        found.append(Visit(visit.user, visit.earlier, visit.requests))
         total += len(visit.requests)
     return found
 
@@ -55,11 +57,13 @@ def main() -> None:
     bundle = Bundle.open(Path(folder))
     requests = max(1, int(rate * seconds))
     visits = visits_for(url, bundle.version, int(devices), requests, int(seed))
-    load = Load(int(devices), rate, 0.0, Budget(), "row", int(seed))
+    load = Load(int(devices), rate, parse_think("none"), Budget(), "row", int(seed))
     graphs = Graphs(bundle)
     allow_open_files(int(devices) + SPARE)
     begun, ours, cloud = time.perf_counter(), cpu_seconds(), cpu_seconds(int(pid))
-    result = run_profile(visits, graphs, url, PROFILES["loopback"], load, lambda: None)
+    network = PROFILES["loopback"]
+    taken = run_profile(visits, graphs, url, network, load, lambda corrected: None)
+    result = summarise(network, [taken], load.budget.tolerance_ms / 1e3)
     found: dict[str, Any] = {
         "result": result.model_dump(mode="json"),
         "limit": result.arrivals.limit(load.budget.tolerance_ms),

@@ -11,26 +11,23 @@ from pathlib import Path
 import numpy
 import onnxruntime
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud
 from device_client.scn import Graphs
+from device_client.simulate.measure import Taken
 from device_client.simulate.network import PROFILES, NetworkProfile, profile
 from device_client.simulate.page import write_json, write_page
-from device_client.simulate.requests import Visit, plan_visits, rank_beforehand
+from device_client.simulate.parts import Part, SharedRun, key_of
+from device_client.simulate.pauses import parse_think
+from device_client.simulate.progress import RunProgress
+from device_client.simulate.quality import Compared
+from device_client.simulate.requests import Visit, compared, plan_visits, rank_beforehand
 from device_client.simulate.runner import Load, run_profile
 from device_client.simulate.terminal import print_report
 from shared.open_files import SPARE, allow_open_files
-from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
+from shared.report import Machine, ModelFacts, Report, RunSettings
 from shared.wire import FORMS, Form
 
 
@@ -42,33 +39,30 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
             console.print(f"{each.name:12} {each.description}", highlight=False)
         return 0
     networks, forms = _checked(options)
-    options.report.mkdir(parents=True, exist_ok=True)
-    with _progress(console) as progress:
-        bundle, visits = _prepare(options, progress)
-        graphs = Graphs(bundle)
-        load = Load(
-            min(options.devices, len(visits)),
-            options.rate,
-            options.think_ms / 1e3,
-            budget,
-            forms[0],
-            options.seed,
-        )
-        _allow_devices(load.devices)
-        results = []
-        for form in forms:
-            _rank_beforehand(options.url, progress, visits, graphs, form)
-            results += [
-                _run(progress, visits, graphs, options.url, network, replace(load, form=form))
-                for network in networks
-            ]
-    report = _report(options, bundle, load, visits, results)
-    write_json(report, options.report / "report.json")
-    write_page(report, options.report / "index.html")
-    print_report(report, console)
-    page = (options.report / "index.html").resolve()
-    console.print(f"\nThe report: {page}", soft_wrap=True, highlight=False)
+    with RunProgress(console) as progress, Cloud(options.url) as cloud:
+        step = progress.step("bundle", 1)
+        bundle = Bundle.open(cloud.pull(options.bundles, options.model))
+        step.set(1, 1)
+        with SharedRun(options.report, _key(options, bundle)) as shared_run:
+            visits = _plan(options, progress, cloud, bundle, shared_run.number)
+            load = _load(options, budget, forms[0], visits, shared_run.number)
+            part = _measure(options, progress, bundle, visits, load, networks, forms)
+            with shared_run.finished(part) as report:
+                write_json(report, options.report / "report.json")
+                write_page(report, options.report / "index.html")
+    _say(report, options.report, console)
     return 0
+
+
+def _say(report: Report, folder: Path, console: Console) -> None:
+    if report.settings.missing:
+        console.print(
+            f"{report.settings.missing} more simulations still run: the last one prints the report"
+        )
+        return
+    print_report(report, console)
+    page = (folder / "index.html").resolve()
+    console.print(f"\nThe report: {page}", soft_wrap=True, highlight=False)
 
 
 def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Form]]:
@@ -78,8 +72,7 @@ def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Fo
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not 0 < options.rate <= 100_000:
         raise ValueError(f"--rate must be over 0 clicks a second, got {options.rate}")
-    if not 0 <= options.think_ms <= 600_000:
-        raise ValueError(f"--think-ms must be from 0 to 600,000, got {options.think_ms}")
+    parse_think(options.think)
     if options.candidates > 1000:
         raise ValueError(f"--candidates goes up to 1,000, got {options.candidates}")
     if options.budget_ms <= 0:
@@ -108,92 +101,92 @@ def _allow_devices(count: int) -> None:
         )
 
 
-def _prepare(options: argparse.Namespace, progress: Progress) -> tuple[Bundle, list[Visit]]:
-    fetching = progress.add_task("bundle", total=1)
-    with Cloud(options.url) as cloud:
-        bundle = Bundle.open(cloud.pull(options.bundles, options.model))
-        progress.update(fetching, completed=1)
-        listing = progress.add_task("candidate lists", total=options.requests)
-        visits = plan_visits(
-            cloud,
-            bundle.version,
-            wanted=options.requests,
-            longest=options.longest,
-            candidates=options.candidates,
-            seed=options.seed,
-            progress=lambda done, total: progress.update(listing, completed=done, total=total),
-        )
-    return bundle, visits
+def _key(options: argparse.Namespace, bundle: Bundle) -> str:
+    names = (
+        "profiles", "form", "devices", "rate", "requests", "longest", "candidates", "think", "seed",
+        "budget_ms", "timeout_s",
+    )  # fmt: skip
+    return key_of(bundle.version, {name: getattr(options, name) for name in names})
 
 
-def _rank_beforehand(
-    url: str, progress: Progress, visits: list[Visit], graphs: Graphs, form: Form
-) -> None:
-    ranking = progress.add_task(f"{form}: rankings to compare with", total=None)
-    rank_beforehand(
-        visits,
-        graphs,
-        url,
-        form,
-        lambda done, total: progress.update(ranking, completed=done, total=total),
+def _plan(
+    options: argparse.Namespace, progress: RunProgress, cloud: Cloud, bundle: Bundle, share: int
+) -> list[Visit]:
+    return plan_visits(
+        cloud,
+        bundle.version,
+        wanted=options.requests,
+        longest=options.longest,
+        candidates=options.candidates,
+        seed=options.seed,
+        skip=share * options.requests,
+        progress=progress.step("candidate lists", options.requests).set,
     )
 
 
-def _run(
-    progress: Progress,
-    visits: list[Visit],
-    graphs: Graphs,
-    url: str,
-    network: NetworkProfile,
-    load: Load,
-) -> ProfileResult:
-    total, name = sum(len(visit.requests) for visit in visits), f"{network.name}, {load.form}"
-    task: TaskID = progress.add_task(name, total=total)
-    if not progress.console.is_terminal:  # bars would show nothing before the end
-        progress.console.print(f"{name}: {total:,} requests at {load.rate:g}/s")
-    return run_profile(visits, graphs, url, network, load, lambda: progress.advance(task))
+def _load(
+    options: argparse.Namespace, budget: Budget, form: Form, visits: list[Visit], share: int
+) -> Load:
+    devices = min(options.devices, len(visits))
+    _allow_devices(devices)
+    think = parse_think(options.think)
+    return Load(devices, options.rate, think, budget, form, options.seed + share)
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        refresh_per_second=4,
-    )
-
-
-def _report(
+def _measure(
     options: argparse.Namespace,
+    progress: RunProgress,
     bundle: Bundle,
-    load: Load,
     visits: list[Visit],
-    results: list[ProfileResult],
-) -> Report:
-    manifest = bundle.manifest
-    requests = sum(len(visit.requests) for visit in visits)
-    return Report(
+    load: Load,
+    networks: list[NetworkProfile],
+    forms: list[Form],
+) -> Part:
+    """Plays the visits over every network, with corrections in every form."""
+    graphs = Graphs(bundle)
+    total = sum(len(visit.requests) for visit in visits)
+    ranked: dict[Form, list[Compared]] = {}
+    taken: list[tuple[str, Taken]] = []
+    for form in forms:
+        ranking = progress.step(f"{form}: rankings to compare with", total)
+        rank_beforehand(visits, graphs, options.url, form, ranking.set)
+        ranked[form] = compared(visits)
+        for network in networks:
+            step = progress.step(f"{network.name}, {form}", total)
+            played = replace(load, form=form)
+            run = run_profile(visits, graphs, options.url, network, played, step.tick)
+            taken.append((network.name, run))
+    return Part(
+        key=_key(options, bundle),
         created=datetime.now(UTC),
         machine=_machine(),
-        model=ModelFacts(
-            version=bundle.version,
-            data=manifest.data.name,
-            synthetic=manifest.data.synthetic,
-            metrics=manifest.metrics,
-        ),
+        model=_model(options.model, bundle),
         settings=RunSettings(
             devices=load.devices,
             users=len(visits),
             arrivals_per_s=load.rate,
-            duration_s=requests / load.rate,
+            duration_s=total / load.rate,
             budget_ms=load.budget.tolerance_ms,
             candidates=options.candidates,
-            think_time_ms=options.think_ms,
+            think=options.think,
             seed=options.seed,
         ),
-        profiles=tuple(results),
+        pauses=load.think.pauses.source if load.think.pauses else "",
+        compared=ranked,
+        taken=taken,
+    )
+
+
+def _model(name: str, bundle: Bundle) -> ModelFacts:
+    manifest = bundle.manifest
+    return ModelFacts(
+        version=bundle.version,
+        name=name,
+        data=manifest.data.name,
+        synthetic=manifest.data.synthetic,
+        metrics=manifest.metrics,
+        training_limit=manifest.training.limit if manifest.training else "",
+        cautions=manifest.data.cautions,
     )
 
 

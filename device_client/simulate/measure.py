@@ -5,23 +5,23 @@ million requests, so nothing needs an HdrHistogram.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import ceil, floor, log10
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from device_client.simulate.network import NetworkProfile
+from device_client.simulate.quality import Rank, interval, ranking, scores
 from shared.outcomes import Outcome
 from shared.report import (
+    CASES,
     Arrivals,
+    Case,
     Histogram,
-    Interval,
     Legs,
     Link,
     ProfileResult,
-    Quality,
-    Ranking,
+    Served,
     Summary,
     Traffic,
 )
@@ -31,34 +31,31 @@ BUCKETS_PER_DECADE = 50
 """A bucket is 4.7% wide."""
 
 SHORTEST_S = 1e-6
-TOP = 10
-NORMAL_95 = 1.96
-
-Floats = NDArray[np.float64]
+CLOCK_S = 1e-6
+"""By so much may the cloud's account exceed the device's: it is rounded to half a microsecond."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """Where the next click stood in the three rankings, 0 the first place.
-
-    All `None` where it was not a candidate: the rankings order the same candidates.
-    """
-
-    corrected: int | None
-    local: int | None
-    served: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One click and its rerank. Times are seconds, `None` where the request did not get so far.
-
-    `total_s` is H to the whole correction on the device, late ones too: leave it `None` only
-    where none came. `payload_*` and `sent_*` are bytes. `ranks` is `None` where the next click
-    is not known, or no correction is at hand to rank with.
-    """
+class Rerank(NamedTuple):
+    """One rerank: how it ended, how long the call took, where the next click stood in it."""
 
     outcome: Outcome
+    seconds: float
+    rank: Rank
+
+
+class Measurement(NamedTuple):
+    """One click and its reranks. Times are seconds, `None` where the request did not get so far.
+
+    `local` is the next click's rank without a correction. `total_s` is H to the whole correction
+    on the device, late ones too: leave it `None` only where none came. `payload_*` and `sent_*`
+    are bytes.
+    """
+
+    user: int
+    local: Rank
+    at_once: Rerank | None = None
+    after_pause: Rerank | None = None
+    pause_s: float | None = None
     hidden_s: float | None = None
     upload_s: float | None = None
     cloud_s: float | None = None
@@ -66,7 +63,6 @@ class Measurement:
     total_s: float | None = None
     queue_s: float | None = None
     compute_s: float | None = None
-    rerank_s: float | None = None
     local_s: float | None = None
     start_delay_s: float | None = None
     own_delay_s: float | None = None
@@ -74,54 +70,83 @@ class Measurement:
     payload_down: int = 0
     sent_up: int = 0
     sent_down: int = 0
-    ranks: Ranks | None = None
+
+    @property
+    def unsplit(self) -> bool:
+        """Whether the legs contradict the cloud's account of its own time, which is within ○.
+
+        A thread that was not given the processor reads its clock late: where that was the end of
+        the upload, the upload has swallowed time of the cloud.
+        """
+        if self.cloud_s is None:
+            return False
+        return self.cloud_s + CLOCK_S < (self.queue_s or 0.0) + (self.compute_s or 0.0)
 
 
-class Recorder:
-    """The measurements of one network profile. `add` is one list append, safe from any thread."""
+class Taken(NamedTuple):
+    """All that one simulation measured over one network, with corrections in one form."""
 
-    def __init__(self) -> None:
-        self._measurements: list[Measurement] = []
-        self.add = self._measurements.append
+    form: Form
+    intended_per_s: float
+    achieved_per_s: float
+    cpu_share: float | None
+    measurements: list[Measurement]
 
-    def __len__(self) -> int:
-        return len(self._measurements)
 
-    def result(
-        self,
-        profile: NetworkProfile,
-        form: Form,
-        *,
-        budget_s: float,
-        intended_per_s: float,
-        elapsed_s: float,
-        cpu_s: float | None = None,
-    ) -> ProfileResult:
-        """Sums up the run over `profile`, which took `elapsed_s` and `cpu_s` of CPU time, with
-        clicks meant to come at `intended_per_s`."""
-        taken = tuple(self._measurements)
-        totals = [each.total_s for each in taken]
-        within = sum(total is not None and total <= budget_s for total in totals)
-        return ProfileResult(
-            name=profile.name,
-            description=profile.description,
-            form=form,
-            link=_link(profile),
-            requests=len(taken),
-            outcomes={word: sum(each.outcome is word for each in taken) for word in Outcome},
-            legs=_legs(taken),
-            share_within_budget=within / max(len(taken), 1),
-            latency=histogram(totals),
-            quality=quality([each.ranks for each in taken if each.ranks is not None]),
-            traffic=_traffic(taken),
-            arrivals=Arrivals(
-                intended_per_s=intended_per_s,
-                achieved_per_s=len(taken) / elapsed_s,
-                start_delay=summary(each.start_delay_s for each in taken),
-                own_delay=summary(each.own_delay_s for each in taken),
-                cpu_share=None if cpu_s is None else cpu_s / elapsed_s,
+def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) -> ProfileResult:
+    """Sums up the runs over `profile` of simulations at one time, all with one form.
+
+    Percentiles are those of all measurements together. Raises ValueError without any.
+    """
+    measurements = [each for run in taken for each in run.measurements]
+    if not measurements:
+        raise ValueError(f"nothing was measured over {profile.name}: there were no requests")
+    totals = [each.total_s for each in measurements]
+    within = sum(total is not None and total <= budget_s for total in totals)
+    return ProfileResult(
+        name=profile.name,
+        description=profile.description,
+        form=taken[0].form,
+        link=_link(profile),
+        requests=len(measurements),
+        cases=_cases(measurements),
+        legs=_legs(measurements),
+        unsplit=sum(each.unsplit for each in measurements),
+        share_within_budget=within / len(measurements),
+        latency=histogram(totals),
+        traffic=_traffic(measurements),
+        arrivals=Arrivals(
+            intended_per_s=sum(run.intended_per_s for run in taken),
+            achieved_per_s=sum(run.achieved_per_s for run in taken),
+            start_delay=summary(each.start_delay_s for each in measurements),
+            own_delay=summary(each.own_delay_s for each in measurements),
+            cpu_share=max(
+                (run.cpu_share for run in taken if run.cpu_share is not None), default=None
             ),
+        ),
+    )
+
+
+def _cases(measurements: Sequence[Measurement]) -> dict[Case, Served]:
+    reranks: dict[Case, list[Rerank | None]] = {
+        "at-once": [each.at_once for each in measurements],
+        "after-pause": [each.after_pause for each in measurements],
+    }
+    users = [each.user for each in measurements]
+    local, _ = scores([each.local for each in measurements])
+    cases: dict[Case, Served] = {}
+    for case in CASES:
+        made = [rerank for rerank in reranks[case] if rerank is not None]
+        if not made:
+            continue
+        ndcg, hits = scores([rerank.rank for rerank in made])
+        cases[case] = Served(
+            outcomes={word: sum(rerank.outcome is word for rerank in made) for word in Outcome},
+            ranking=ranking(ndcg, hits),
+            gain_ndcg10=interval(ndcg - local, users),
+            rerank=summary(rerank.seconds for rerank in made),
         )
+    return cases
 
 
 def summary(seconds: Iterable[float | None]) -> Summary | None:
@@ -165,65 +190,27 @@ def histogram(seconds: Sequence[float | None]) -> Histogram:
     )
 
 
-def quality(ranks: Sequence[Ranks]) -> Quality | None:
-    """NDCG@10 and HitRate@10 of the three rankings of the same requests; `None` of nothing."""
-    if not ranks:
-        return None
-    corrected = _scores([each.corrected for each in ranks])
-    local = _scores([each.local for each in ranks])
-    served = _scores([each.served for each in ranks])
-    return Quality(
-        requests=len(ranks),
-        recall=sum(each.local is not None for each in ranks) / len(ranks),
-        corrected=_ranking(*corrected),
-        local=_ranking(*local),
-        served=_ranking(*served),
-        gain_ndcg10=_interval(corrected[0] - local[0]),
-        gain_hitrate10=_interval(corrected[1] - local[1]),
-    )
-
-
-def _scores(ranks: Sequence[int | None]) -> tuple[Floats, Floats]:
-    """(n,) NDCG@10 and (n,) HitRate@10 of each request; no candidate counts 0."""
-    places = np.array([np.inf if rank is None else rank for rank in ranks])
-    hits = places < TOP
-    gains = np.where(hits, 1 / np.log2(np.where(hits, places, 0) + 2), 0.0)
-    return gains, hits.astype(np.float64)
-
-
-def _ranking(ndcg: Floats, hits: Floats) -> Ranking:
-    return Ranking(ndcg10=float(ndcg.mean()), hitrate10=float(hits.mean()))
-
-
-def _interval(differences: Floats) -> Interval:
-    """Mean of (n,) paired differences and its 95% interval, by the normal approximation."""
-    mean = float(differences.mean())
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    half = NORMAL_95 * spread / len(differences) ** 0.5
-    return Interval(mean=mean, low=mean - half, high=mean + half)
-
-
-def _legs(taken: Sequence[Measurement]) -> Legs:
+def _legs(measurements: Sequence[Measurement]) -> Legs:
+    split = [each for each in measurements if not each.unsplit]
     return Legs(
-        upload=summary(each.upload_s for each in taken),
-        cloud=summary(each.cloud_s for each in taken),
-        download=summary(each.download_s for each in taken),
-        total=summary(each.total_s for each in taken),
-        queue=summary(each.queue_s for each in taken),
-        compute=summary(each.compute_s for each in taken),
-        hidden=summary(each.hidden_s for each in taken),
-        rerank=summary(each.rerank_s for each in taken),
-        local=summary(each.local_s for each in taken),
+        upload=summary(each.upload_s for each in split),
+        cloud=summary(each.cloud_s for each in split),
+        download=summary(each.download_s for each in split),
+        queue=summary(each.queue_s for each in split),
+        compute=summary(each.compute_s for each in split),
+        total=summary(each.total_s for each in measurements),
+        hidden=summary(each.hidden_s for each in measurements),
+        local=summary(each.local_s for each in measurements),
     )
 
 
-def _traffic(taken: Sequence[Measurement]) -> Traffic:
-    count = max(len(taken), 1)
+def _traffic(measurements: Sequence[Measurement]) -> Traffic:
+    count = len(measurements)
     return Traffic(
-        payload_up=sum(each.payload_up for each in taken) / count,
-        payload_down=sum(each.payload_down for each in taken) / count,
-        sent_up=sum(each.sent_up for each in taken) / count,
-        sent_down=sum(each.sent_down for each in taken) / count,
+        payload_up=sum(each.payload_up for each in measurements) / count,
+        payload_down=sum(each.payload_down for each in measurements) / count,
+        sent_up=sum(each.sent_up for each in measurements) / count,
+        sent_down=sum(each.sent_down for each in measurements) / count,
     )
 
 

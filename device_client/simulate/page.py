@@ -1,21 +1,21 @@
 """Writes a report as one HTML page that needs nothing else, and as JSON."""
 
-import os
-import tempfile
 from html import escape
 from pathlib import Path
 
 from device_client.simulate import plots, tables
+from device_client.simulate.files import write_whole
 from device_client.simulate.style import STYLE
-from device_client.simulate.words import PAPER_BUDGET_MS, cautions, headline
-from shared.report import Report
+from device_client.simulate.verdict import verdict
+from device_client.simulate.words import PAPER_BUDGET_MS, cautions, headline, ms, seconds
+from shared.report import CASES, Report
 
 TITLE = "What the correction was worth, and what it cost"
 
 
 def write_json(report: Report, path: Path) -> None:
     """Writes `report` to `path`, whole or not at all. Raises OSError."""
-    _write(path, report.model_dump_json(indent=1) + "\n")
+    write_whole(path, report.model_dump_json(indent=1) + "\n")
 
 
 def read_json(path: Path) -> Report:
@@ -25,7 +25,7 @@ def read_json(path: Path) -> Report:
 
 def write_page(report: Report, path: Path) -> None:
     """Writes `report` to `path` as HTML, whole or not at all. Raises OSError."""
-    _write(path, html(report))
+    write_whole(path, html(report))
 
 
 def html(report: Report) -> str:
@@ -36,21 +36,28 @@ def html(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{TITLE}</title>\n<style>\n{STYLE}</style></head>\n<body><main>",
         _top(report),
+        _section("What the correction is worth", QUALITY_NOTE),
+        tables.quality_table(report) if report.quality else "",
+        _section("What users got", _cases_note(report)),
+        tables.served_table(report),
+        _section("In pictures"),
         _figures(report),
         _section("The time of a correction, as in the paper's Table 5", _paper_note(report)),
         tables.legs_table(report),
         _section("Outcomes"),
-        tables.outcomes_table(report),
-        tables.glossary_table(),
-        _section("Quality", QUALITY_NOTE),
-        tables.quality_table(report, "NDCG@10"),
-        tables.quality_table(report, "HitRate@10"),
+        *(tables.outcomes_table(report, case) for case in report.cases),
+        tables.glossary_table(report),
         _section("Bytes and arrivals"),
         tables.traffic_table(report),
+        tables.arrivals_table(report),
         _section("Every leg in full", LEGS_NOTE),
         *(
             _folded(text, tables.distribution_table(report, leg))
             for leg, text in tables.LEGS.items()
+        ),
+        *(
+            _folded(tables.rerank_words(case), tables.reranks_table(report, case))
+            for case in report.cases
         ),
         _section("The networks", LINKS_NOTE),
         tables.links_table(report),
@@ -62,10 +69,9 @@ def html(report: Report) -> str:
 
 
 QUALITY_NOTE = (
-    "One relevant item a request: the next click. Corrected and local rank the same candidates; "
-    "served is what the user saw: corrected where the correction came in time, local elsewhere. "
-    "The interval takes requests as independent; those of one user are not, so it is somewhat "
-    "narrow."
+    "One relevant item a request: the next click. Both rankings are of the same candidates, with "
+    "every correction applied, and so the same over any network. The interval takes a user as one "
+    "observation, since his requests resemble each other."
 )
 LEGS_NOTE = "A percentile is a time that did occur; the slowest tenth of a percent decides p99.9."
 LINKS_NOTE = (
@@ -82,6 +88,23 @@ def _paper_note(report: Report) -> str:
     if report.settings.budget_ms != PAPER_BUDGET_MS:
         note += f" The paper's tolerance is {PAPER_BUDGET_MS} ms."
     return note
+
+
+def _cases_note(report: Report) -> str:
+    said = []
+    if "at-once" in report.cases:
+        said.append(
+            "At once: the list is reranked at the click itself, and waits for the correction "
+            f"{ms(report.settings.budget_ms)} ms from H at most."
+        )
+    if report.pauses is not None:
+        drawn = report.pauses.drawn
+        said.append(
+            f"After a pause: the list is reranked when its user comes back to it, after "
+            f"{report.pauses.source}: {seconds(drawn.p50)} in the median. A simulated pause ends "
+            "early once the answer has come, since nothing can change after that."
+        )
+    return " ".join(said)
 
 
 def _section(title: str, note: str = "") -> str:
@@ -101,9 +124,16 @@ def _top(report: Report) -> str:
     model, settings = report.model, report.settings
     meta = (
         f"{settings.devices:,} simulated devices, {len(report.profiles)} networks, model "
-        f"{model.version} trained on {model.data}, {report.created:%Y-%m-%d %H:%M %Z}"
+        f"{model.version} ({model.name}) trained on {model.data}, "
+        f"{report.created:%Y-%m-%d %H:%M %Z}"
     )
     parts = [f"<header><h1>{TITLE}</h1>", f'<p class="meta">{escape(meta)}</p></header>']
+    found = verdict(report)
+    tone = {True: " yes", False: " no", None: ""}[found.worth]
+    parts.append(
+        f'<section class="verdict{tone}" aria-label="Verdict"><h2>{escape(found.title)}</h2>'
+        f"<p>{escape(found.reason)}</p></section>"
+    )
     if model.synthetic:
         parts.append(
             _banner(
@@ -133,21 +163,21 @@ def _figures(report: Report) -> str:
             "1,000. A line that ends level counts requests that got no correction.",
         ),
         (
-            "What became of the requests",
+            "What became of the reranks",
             plots.outcomes_plot(report),
             "Share of each outcome; the numbers and the meanings are in the tables below.",
         ),
     ]
-    if any(result.quality for result in report.profiles):
+    if report.quality:
         figures.append(
             (
-                "What it was worth",
-                plots.quality_plot(report),
-                "The same requests ranked with the correction, without it, and as served. The "
-                "axes do not start at zero; marks inside one another are equal.",
+                "What users got",
+                plots.served_plot(report),
+                "NDCG@10 of what was served over each network, between that of local rankings and "
+                "that of rankings with every correction. The axis does not start at zero.",
             )
         )
-    return f'<div class="figures">{"".join(_figure(*each) for each in figures)}</div>'
+    return f'<div class="figures">{"".join(_figure(*figure) for figure in figures)}</div>'
 
 
 def _figure(title: str, svg: str, caption: str) -> str:
@@ -166,29 +196,17 @@ def _run(report: Report) -> str:
         "Budget": f"{settings.budget_ms:g} ms from H",
         "Form of the correction": ", ".join(report.forms),
         "Candidates": f"{settings.candidates:,}",
-        "Think time": f"{settings.think_time_ms:g} ms from click to rerank, mean",
+        "Reranks": f"{settings.think}: {' and '.join(CASES[case] for case in report.cases)}",
         "Seed": str(settings.seed),
         "Machine": f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 2**30:.1f} GiB",
         "System": machine.os,
         "Versions": f"project {machine.project}, Python {machine.python}, ONNX Runtime "
         f"{machine.onnxruntime}, numpy {machine.numpy}",
-        "Model": f"{model.version}, trained on {model.data}",
+        "Simulations": f"{settings.simulations:,}",
+        "Model": f"{model.version} ({model.name}), trained on {model.data}",
     }
     facts |= {f"Model: {name}": f"{value:.4g}" for name, value in sorted(model.metrics.items())}
     pairs = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n" for name, value in facts.items()
     )
     return f"<dl>\n{pairs}</dl>"
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes beside `path` and renames: a reader sees the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

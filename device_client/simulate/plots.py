@@ -14,9 +14,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
-from device_client.simulate.words import LegRow, leg_rows, ms, percent
+from device_client.simulate.words import LegRow, leg_rows, ms, occurred, percent
 from shared.outcomes import Outcome
-from shared.report import ProfileResult, Ranking, Report
+from shared.report import CASES, Case, Report, Served
 
 INK = "#010101"
 """Drawn in this, and turned into the colour of the text around the plot."""
@@ -186,80 +186,72 @@ def latency_plot(report: Report) -> str:
 
 
 def outcomes_plot(report: Report) -> str:
-    """Shares of the outcomes of each network, stacked."""
-    results = report.profiles
+    """Shares of the outcomes of each network, stacked, case by case."""
+    results, cases = report.profiles, report.cases
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(len(cases), 1, squeeze=False)[:, 0]
+        for axes, case in zip(panels, cases, strict=True):
+            _outcomes(axes, [each.cases[case] for each in results], occurred(report))
+            axes.set_title(f"reranked {CASES[case]}", fontsize=8.5, loc="left")
+            _profile_axis(axes, [report.label(each) for each in results])
+        panels[-1].set_xlabel("share of reranks")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+
+    return _drawn("outcomes", 0.7 + (0.6 + ROW_IN * len(results)) * len(cases), draw)
+
+
+def _outcomes(axes: Axes, served: Sequence[Served], words: Sequence[Outcome]) -> None:
+    lefts = [0.0] * len(served)
+    for word in words:
+        shares = [each.outcomes[word] / each.requests for each in served]
+        color = hue(list(Outcome).index(word))
+        axes.barh(range(len(served)), shares, 0.62, left=lefts, color=color, label=word)
+        for row, (left, share) in enumerate(zip(lefts, shares, strict=True)):
+            if share > 0.12:
+                axes.text(
+                    left + share / 2,
+                    row,
+                    percent(share),
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color=ON_HUE,
+                )
+        lefts = [left + share for left, share in zip(lefts, shares, strict=True)]
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+
+
+MARKS: dict[Case, tuple[str, int, int]] = {"at-once": ("o", 1, 6), "after-pause": ("D", 2, 6)}
+"""Marker, hue and size of what was served."""
+
+
+def served_plot(report: Report) -> str:
+    """NDCG@10 of what was served over each network, between local and always corrected."""
+    results, quality = report.profiles, report.quality[0]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        lefts = [0.0] * len(results)
-        for index, word in enumerate(Outcome):
-            shares = [each.outcomes[word] / max(each.requests, 1) for each in results]
-            axes.barh(range(len(results)), shares, 0.62, left=lefts, color=hue(index), label=word)
-            for place, (left, share) in enumerate(zip(lefts, shares, strict=True)):
-                if share > 0.12:
-                    axes.text(
-                        left + share / 2,
-                        place,
-                        percent(share),
-                        ha="center",
-                        va="center",
-                        fontsize=7.5,
-                        color=ON_HUE,
-                    )
-            lefts = [left + share for left, share in zip(lefts, shares, strict=True)]
-        axes.set_xlim(0, 1)
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.axvline(quality.local.ndcg10, color=hue(7), lw=1.4, ls="--", label="local")
+        axes.axvline(quality.corrected.ndcg10, color=hue(0), lw=1.4, label="always corrected")
+        for case in report.cases:
+            marker, color, size = MARKS[case]
+            values = [each.cases[case].ranking.ndcg10 for each in results]
+            axes.plot(
+                values,
+                range(len(results)),
+                marker,
+                ms=size,
+                mfc="none",
+                mec=hue(color),
+                mew=1.6,
+                label=f"served {CASES[case]}",
+            )
+        axes.margins(x=0.15)
+        axes.set_xlabel("NDCG@10")
+        axes.grid()
         _profile_axis(axes, [report.label(each) for each in results])
-        axes.set_xlabel("share of requests")
-        figure.legend(loc="outside upper left", ncols=3)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
 
-    return _drawn("outcomes", 1.3 + ROW_IN * len(results), draw)
-
-
-def quality_plot(report: Report) -> str:
-    """NDCG@10 and HitRate@10 of the rankings with, without and as served, for each network."""
-    results = [each for each in report.profiles if each.quality is not None]
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots(1, 2, sharey=True)
-        _quality(axes[0], results, "NDCG@10", lambda ranking: ranking.ndcg10)
-        _quality(axes[1], results, "HitRate@10", lambda ranking: ranking.hitrate10)
-        _profile_axis(axes[0], [report.label(each) for each in results])
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
-
-    return _drawn("quality", 1.15 + ROW_IN * len(results), draw)
-
-
-def _quality(
-    axes: Axes, results: Sequence[ProfileResult], name: str, value: Callable[[Ranking], float]
-) -> None:
-    known = [each.quality for each in results if each.quality is not None]
-    places = range(len(known))
-    # The marks lie one inside the other where the three values are the same.
-    axes.plot(
-        [value(each.local) for each in known],
-        places,
-        "s",
-        ms=9,
-        mfc="none",
-        mec=hue(7),
-        mew=1.6,
-        label="local",
-    )
-    axes.plot(
-        [value(each.corrected) for each in known],
-        places,
-        "D",
-        ms=6,
-        mfc="none",
-        mec=hue(0),
-        mew=1.6,
-        label="corrected",
-    )
-    axes.plot(
-        [value(each.served) for each in known], places, "o", ms=3.2, color=INK, label="served"
-    )
-    axes.margins(x=0.15)
-    axes.locator_params(axis="x", nbins=3)
-    axes.set_xlabel(name)
-    axes.grid()
+    return _drawn("served", 1.25 + ROW_IN * len(results), draw)

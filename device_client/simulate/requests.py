@@ -4,7 +4,7 @@ Every profile replays the same requests, so that their rankings can be compared.
 with the correction and without are worked out beforehand, over an unshaped connection.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from device_client.cloud import HISTORY, Cloud
 from device_client.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
+from device_client.simulate.quality import Compared, Rank
 from shared.wire import Form
 
 
@@ -26,9 +27,9 @@ class Request:
     target: int
     """The item this user clicked next."""
     candidates: NDArray[np.int64]
-    local: int | None = None
+    local: Rank = None
     """The target's place without the correction, 0 the first; None: not among the candidates."""
-    corrected: int | None = None
+    corrected: Rank = None
     """The same with it."""
 
 
@@ -36,6 +37,7 @@ class Request:
 class Visit:
     """One user's requests, in the order of his clicks, after `earlier` clicks."""
 
+    user: int
     earlier: list[int]
     requests: list[Request] = field(default_factory=list)
 
@@ -48,31 +50,59 @@ def plan_visits(
     longest: int,
     candidates: int,
     seed: int,
+    skip: int = 0,
     progress: Callable[[int, int], None],
 ) -> list[Visit]:
     """At least `wanted` requests (fewer if there are not so many) of random held-out users.
 
     A visit is at most the last `longest` clicks of a user; what came before is history the
-    device had already. Raises CloudError.
+    device had already. The users of the first `skip` requests come last: simulations that share
+    the load skip what the others play. Raises CloudError, and ValueError without any request.
     """
     items, offsets = cloud.replay(version)
     visits, histories, total = [], [], 0
-    for user in np.random.default_rng(seed).permutation(len(offsets) - 1):
-        clicks = [int(item) for item in items[offsets[user] : offsets[user + 1]]]
-        first = max(0, len(clicks) - 1 - longest)
+    for user in _order(offsets, longest, skip, seed):
         if total >= wanted:
             break
-        steps = range(first, len(clicks) - 1)
+        clicks = [int(item) for item in items[offsets[user] : offsets[user + 1]]]
+        steps = range(max(0, len(clicks) - 1 - longest), len(clicks) - 1)
         none = np.empty(0, np.int64)
         visits.append(
-            Visit(clicks[:first], [Request(clicks[at], clicks[at + 1], none) for at in steps])
+            Visit(
+                user,
+                clicks[: steps.start],
+                [Request(clicks[at], clicks[at + 1], none) for at in steps],
+            )
         )
         histories += [clicks[max(0, at + 1 - HISTORY) : at + 1] for at in steps]
         total += len(steps)
+    if not total:
+        raise ValueError(
+            f"version {version} has no held-out user with two clicks to replay: train one with "
+            "--holdout-users 0.1"
+        )
     lists = cloud.candidate_rows(version, histories, candidates, progress)
     for request, found in zip((r for v in visits for r in v.requests), lists, strict=True):
         request.candidates = found
     return visits
+
+
+def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> list[int]:
+    """The users at random, those of the first `skip` requests moved to the end."""
+    users = np.random.default_rng(seed).permutation(len(offsets) - 1)
+    requests = np.clip(np.diff(offsets)[users] - 1, 0, longest)
+    before = np.cumsum(requests) - requests
+    first = int(np.argmax(before >= skip % max(int(requests.sum()), 1)))
+    return [int(user) for user in np.roll(users, -first)]
+
+
+def compared(visits: Sequence[Visit]) -> list[Compared]:
+    """Where the next click stood, with the correction and without, of every request."""
+    return [
+        Compared(visit.user, len(visit.earlier) + number, request.corrected, request.local)
+        for visit in visits
+        for number, request in enumerate(visit.requests)
+    ]
 
 
 def rank_beforehand(
@@ -105,7 +135,7 @@ def rank_beforehand(
         link.close()
 
 
-def place_of(target: int, candidates: NDArray[np.int64], scores: NDArray[np.float32]) -> int | None:
+def place_of(target: int, candidates: NDArray[np.int64], scores: NDArray[np.float32]) -> Rank:
     """The place of `target` by score, 0 the first, behind all that tie with it; None: not there."""
     at = np.flatnonzero(candidates == target)
     if not len(at):

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from urllib.parse import urlsplit
 
@@ -25,16 +25,21 @@ from device_client.link import CorrectionLink, Received, cloud_times
 from device_client.ranking import Ranking
 from device_client.scn import Graphs
 from device_client.session import Session
-from device_client.simulate.measure import Measurement, Ranks, Recorder
+from device_client.simulate.measure import Measurement, Rerank, Taken
 from device_client.simulate.network import NetworkProfile
+from device_client.simulate.pauses import Think
 from device_client.simulate.requests import Request, Visit, place_of
 from device_client.simulate.shaping import CountedSocket, ShapedSocket, shaped, wait_until
 from device_client.sockets import Connect, SocketLike, tcp_connect
 from shared.outcomes import Outcome
-from shared.report import ProfileResult
 from shared.wire import FORMS, Form, Wire
 
 SWITCH_S = 0.0002
+PATIENCE_S = 0.1
+"""A request that is given up is known to be within this after its timeout."""
+
+Tick = Callable[[bool], None]
+"""Called after each request; with whether its last rerank was served corrected."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Load:
 
     devices: int
     rate: float
-    think_s: float
+    think: Think
     budget: Budget
     form: Form
     seed: int
@@ -57,6 +62,8 @@ class _Event:
     request: Request
     earlier: list[int] | None
     """Not None at the first request of a visit: the history the new user brings."""
+    user: int
+    pause_s: float | None = None
     device: int = 0
     until: float = math.inf
     """When the device clicks again."""
@@ -66,12 +73,12 @@ class Punctuality:
     """How much of a device's lateness is the simulator's own.
 
     A click may have to wait for its device, which is still at the click before: for the user's
-    think time, and for a correction, a budget at most. What is later than that, the simulator
-    made late: it had no time for this device.
+    pause, and for a correction, a budget at most. What is later than that, the simulator made
+    late: it had no time for this device.
     """
 
-    def __init__(self, load: Load) -> None:
-        self._think_s, self._budget_s = load.think_s, load.budget.tolerance_ms / 1e3
+    def __init__(self, budget: Budget) -> None:
+        self._budget_s = budget.tolerance_ms / 1e3
         self._excused = 0.0
 
     def own(self, late: float, was_free: bool) -> float:
@@ -82,8 +89,12 @@ class Punctuality:
         return max(late - self._excused, 0.0)
 
     def waited(self, seconds: float) -> None:
-        """The rerank of that click waited so long for a correction."""
-        self._excused += self._think_s + min(max(seconds, 0.0), self._budget_s)
+        """A rerank of that click waited so long for its correction."""
+        self._excused += min(max(seconds, 0.0), self._budget_s)
+
+    def paused(self, seconds: float) -> None:
+        """Its user paused so long."""
+        self._excused += seconds
 
 
 class _Meter:
@@ -115,6 +126,25 @@ class _Meter:
         self.answers[received.ticket] = received, arrived, up, down
 
 
+@dataclass(slots=True)
+class _Done:
+    """One click that was played: its request, its number at the link, its reranks."""
+
+    event: _Event
+    ticket: int
+    late: float
+    own: float
+    at_once: Ranking | None = None
+    after_pause: Ranking | None = None
+
+    @property
+    def last(self) -> Ranking:
+        """The rerank that the user saw last."""
+        ranking = self.after_pause or self.at_once
+        assert ranking is not None
+        return ranking
+
+
 class _Device:
     """One device: it plays its events one after the other, and keeps what came of them."""
 
@@ -128,14 +158,19 @@ class _Device:
         )
         self._link.watch = self._meter.watch
         self._session = Session(graphs, self._link, load.budget)
-        self._punctuality = Punctuality(load)
-        self._done: list[tuple[Request, Ranking, int, float, float]] = []
+        self._punctuality = Punctuality(load.budget)
+        self._done: list[_Done] = []
         self._backlog: deque[_Event] = deque()
         self._busy = False
         self._free_at = 0.0
         self._turn = threading.Lock()
 
-    def take(self, event: _Event, start: float, tick: Callable[[], None]) -> None:
+    @property
+    def last_began(self) -> float:
+        """When the device's last click began, in seconds from the start."""
+        return max((done.event.due + done.late for done in self._done), default=0.0)
+
+    def take(self, event: _Event, start: float, tick: Tick) -> None:
         """Plays the event whose moment has come, and others that come meanwhile. A device that
         plays already, in another thread, plays it after that."""
         with self._turn:
@@ -149,49 +184,68 @@ class _Device:
                     self._busy = False
                     return
                 event = self._backlog.popleft()
-            self._play(event, start + event.due, start + event.until)
-            tick()
+            tick(self._play(event, start + event.due, start + event.until))
 
-    def _play(self, event: _Event, due: float, until: float) -> None:
-        """Clicks and reranks."""
+    def _play(self, event: _Event, due: float, until: float) -> bool:
+        """Clicks and reranks: at once, after the pause, or both. Whether the last was corrected."""
         if event.earlier is not None:
             self._session = Session(self._graphs, self._link, self._load.budget)
             self._session.preload_rows(event.earlier, ask=False)
-        late = time.perf_counter() - due
+        clicked = time.perf_counter()
+        late = clicked - due
         own = self._punctuality.own(late, self._free_at <= due)
         self._session.click_row(event.request.click)
-        if self._load.think_s:
-            time.sleep(self._load.think_s)
-        ranking = self._session.rerank_rows(event.request.candidates)
-        timeline, ticket = ranking.timeline, self._session.ticket
-        self._punctuality.waited((timeline.applied_ns - timeline.reranked_ns) / 1e9)
-        self._done.append((event.request, ranking, ticket, late, own))
-        if ranking.outcome is Outcome.LATE and not self._shaped:
+        done = _Done(event, self._session.ticket, late, own)
+        if self._load.think.at_once:
+            done.at_once = self._rerank(event.request)
+        if event.pause_s is not None:
+            self._pause(done.ticket, clicked, event.pause_s)
+            done.after_pause = self._rerank(event.request)
+        self._done.append(done)
+        late_at_last = done.last.outcome is Outcome.LATE
+        if late_at_last and not self._shaped:
             # Nobody reads a late answer before the next click: read here, to know when it came.
             last = min(until, time.perf_counter() + self._load.budget.request_timeout_s)
-            self._link.wait(ticket, int(last * 1e9))
+            self._link.wait(done.ticket, int(last * 1e9))
         self._free_at = time.perf_counter()
+        return done.last.outcome is Outcome.APPLIED
 
-    def finish(self, recorder: Recorder) -> None:
+    def _rerank(self, request: Request) -> Ranking:
+        ranking = self._session.rerank_rows(request.candidates)
+        self._punctuality.waited((ranking.timeline.applied_ns - ranking.timeline.reranked_ns) / 1e9)
+        return ranking
+
+    def _pause(self, ticket: int, clicked: float, seconds: float) -> None:
+        """Waits until the user is back, `seconds` after he clicked, but no longer than for the
+        answer: what he will be served is settled then. No answer is on its way longer than a
+        request may take."""
+        begun = time.perf_counter()
+        back = clicked + min(seconds, self._load.budget.request_timeout_s + PATIENCE_S)
+        self._link.wait(ticket, int(back * 1e9))
+        self._punctuality.paused(max(min(time.perf_counter(), back) - begun, 0.0))
+
+    def finish(self) -> list[Measurement]:
         """Waits for what is still on its way, and hands in the measurements."""
         self._session.settle(self._load.budget.request_timeout_s)
         self._link.close()
         form = self._load.form
         wire = Wire(self._graphs.bundle.manifest.model, half=FORMS[form].half)
-        for request, ranking, ticket, late, own in self._done:
-            measured = _measure(request, ranking, late, own)
-            found = self._meter.answers.get(ticket)
-            if found is not None:
-                received, arrived, up, down = found
+        measurements = []
+        for done in self._done:
+            measured = _measure(done)
+            answer = self._meter.answers.get(done.ticket)
+            if answer is not None:
+                received, arrived, up, down = answer
                 whole = received.correction is not None
-                measured = replace(
-                    _with_legs(measured, ranking.timeline.hidden_ns, received, arrived),
+                hidden_ns = done.last.timeline.hidden_ns
+                measured = _with_legs(measured, hidden_ns, received, arrived)._replace(
                     payload_up=wire.hidden_bytes if up else 0,
                     payload_down=wire.answer_bytes(form) if whole else 0,
                     sent_up=up,
                     sent_down=down,
                 )
-            recorder.add(measured)
+            measurements.append(measured)
+        return measurements
 
 
 class _Threads:
@@ -205,7 +259,7 @@ class _Threads:
         devices: Sequence[_Device],
         events: Sequence[_Event],
         start: float,
-        tick: Callable[[], None],
+        tick: Tick,
     ) -> None:
         self._devices, self._events, self._start, self._tick = devices, iter(events), start, tick
         self._leading = threading.Lock()
@@ -257,9 +311,9 @@ def run_profile(
     url: str,
     profile: NetworkProfile,
     load: Load,
-    tick: Callable[[], None],
-) -> ProfileResult:
-    """Plays every visit once over `profile`; `tick` is called after each rerank."""
+    tick: Tick,
+) -> Taken:
+    """Plays every visit once over `profile`, and gives all that was measured."""
     events = _schedule(visits, load)
     devices = [
         _Device(graphs, url, load, profile, load.seed * 100_003 + n)
@@ -270,41 +324,45 @@ def run_profile(
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     start, used = time.perf_counter() + 0.2, time.process_time()
-    _Threads(devices, events, start, tick).run()
+    try:
+        _Threads(devices, events, start, tick).run()
+    finally:
+        sys.setswitchinterval(usual)
     elapsed, used = time.perf_counter() - start, time.process_time() - used
-    sys.setswitchinterval(usual)
-    recorder = Recorder()
-    for device in devices:
-        device.finish(recorder)
-    return recorder.result(
-        profile,
-        load.form,
-        budget_s=load.budget.tolerance_ms / 1e3,
+    began = max(device.last_began for device in devices)
+    return Taken(
+        form=load.form,
         # Of the moments drawn: a short draw may miss the rate that was asked for by more than a
         # simulator that does not keep up.
         intended_per_s=len(events) / events[-1].due,
-        elapsed_s=elapsed,
-        cpu_s=used,
+        achieved_per_s=len(events) / began,
+        cpu_share=used / elapsed,
+        measurements=[measured for device in devices for measured in device.finish()],
     )
 
 
 def _schedule(visits: list[Visit], load: Load) -> list[_Event]:
     """Deals visits to devices, and draws the arrivals of all of them as one Poisson process.
 
-    Devices take turns, so that nobody clicks twice within a few milliseconds, as nobody does.
+    The pauses are drawn too, the same for every network. Devices take turns, so that nobody
+    clicks twice within a few milliseconds, as nobody does.
     """
     devices = min(load.devices, len(visits))
     shares: list[list[_Event]] = [[] for _ in range(devices)]
     for visit in sorted(visits, key=lambda each: -len(each.requests)):
         least = min(shares, key=len)
         for number, request in enumerate(visit.requests):
-            least.append(_Event(0.0, request, visit.earlier if number == 0 else None))
+            earlier = visit.earlier if number == 0 else None
+            least.append(_Event(0.0, request, earlier, visit.user))
     random = np.random.default_rng(load.seed)
     rounds = zip_longest(*(shares[device] for device in random.permutation(devices)))
     turns = [event for events in rounds for event in events if event is not None]
     moments = np.cumsum(random.exponential(1 / load.rate, len(turns)))
     for event, moment in zip(turns, moments, strict=True):
         event.due = float(moment)
+    if (pauses := load.think.pauses) is not None:
+        for event, pause in zip(turns, pauses.draw(len(turns), load.seed), strict=True):
+            event.pause_s = float(pause)
     for number, events in enumerate(shares):
         for event, after in zip_longest(events, events[1:]):
             event.device = number
@@ -312,17 +370,29 @@ def _schedule(visits: list[Visit], load: Load) -> list[_Event]:
     return turns
 
 
-def _measure(request: Request, ranking: Ranking, late: float, own: float) -> Measurement:
-    timeline = ranking.timeline
-    served = place_of(request.target, request.candidates, ranking.scores)
+def _measure(done: _Done) -> Measurement:
+    event, timeline = done.event, done.last.timeline
     return Measurement(
-        outcome=ranking.outcome or Outcome.OFFLINE,
+        user=event.user,
+        local=event.request.local,
+        at_once=_rerank_of(event.request, done.at_once),
+        after_pause=_rerank_of(event.request, done.after_pause),
+        pause_s=event.pause_s,
         hidden_s=(timeline.hidden_ns - timeline.clicked_ns) / 1e9,
-        rerank_s=(timeline.ranked_ns - timeline.reranked_ns) / 1e9,
         local_s=(timeline.ranked_ns - timeline.applied_ns) / 1e9,
-        start_delay_s=max(late, 0.0),
-        own_delay_s=own,
-        ranks=Ranks(request.corrected, request.local, served),
+        start_delay_s=max(done.late, 0.0),
+        own_delay_s=done.own,
+    )
+
+
+def _rerank_of(request: Request, ranking: Ranking | None) -> Rerank | None:
+    if ranking is None:
+        return None
+    timeline = ranking.timeline
+    return Rerank(
+        ranking.outcome or Outcome.OFFLINE,
+        (timeline.ranked_ns - timeline.reranked_ns) / 1e9,
+        place_of(request.target, request.candidates, ranking.scores),
     )
 
 
@@ -337,8 +407,7 @@ def _with_legs(
     if received.correction is None:
         return measured
     times = cloud_times(received.server_timing)
-    return replace(
-        measured,
+    return measured._replace(
         upload_s=(received.uploaded_ns - received.sent_ns) / 1e9,
         cloud_s=max(arrived - received.uploaded_ns / 1e9, 0.0),
         download_s=received.received_ns / 1e9 - arrived,

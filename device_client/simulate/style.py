@@ -34,6 +34,12 @@ p { max-width: 46rem; margin: 0.5rem 0; }
   background: var(--banner-back); color: var(--banner); border: 1px solid currentColor;
   border-radius: 0.5rem; padding: 0.7rem 1rem; margin: 1rem 0; max-width: none;
 }
+.verdict { border-left: 0.35rem solid var(--soft); background: var(--card);
+  border-radius: 0.4rem; padding: 0.8rem 1.1rem; margin: 1.1rem 0; }
+.verdict.yes { border-color: var(--hue-2); }
+.verdict.no { border-color: var(--hue-8); }
+.verdict h2 { margin: 0 0 0.3rem; font-size: 1.4rem; line-height: 1.3; }
+.verdict p { max-width: 60rem; }
 .figures { columns: 1; column-gap: 1.2rem; }
 @media (min-width: 62rem) { .figures { columns: 2; } }
 figure {
@@ -47,15 +53,15 @@ figure svg text {
 }
 figcaption { font-size: 0.88rem; margin-top: 0.5rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 0.6rem;
-  background: var(--card); margin: 0.7rem 0; }
+  background: var(--card); margin: 0.3rem 0 0.7rem; }
 .scroll:focus-visible { outline: 2px solid var(--accent); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: 0.92rem; }
-caption { text-align: left; color: var(--soft); padding: 0.6rem 0.7rem 0.2rem;
-  font-size: 0.88rem; }
+.caption { color: var(--soft); font-size: 0.88rem; margin: 1rem 0 0.3rem; }
 th, td { padding: 0.4rem 0.7rem; text-align: right; white-space: nowrap; vertical-align: top;
   border-top: 1px solid var(--line); }
-thead th { border-top: 0; font-weight: 600; color: var(--soft); }
+thead th { border-top: 0; font-weight: 600; color: var(--soft); white-space: normal;
+  vertical-align: bottom; }
 tbody th { text-align: left; font-weight: 600; position: sticky; left: 0;
   background: var(--card); }
 thead th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
@@ -64,8 +70,14 @@ th.words { text-align: left; }
 td.words { text-align: left; white-space: normal; min-width: 18rem; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; color: var(--accent); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; margin: 0.5rem 0;
-  font-size: 0.92rem; }
+dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 0.15rem 1rem;
+  margin: 0.5rem 0; font-size: 0.92rem; }
 dt { color: var(--soft); }
+dt { overflow-wrap: anywhere; }
 dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  th, td { padding: 0.35rem 0.5rem; }
+  table { font-size: 0.85rem; }
+  td.words { min-width: 12rem; }
+}
 """

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Literal
 
 from device_client.simulate.words import (
     bandwidth,
-    interval,
+    bounds,
     leg_rows,
     ms,
+    occurred,
     percent,
+    relative,
     score,
+    signed,
+    signed_percent,
 )
-from shared.outcomes import Outcome
-from shared.report import Limit, Report, Summary
+from shared.report import CASES, Case, Limit, Report, Summary
 
 LEGS = {
     "upload": "upload ↑: first byte of the request to its last",
@@ -23,8 +25,7 @@ LEGS = {
     "queue": "queue: waiting in the cloud, within ○",
     "compute": "compute: the GCN in the cloud, within ○",
     "hidden": "hidden: click to H",
-    "rerank": "rerank: the whole call, waiting included",
-    "local": "local: ranking without a correction",
+    "local": "local: ranking alone, without waiting",
 }
 
 
@@ -54,108 +55,166 @@ def table(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>\n' for name, cells in rows
     )
     label = escape(caption, quote=True)
+    # The caption is outside of what scrolls: inside, it would be as wide as the table.
     return (
+        f'<p class="caption">{escape(caption)}</p>\n'
         f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
-        f"<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}</tbody></table></div>"
     )
+
+
+def _at(summary: Summary | None, level: str) -> str:
+    """One percentile of a distribution; a dash for none."""
+    return ms(None if summary is None else getattr(summary, level))
 
 
 def legs_table(report: Report) -> str:
     """Table 5 of the paper, ours above the paper's where it has the network."""
     budget = report.settings.budget_ms
+    some_unsplit = any(result.unsplit for result in report.profiles)
     rows = []
-    for row in leg_rows(report):
+    for row, result in zip(leg_rows(report), report.profiles, strict=True):
         cells = [
             cell(ms(ours), "" if paper is None else f"paper {paper:g}")
             for ours, paper in zip(row.ours, row.paper, strict=True)
         ]
-        rows.append((row.profile, [*cells, cell(percent(row.within))]))
-    heads = [
-        "Network",
-        "Upload ↑",
-        "Correction ○",
-        "Download ↓",
-        "In all",
-        f"Within {ms(budget)} ms",
-    ]
-    return table(
-        "Medians in ms; each median stands for itself, so legs need not add up.", heads, rows
-    )
+        gcn = result.legs.compute
+        cells.insert(2, cell(_at(gcn, "p50")))
+        cells.append(cell(percent(row.within)))
+        if some_unsplit:
+            cells.append(cell(f"{result.unsplit:,}", percent(result.unsplit / result.requests)))
+        rows.append((row.profile, cells))
+    heads = ["Network", "Upload ↑", "Correction ○", "of it GCN", "Download ↓", "In all"]
+    heads.append(f"Within {ms(budget)} ms")
+    caption = "Medians in ms; each median stands for itself, so legs need not add up."
+    if some_unsplit:
+        heads.append("Not split")
+        caption += (
+            " Not split: corrections whose legs contradict the cloud's own account, since a busy "
+            "machine read the device's clock late; they are in “In all”, and not in the legs."
+        )
+    return table(caption, heads, rows)
 
 
-def outcomes_table(report: Report) -> str:
-    """Counts and shares of all outcomes."""
+def served_table(report: Report) -> str:
+    """What users got over each network: how many reranks were corrected, and what that gained."""
+    heads = ["Network"]
+    for words in ("Corrected {}", "NDCG@10 {}", "Over local {}"):
+        heads += [words.format(CASES[case]) for case in report.cases]
     rows = []
     for result in report.profiles:
-        every = max(result.requests, 1)
+        served = [result.cases[case] for case in report.cases]
         cells = [
-            cell(f"{result.outcomes[word]:,}", percent(result.outcomes[word] / every))
-            for word in Outcome
+            *(cell(percent(each.corrected_share)) for each in served),
+            *(
+                cell(score(each.ranking.ndcg10), f"HitRate {score(each.ranking.hitrate10)}")
+                for each in served
+            ),
+            *(cell(signed(each.gain_ndcg10.mean), bounds(each.gain_ndcg10)) for each in served),
         ]
-        rows.append((report.label(result), [cell(f"{result.requests:,}"), *cells]))
-    return table("Requests by outcome.", ["Network", "Requests", *Outcome], rows)
+        rows.append((report.label(result), cells))
+    caption = (
+        "What was served: corrected where the correction was there in time, local elsewhere. Over "
+        "local: NDCG@10 served minus that of local rankings of the same requests, and its 95% "
+        "interval."
+    )
+    return table(caption, heads, rows)
 
 
-def glossary_table() -> str:
-    """What each outcome means."""
-    rows = [(word, [cell(word.meaning, kind="words")]) for word in Outcome]
+def outcomes_table(report: Report, case: Case) -> str:
+    """Counts and shares of the outcomes that occurred."""
+    words = occurred(report)
+    rows = []
+    for result in report.profiles:
+        served = result.cases[case]
+        cells = [
+            cell(f"{served.outcomes[word]:,}", percent(served.outcomes[word] / served.requests))
+            for word in words
+        ]
+        rows.append((report.label(result), [cell(f"{served.requests:,}"), *cells]))
+    caption = f"Reranks {CASES[case]}, by outcome; those not named did not occur."
+    return table(caption, ["Network", "Reranks", *words], rows)
+
+
+def glossary_table(report: Report) -> str:
+    """What each outcome that occurred means."""
+    rows = [(word, [cell(word.meaning, kind="words")]) for word in occurred(report)]
     return table("What the outcomes mean.", ["Outcome", "Meaning"], rows, ends_in_words=True)
 
 
-def quality_table(report: Report, measure: Literal["NDCG@10", "HitRate@10"]) -> str:
-    """`measure` of the same requests, ranked three ways."""
+def quality_table(report: Report) -> str:
+    """What the correction is worth where every one is applied: no matter over which network."""
     rows = []
-    for result in report.profiles:
-        quality = result.quality
-        if quality is None:
-            rows.append((report.label(result), [cell("–")] * 6))
-            continue
-        ways = (quality.corrected, quality.local, quality.served)
-        if measure == "NDCG@10":
-            scores, gain = [way.ndcg10 for way in ways], quality.gain_ndcg10
-        else:
-            scores, gain = [way.hitrate10 for way in ways], quality.gain_hitrate10
-        numbers = [f"{quality.requests:,}", percent(quality.recall), *map(score, scores)]
-        rows.append((report.label(result), [*map(cell, numbers), cell(interval(gain))]))
-    heads = ["Network", "Requests", "Next click a candidate", "Corrected", "Local", "Served"]
-    heads.append("Gain of the correction, 95% interval")
-    return table(f"{measure} of the same requests, ranked three ways.", heads, rows)
+    for quality in report.quality:
+        for name, corrected, local, gain in (
+            ("NDCG@10", quality.corrected.ndcg10, quality.local.ndcg10, quality.gain_ndcg10),
+            (
+                "HitRate@10",
+                quality.corrected.hitrate10,
+                quality.local.hitrate10,
+                quality.gain_hitrate10,
+            ),
+        ):
+            label = name if len(report.quality) == 1 else f"{name}, {quality.form}"
+            rows.append(
+                (
+                    label,
+                    [
+                        cell(score(corrected)),
+                        cell(score(local)),
+                        cell(signed(gain.mean), bounds(gain)),
+                        cell(signed_percent(relative(gain.mean, local))),
+                        cell(f"{quality.requests:,}", f"{quality.users:,} users"),
+                        cell(percent(quality.recall)),
+                    ],
+                )
+            )
+    heads = ["Measure", "Corrected", "Local", "Gain, 95% interval", "Relative", "Requests"]
+    heads.append("Next click a candidate")
+    return table("The same requests, ranked with the correction and without.", heads, rows)
 
 
 _KEPT_UP: dict[Limit | None, str] = {
     None: "yes",
-    "simulator": "no: saturated",
+    "simulator": "no: no processor time to spare",
+    "machine": "yes, on a busy machine",
     "devices": "no: too few devices",
 }
 
 
 def traffic_table(report: Report) -> str:
-    """Bytes of a rerank, and whether the simulator kept up."""
+    """Bytes of a rerank."""
     rows = []
     for result in report.profiles:
-        traffic, arrivals = result.traffic, result.arrivals
-        late, own = (
-            None if delay is None else delay.p99
-            for delay in (arrivals.start_delay, arrivals.own_delay)
-        )
-        numbers = (traffic.payload_up, traffic.sent_up, traffic.payload_down, traffic.sent_down)
+        traffic = result.traffic
+        counts = (traffic.payload_up, traffic.sent_up, traffic.payload_down, traffic.sent_down)
+        rows.append((report.label(result), [cell(f"{count:,.0f}") for count in counts]))
+    heads = ["Network", "Up: payload", "Up: sent", "Down: payload", "Down: sent"]
+    return table("Mean bytes per correction.", heads, rows)
+
+
+def arrivals_table(report: Report) -> str:
+    """Whether the simulator kept up."""
+    rows = []
+    for result in report.profiles:
+        arrivals = result.arrivals
+        start, own = arrivals.start_delay, arrivals.own_delay
         rows.append(
             (
                 report.label(result),
                 [
-                    *(cell(f"{number:,.0f}") for number in numbers),
                     cell(f"{arrivals.achieved_per_s:,.1f} of {arrivals.intended_per_s:,.1f}"),
-                    cell(ms(late), f"its own {ms(own)}"),
+                    cell(_at(start, "p90"), f"p99 {_at(start, 'p99')}"),
+                    cell(_at(own, "p90"), f"p99 {_at(own, 'p99')}"),
                     cell("–" if arrivals.cpu_share is None else percent(arrivals.cpu_share)),
                     cell(_KEPT_UP[arrivals.limit(report.settings.budget_ms)]),
                 ],
             )
         )
-    heads = ["Network", "Up: payload", "Up: sent", "Down: payload", "Down: sent"]
-    heads += ["Clicks/s, achieved of intended", "Start delay p99, ms"]
-    heads += ["CPU, of a core", "Kept up"]
-    return table("Mean bytes per rerank, and the simulator's own punctuality.", heads, rows)
+    heads = ["Network", "Clicks/s, achieved of intended", "Start delay p90, ms"]
+    heads += ["The simulator's own", "CPU, of a core", "Kept up"]
+    return table("The simulator's own punctuality.", heads, rows)
 
 
 def links_table(report: Report) -> str:
@@ -183,15 +242,30 @@ def links_table(report: Report) -> str:
 
 def distribution_table(report: Report, leg: str) -> str:
     """The distribution of one leg, for every network."""
+    rows = [(report.label(each), getattr(each.legs, leg)) for each in report.profiles]
+    return _distributions(f"{LEGS[leg]}; ms.", rows)
+
+
+def reranks_table(report: Report, case: Case) -> str:
+    """The distribution of whole rerank calls of `case`, for every network."""
+    rows = [(report.label(each), each.cases[case].rerank) for each in report.profiles]
+    return _distributions(f"{rerank_words(case)}; ms.", rows)
+
+
+def rerank_words(case: Case) -> str:
+    """What `reranks_table` shows."""
+    return f"rerank {CASES[case]}: the whole call, waiting included"
+
+
+def _distributions(caption: str, summaries: Iterable[tuple[str, Summary | None]]) -> str:
     rows = []
-    for result in report.profiles:
-        found: Summary | None = getattr(result.legs, leg)
-        if found is None:
-            rows.append((report.label(result), [cell("0"), *[cell("–")] * 6]))
+    for label, summary in summaries:
+        if summary is None:
+            rows.append((label, [cell("0"), *[cell("–")] * 6]))
             continue
-        times = (found.mean, found.p50, found.p90, found.p99, found.p999, found.max)
-        rows.append(
-            (report.label(result), [cell(f"{found.count:,}"), *(cell(ms(time)) for time in times)])
-        )
+        times = (
+            summary.mean, summary.p50, summary.p90, summary.p99, summary.p999, summary.max,
+        )  # fmt: skip
+        rows.append((label, [cell(f"{summary.count:,}"), *(cell(ms(time)) for time in times)]))
     heads = ["Network", "Count", "Mean", "p50", "p90", "p99", "p99.9", "Max"]
-    return table(f"{LEGS[leg]}; ms.", heads, rows)
+    return table(caption, heads, rows)

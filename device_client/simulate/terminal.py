@@ -1,24 +1,38 @@
-"""Prints a report to a terminal: the paper's Table 5, the outcomes, the quality."""
+"""Prints a report to a terminal: the paper's Table 5, what was served, outcomes, verdict."""
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from device_client.simulate.words import cautions, headline, interval, leg_rows, ms, percent, score
-from shared.outcomes import Outcome
-from shared.report import Report
+from device_client.simulate.verdict import verdict
+from device_client.simulate.words import (
+    bounds,
+    cautions,
+    headline,
+    leg_rows,
+    ms,
+    occurred,
+    percent,
+    score,
+    signed,
+)
+from shared.report import CASES, Case, Report
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints the tables, then what the numbers say."""
+    """Prints the tables, then what the numbers say, and the verdict last, where the eye is."""
     console.print(_legs(report))
-    console.print(_outcomes(report))
-    console.print(_quality(report))
+    console.print(_served(report))
+    for case in report.cases:
+        console.print(_outcomes(report, case))
+    console.print(escape(headline(report)), highlight=False)
+    found = verdict(report)
     if report.model.synthetic:
         console.print("[yellow]Synthetic data: the quality says nothing about real users.[/]")
     for text in cautions(report):
-        console.print(f"[yellow]{escape(text)}[/]")
-    console.print(escape(headline(report)))
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False)
+    console.print(f"\n[bold]{escape(found.title)}[/]", highlight=False)
+    console.print(escape(found.reason), highlight=False)
 
 
 def _table(title: str, *heads: str) -> Table:
@@ -38,29 +52,28 @@ def _legs(report: Report) -> Table:
     return table
 
 
-def _outcomes(report: Report) -> Table:
-    """Only the outcomes that occurred: all of them would not fit a narrow terminal."""
-    words = [word for word in Outcome if any(each.outcomes[word] for each in report.profiles)]
-    table = _table("Outcomes; those not named did not occur", "network", "requests", *words)
+def _served(report: Report) -> Table:
+    """What users got, case by case."""
+    heads = [f"{word} {CASES[case]}" for case in report.cases for word in ("corrected", "NDCG@10")]
+    heads.append("over local, 95% interval")
+    table = _table("What was served; over local is of the last case", "network", *heads)
     for each in report.profiles:
-        counts = (f"{each.outcomes[word]:,}" for word in words)
-        table.add_row(report.label(each), f"{each.requests:,}", *counts)
+        cells = []
+        for case in report.cases:
+            served = each.cases[case]
+            cells += [percent(served.corrected_share), score(served.ranking.ndcg10)]
+        gain = each.cases[report.cases[-1]].gain_ndcg10
+        table.add_row(report.label(each), *cells, f"{signed(gain.mean)} ({bounds(gain)})")
     return table
 
 
-def _quality(report: Report) -> Table:
-    heads = ("network", "requests", "recall", "corrected", "local", "served", "gain, 95% interval")
-    table = _table("NDCG@10 of the same requests", *heads)
-    for result in report.profiles:
-        quality = result.quality
-        if quality is None:
-            table.add_row(report.label(result), *["–"] * 6)
-            continue
-        table.add_row(
-            report.label(result),
-            f"{quality.requests:,}",
-            percent(quality.recall),
-            *(score(way.ndcg10) for way in (quality.corrected, quality.local, quality.served)),
-            interval(quality.gain_ndcg10),
-        )
+def _outcomes(report: Report, case: Case) -> Table:
+    """Only the outcomes that occurred: all would not fit a narrow terminal."""
+    words = occurred(report)
+    title = f"Reranks {CASES[case]}; outcomes not named did not occur"
+    table = _table(title, "network", "reranks", *words)
+    for each in report.profiles:
+        served = each.cases[case]
+        counts = (f"{served.outcomes[word]:,}" for word in words)
+        table.add_row(report.label(each), f"{served.requests:,}", *counts)
     return table

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.report import Interval, ProfileResult, Quality, Report, Summary
+from shared.outcomes import Outcome
+from shared.report import CASES, Interval, Limit, ProfileResult, Report, Summary
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ PAPER_LEGS = {
     "5g-100": PaperLegs(0.026, 1.18, 0.042, 1.25),
 }
 PAPER_BUDGET_MS = 4.21
+
+MANY_UNSPLIT = 0.01
+"""Share of requests without legs from which on it is said at the top."""
 
 
 @dataclass(frozen=True)
@@ -92,88 +96,109 @@ def signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def interval(found: Interval) -> str:
+def bounds(gain: Interval) -> str:
+    """The 95% interval of a gain."""
+    return f"{signed(gain.low)} to {signed(gain.high)}"
+
+
+def interval(gain: Interval) -> str:
     """A gain with its 95% interval."""
-    return f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)})"
+    return f"{signed(gain.mean)} ({bounds(gain)})"
+
+
+def occurred(report: Report) -> list[Outcome]:
+    """The outcomes that occurred in any case over any network."""
+    every = [served for result in report.profiles for served in result.cases.values()]
+    return [word for word in Outcome if any(served.outcomes[word] for served in every)]
+
+
+def relative(difference: float, base: float) -> float:
+    """`difference` as a share of `base`; 0 of nothing."""
+    return difference / base if base else 0.0
+
+
+def signed_percent(share: float) -> str:
+    """A relative difference, with its sign; plain 0% where there is none."""
+    return "0%" if share == 0 else f"{100 * share:+.1f}%".replace("-", "−")
+
+
+def percent_span(shares: Sequence[float]) -> str:
+    """The smallest and the largest of some relative differences, or the one that all are."""
+    low, high = signed_percent(min(shares)), signed_percent(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def seconds(value_ms: float) -> str:
+    """A time in ms in the unit that people use for it."""
+    return f"{value_ms / 1e3:,.3g} s" if value_ms >= 1000 else f"{ms(value_ms)} ms"
 
 
 def headline(report: Report) -> str:
-    """What the correction was worth and what it cost, in sentences made from the numbers."""
-    # One machine is no network: it speaks for the report only where it stands alone.
-    results = [each for each in report.profiles if each.name != "loopback"] or report.profiles
-    measured = next((each for each in results if each.quality), None)
-    if measured is None or measured.quality is None:
-        said = ["What the correction was worth was not measured."]
-    else:
-        served = score(measured.quality.served.ndcg10)
-        said = [_worth(measured.quality), f"Over {report.label(measured)}, {served} was served."]
-    said.append(_cost(report, results))
-    return " ".join(said)
-
-
-def _worth(quality: Quality) -> str:
-    corrected, local = quality.corrected.ndcg10, quality.local.ndcg10
-    relative = f", {100 * (corrected / local - 1):+.1f}%".replace("-", "−") if local else ""
-    values = (
-        f"With the correction NDCG@10 is {score(corrected)}, without it {score(local)} "
-        f"({signed(corrected - local)}{relative})"
-    )
-    gain = quality.gain_ndcg10
-    if gain.low > 0:
-        verdict = "the correction made the ranking better"
-    elif gain.high < 0:
-        verdict = "the correction made the ranking worse"
-    elif gain.mean == gain.low == gain.high == 0:
-        verdict = "the correction changed nothing"
-    else:
-        verdict = "no gain or loss can be told from chance"
-    bounds = f"{signed(gain.low)} to {signed(gain.high)}"
-    return f"{values}: {verdict} (95% interval {bounds}, {quality.requests:,} requests)."
-
-
-def _cost(report: Report, results: Sequence[ProfileResult]) -> str:
-    best = max(results, key=lambda each: each.share_within_budget)
-    slowest = max(results, key=lambda each: _median(each.legs.total) or 0.0)
-    within, budget = percent(best.share_within_budget), ms(report.settings.budget_ms)
-    said = f"Over {report.label(best)}, {within} of corrections came within {budget} ms"
-    if slowest.share_within_budget < best.share_within_budget:
-        share = percent(slowest.share_within_budget)
-        said += f"; over {report.label(slowest)}, the slowest here, {share}"
-    traffic = best.traffic
+    """How many reranks were served corrected, how many corrections came within the budget, and
+    what one cost, in sentences made from the numbers."""
+    results = real_networks(report)
+    said = []
+    for case in report.cases:
+        shares = [each.cases[case].corrected_share for each in results]
+        said.append(f"{share_span(shares)} of reranks {CASES[case]} were served corrected")
+    within = share_span([each.share_within_budget for each in results])
+    budget = ms(report.settings.budget_ms)
+    traffic = results[0].traffic
+    names = results[0].name if len(results) == 1 else f"{len(results)} networks"
     return (
-        f"{said}. A rerank cost {traffic.sent_up:,.0f} bytes up and {traffic.sent_down:,.0f} "
-        "bytes down, headers included."
+        f"Over {names}, {' and '.join(said)}; {within} of corrections came within {budget} ms of "
+        f"H, the budget of a rerank at once. One cost {traffic.sent_up:,.0f} bytes up and "
+        f"{traffic.sent_down:,.0f} bytes down, headers included."
     )
+
+
+def share_span(shares: Sequence[float]) -> str:
+    """The smallest and the largest of some shares, or the one that all are."""
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def real_networks(report: Report) -> list[ProfileResult]:
+    """The networks that sentences speak of, with corrections in the first form. One machine is no
+    network: it counts only where it stands alone."""
+    first = [each for each in report.profiles if each.form == report.forms[0]]
+    return [each for each in first if each.name != "loopback"] or first
+
+
+_LIMITS: dict[Limit, str] = {
+    "simulator": "The simulator had no processor time to spare over {}: its times are partly its "
+    "own, and say little of the cloud. Ask for a lower --rate.",
+    "machine": "The machine was busy with other things over {}: 1 click in 10 or more began over "
+    "{} ms late though the simulator itself had time to spare. Times there are partly the "
+    "machine's; what was served corrected at once is understated.",
+    "devices": "Over {} clicks began late because their devices still waited for the click "
+    "before: there are too few --devices for this rate.",
+}
 
 
 def cautions(report: Report) -> list[str]:
     """What a reader must know before believing the numbers; empty when there is nothing."""
-    budget = report.settings.budget_ms
+    budget, settings = report.settings.budget_ms, report.settings
+    said = [f"The log is doubtful: {text}" for text in report.model.cautions]
+    if settings.missing:
+        said.append(
+            f"{settings.missing} of {settings.missing + settings.simulations} simulations that "
+            "share this report had not ended when it was written: look again when they have."
+        )
     limits = {report.label(each): each.arrivals.limit(budget) for each in report.profiles}
-    slow = [name for name, limit in limits.items() if limit == "simulator"]
-    few = [name for name, limit in limits.items() if limit == "devices"]
-    found = []
-    if slow:
-        found.append(
-            f"The simulator itself, or its machine, could not keep up over {', '.join(slow)}: the "
-            "times there are partly its own, and say little of the cloud. Ask for a lower rate."
+    for limit, text in _LIMITS.items():
+        if held_up := [name for name, found in limits.items() if found == limit]:
+            said.append(text.format(", ".join(held_up), ms(budget)))
+    unsplit = [each for each in report.profiles if each.unsplit > MANY_UNSPLIT * each.requests]
+    if unsplit:
+        names = ", ".join(
+            f"{report.label(each)} ({percent(each.unsplit / each.requests)})" for each in unsplit
         )
-    if few:
-        found.append(
-            f"Over {', '.join(few)} clicks began late because their devices still waited for the "
-            "correction of the click before: there are too few devices for this rate."
+        said.append(
+            f"Some corrections could not be split into their legs, over {names}: the machine was "
+            "too busy to read the device's clock in time. Their totals count, their legs do not."
         )
-    partial = [
-        report.label(each)
-        for each in report.profiles
-        if each.quality is not None and each.quality.requests < each.requests
-    ]
-    if partial:
-        found.append(
-            f"Over {', '.join(partial)} the quality is that of fewer requests than were made: "
-            "those whose next click and corrected ranking are known."
-        )
-    return found
+    return said
 
 
 def bandwidth(rate: float | None) -> str:
