@@ -43,6 +43,7 @@ _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """Words in a column's name that point to its use: for proposals alone."""
 
 _SHOWN: Final = 12
+_TIME: Final = re.compile(r"\d{8,}(\.\d+)?|\d{4}-\d\d-\d\d([ T].*)?")
 _NUMBER: Final = re.compile(r"-?\d+(\.\d*)?")
 _TAOBAO: Final = frozenset(("pv", "buy", "cart", "fav"))
 
@@ -84,19 +85,24 @@ def choose_columns(
     header: Sequence[str], wanted: Sequence[str], given: Mapping[str, str]
 ) -> Choice:
     """Finds the wanted columns in a header: as given, by their own names, or by known ones."""
-    names = [name.strip() for name in header]
+    names = [name.strip(" \t\r\n\ufeff\u00a0") for name in header]
     taken = {given.get(name, name) for name in wanted}
     at: dict[str, int] = {}
     missing: list[str] = []
     doubtful: dict[str, tuple[str, ...]] = {}
+    plain = {_plain(name) for name in names}
+    of_the_day = plain & {"date", "day"}  # beside it, `time` is half a time
     for name in wanted:
         own = given.get(name, name)
+        own = "" if name not in given and own in given.values() else own  # another's by choice
         near = [index for index, other in enumerate(names) if other == own]
         for group in () if name in given else KNOWN[name]:
             near = near or [
                 index
                 for index, other in enumerate(names)
-                if other not in taken and _plain(other) in group
+                if other not in taken
+                and _plain(other) in group
+                and not (of_the_day and name == "timestamp" and _plain(other) == "time")
             ]
         if len(near) == 1:
             at[name] = near[0]
@@ -130,6 +136,11 @@ def advice(choice: Choice, wanted: Sequence[str]) -> str:
             f"{opening}, parted by no comma, tab, semicolon or vertical bar; part the columns with "
             "commas."
         )
+    if "timestamp" in choice.missing and {"date", "time"} <= set(map(_plain, choice.header)):
+        return (
+            f"{opening}; make one column timestamp of the date and the time, such as "
+            "2024-05-31T18:30:00Z."
+        )
     near = _proposals(choice)
     if option := _option(choice, wanted, near):
         return f"{opening}; {option}."
@@ -137,6 +148,17 @@ def advice(choice: Choice, wanted: Sequence[str]) -> str:
     if steps:
         return f"{opening}; rename {_listed(steps)}."
     return f"{opening}; name the columns {_listed(list(wanted))} in the first line."
+
+
+def data_for_names(choice: Choice, wanted: Sequence[str]) -> str:
+    """What is wrong with a header whose time was given by a time: it is a row; else ""."""
+    index = choice.columns.get("timestamp")
+    if index is None or not _TIME.fullmatch(choice.header[index]):
+        return ""
+    return (
+        f"has a first line that is a row and names no columns, {_shown(choice.header)}: "
+        f"{_data_line(choice.header, wanted) or 'add a line of names before it'}."
+    )
 
 
 def _shown(names: Sequence[str]) -> str:
@@ -204,4 +226,12 @@ def _data_line(header: Sequence[str], wanted: Sequence[str]) -> str:
             "add a line with the names user_id, item_id, rating and timestamp (the columns of "
             "MovieLens' u.data) before it, or fetch movielens-100k by its name"
         )
-    return f"add the line {','.join(wanted)} (in the order of your columns) before it"
+    if len(header) == len(wanted):
+        return (
+            f"add the line {','.join(wanted)} (in the order of your columns, and parted as they "
+            "are) before it"
+        )
+    return (
+        f"add a line of {len(header)} names before it, parted as your columns are, with "
+        f"{_listed(list(wanted))} for those that are these"
+    )

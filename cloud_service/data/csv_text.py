@@ -24,6 +24,7 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bar
 Row = list[str]
 CHUNK = 1 << 22
 """Bytes that are looked at together."""
+_START = 32
 _GZIP_MAGIC = b"\x1f\x8b"
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHERS = {
@@ -31,7 +32,14 @@ _OTHERS = {
     b"PK\x03\x04": "a zip archive or workbook",
     b"SQLi": "a database",
     _GZIP_MAGIC: "gzip within gzip",
+    b'{"': "JSON",
+    b"[{": "JSON",
 }
+_PLACEHOLDERS = (b"<!doctype", b"<html", b"version https://git-lfs")
+"""How what comes in place of a file begins, in small letters: a web page, a pointer of Git LFS."""
+
+# A field that nobody reads may hold a whole document: the default limit is 128 KiB.
+csv.field_size_limit((1 << 31) - 1)
 
 
 @dataclass(frozen=True)
@@ -120,12 +128,12 @@ def open_text(path: Path, ending: str) -> Text:
         DataError: it is damaged, or of another kind than its name says.
     """
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(_START)
     content = None
     words = ""
     if start.startswith(_GZIP_MAGIC):
         content = _unpacked(path)
-        start = content[:4]
+        start = content[:_START]
     elif ending.endswith(".gz"):
         raise DataError(
             f"{path} is named .gz but is not gzip: compress it, or drop .gz from its name."
@@ -133,6 +141,11 @@ def open_text(path: Path, ending: str) -> Text:
     for magic, name in _OTHERS.items():
         if start.startswith(magic):
             raise DataError(f"{path} is {name} by its first bytes: name it so, or save it as CSV.")
+    if start.lower().startswith(_PLACEHOLDERS):
+        raise DataError(
+            f"{path} is a web page or a pointer that came in place of the file: download the file "
+            "itself."
+        )
     if start[:2] in _WIDE_MARKS:
         content = _decoded(path, path.read_bytes() if content is None else content)
         words = "UTF-16 text"

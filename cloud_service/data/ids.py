@@ -26,10 +26,11 @@ MISSING: Final = frozenset(
     (
         *("nan", "NaN", "NAN", "None", "null", "NULL", "Null", "<NA>", "NaT", "nil", "undefined"),
         *("(null)", r"\N", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#NUM!", "#DIV/0!", "#NULL!"),
+        *("#SPILL!", "#CALC!", "[object Object]", *("#" * width for width in range(3, 33))),
     )
 )
 """What programs write where a value is missing."""
-_ROUNDED: Final = r"^-?\d(\.\d+)?[eE]\+\d+$"
+_ROUNDED: Final = r"^-?\d(\.\d+)?[eE]\+\d+$|^-?\d\.\d+[eE]\d+$"
 _POINT_ZERO: Final = r"^-?\d+\.0+$"
 _ODD: Final = (
     (r"^-?\d+\.\d*[1-9]\d*$", "are numbers with a fraction: check that this is a column of ids"),
@@ -201,20 +202,29 @@ def _doubts(values: pl.Series) -> Iterator[str]:
 
 
 def _twins(values: pl.Series) -> Iterator[str]:
-    """Ids that look the same: composed differently, or other only in their capitals."""
+    """Ids that look the same, or are the same number: which programs may make of one id two."""
     wide = values.str.contains(r"[^\x00-\x7f]").any()
     composed = values.str.normalize("NFC") if wide else values
+    small = composed.str.to_lowercase()
+    bare = (small.str.normalize("NFKC") if wide else small).str.replace_all(r"[\s\p{Cf}]+", "")
+    known = 0
     for folded, what, quoted in (
         (composed, "are the letters of another, composed differently", ascii),
-        (composed.str.to_lowercase(), "differ from another only in capitals", repr),
+        (small, "differ from another only in capitals", repr),
+        (bare, "differ from another only in blanks, wide or invisible letters", ascii),
+        (
+            bare.str.replace(r"^\+?0*(\d)", "${1}"),
+            "are the number of another, written with zeros or a sign in front",
+            repr,
+        ),
     ):
-        count = len(folded) - folded.n_unique()
+        count = len(folded) - folded.n_unique() - known
+        known += count
         if count:
-            first = folded.filter(folded.is_duplicated()).sort()[0]
-            pair = values.filter(folded == first).to_list()[:2]
-            shown = " and ".join(map(quoted, pair))
+            repeated = folded.filter(folded.is_duplicated()).unique().sort()
+            pairs = (values.filter(folded == first).to_list()[:2] for first in repeated)
+            shown = " and ".join(map(quoted, next(pairs)))
             yield f"{count:,} of {len(values):,} ids {what} ({shown}), and count as others"
-            return
 
 
 def _roundings(values: pl.Series) -> Iterator[str]:

@@ -154,20 +154,50 @@ def _irregular(
         yield index + 1, line.decode("utf-8", "replace").rstrip("\r")
 
 
-def check_width(path: Path, header: Sequence[str], line: int, row: Row) -> None:
-    """Refuses a record of another width than the header's, unless only nothing differs.
+@dataclass
+class Widths:
+    """Refuses records of another width than the header's, unless only nothing differs.
 
-    Empty fields beyond the last column do no harm, nor do missing ones below columns without a
-    name, nor does a blank line.
+    Missing fields do no harm below columns without a name, nor does a blank line. Empty fields
+    beyond the last column do none where all records have them, or the wanted columns come first:
+    else a separator within a field without quotes may have moved the rest of a record.
 
-    Raises:
-        DataError: names the line.
+    Attributes:
+        wanted: positions of the columns that are read.
+        first_wider: the line of the first record with such fields.
+        regular: some record has the width of the header.
     """
+
+    path: Path
+    header: Sequence[str]
+    wanted: Sequence[int]
+    first_wider: int | None = None
+    regular: bool = False
+
+    def check(self, line: int, row: Row) -> None:
+        """Raises DataError for a record that cannot be told apart; names the line (from 1)."""
+        _check_width(self.path, self.header, line, row)
+        width = len(self.header)
+        if len(row) > width and self.first_wider is None and any(map(str.strip, row)):
+            self.first_wider = line
+        self.regular = self.regular or len(row) == width
+
+    def finish(self) -> None:
+        """Raises DataError where only some records have fields beyond the header."""
+        moved = self.first_wider is not None and self.regular
+        if moved and max(self.wanted) >= len(self.wanted):
+            raise DataError(
+                f"{self.path}: line {self.first_wider} has more fields than the header, others "
+                "have not: put quotes around fields that hold a separator, or end all lines alike."
+            )
+
+
+def _check_width(path: Path, header: Sequence[str], line: int, row: Row) -> None:
     width = len(header)
     if len(row) > width and any(field.strip() for field in row[width:]):
         raise DataError(
             f"{path}: line {line} has more fields than the header ({len(row)}, not {width}): put "
-            "quotes around fields that hold a separator."
+            "quotes around fields that hold a separator, or name the columns that have no name."
         )
     if len(row) < width and any(field.strip() for field in row):
         named = next((n for n in range(width, 0, -1) if header[n - 1].strip()), 0)

@@ -11,15 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cloud_service.data.columns import Choice, advice, choose_columns
+from cloud_service.data.columns import Choice, advice, choose_columns, data_for_names
 from cloud_service.data.csv_text import SEPARATORS, Record, Row, Text, bad_byte, records
-from cloud_service.data.lines import (
-    blank_lines,
-    check_width,
-    count_lines,
-    style_of,
-    with_line_feeds,
-)
+from cloud_service.data.lines import Widths, blank_lines, count_lines, style_of, with_line_feeds
 from shared.errors import DataError
 
 _ROWS: Final = 1 << 16
@@ -52,6 +46,10 @@ class _Layout:
     @property
     def header(self) -> tuple[str, ...]:
         return self.choice.header
+
+    def widths(self, path: Path) -> Widths:
+        """The check of the widths of the records, for one reading."""
+        return Widths(path, self.header, tuple(self.choice.columns.values()))
 
     def names(self) -> list[str]:
         """The wanted columns, in the order of the file."""
@@ -86,6 +84,8 @@ def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _La
         choice = choose_columns(header, columns, given)
         layout = _Layout(separator, choice, line)
         if choice.complete:
+            if words := data_for_names(choice, columns):
+                raise DataError(f"{text.path} {words}")
             return layout
         score = len(choice.columns) + len(choice.doubtful), len(header)
         if closest is None or score > closest[0]:
@@ -140,17 +140,23 @@ def _line_rows(
 ) -> tuple[pl.DataFrame, NDArray[np.int64]] | None:
     """The rows of a text whose lines are its records; None if they are not."""
     header, separator = layout.header, layout.separator
-    lines = count_lines(
-        text,
-        separator,
-        lambda line, row: check_width(text.path, header, line, row),
-        len(header),
-        quoted=quoted,
-    )
+    widths = layout.widths(text.path)
+    odd = 0
+
+    def irregular(line: int, row: Row) -> None:
+        nonlocal odd
+        odd += 1
+        if line > layout.header_line:
+            widths.check(line, row)
+
+    lines = count_lines(text, separator, irregular, len(header), quoted=quoted)
     if lines is None:
         return None
+    widths.regular = lines - odd > 1  # the header is one
+    widths.finish()
     frame = pl.read_csv(
         text.path if text.content is None else text.content,
+        skip_lines=layout.header_line - 1,
         columns=sorted(layout.choice.columns.values()),
         separator=separator,
         quote_char='"' if quoted else None,
@@ -199,39 +205,45 @@ def _record_rows(
 
 def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, Row]]:
     """The records below the header that are not blank, with their lines."""
-    header = layout.header
+    widths = layout.widths(text.path)
     for record in records(text, layout.separator, padded):
         if record.line <= layout.header_line or not any(map(str.strip, record.fields)):
             continue
-        if len(record.fields) != len(header):
-            check_width(text.path, header, record.line, record.fields)
+        widths.check(record.line, record.fields)
         if record.last_line > record.line:
             _check_swallowed(text.path, record, layout)
         yield record.line, record.fields
+    widths.finish()
 
 
 def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
     """Refuses a quoted field that holds what looks like a row: its quote was none.
 
     It looks like one if it has as many fields as the header, the wanted ones filled, and its time
-    (or its id, where no time is wanted) is written as that of the row around it.
+    (or its id, where no time is wanted) is written as that of the row around it. Where the first
+    and the last line of a record look like rows, two quotes of two rows made one of both.
     """
     columns = layout.choice.columns
     telling = columns.get("timestamp", columns["item_id"])
     written = _shape(record.fields[telling])
-    for field in record.fields:
-        for inner in field.splitlines()[1:]:
-            pieces = inner.split(layout.separator)
-            if (
-                len(pieces) == len(layout.header)
-                and all(pieces[index].strip() for index in columns.values())
-                and _shape(pieces[telling]) == written
-            ):
-                raise DataError(
-                    f"{path}: a quoted field in the row at lines {record.line} to "
-                    f"{record.last_line} holds a line that looks like a row "
-                    f"({inner[:60]!r}): check its quotes, one is not closed where it should be."
-                )
+
+    def like_row(line: str) -> bool:
+        pieces = line.split(layout.separator)
+        return (
+            len(pieces) == len(layout.header)
+            and all(pieces[index].strip() for index in columns.values())
+            and _shape(pieces[telling]) == written
+        )
+
+    within = [line for field in record.fields for line in field.splitlines()[1:]]
+    first, *_, last = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
+    swallowed = next(filter(like_row, within), last if like_row(first) and like_row(last) else None)
+    if swallowed is not None:
+        raise DataError(
+            f"{path}: a quoted field in the row at lines {record.line} to {record.last_line} holds "
+            f"a line that looks like a row ({swallowed[:60]!r}): check its quotes, one is not "
+            "closed where it should be."
+        )
 
 
 def _shape(text: str) -> str:

@@ -113,6 +113,10 @@ def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
     """Runs `read` and turns whatever the reader raises into a DataError."""
     try:
         return read()
+    except MemoryError as error:
+        raise DataError(
+            f"{path} needs more memory than there is: give a part of it, or a larger machine."
+        ) from error
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError, csv.Error) as error:
         raise _explained(path, text, error) from error
     except BaseException as error:
@@ -123,8 +127,13 @@ def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
 
 
 def _explained(path: Path, text: Text | None, error: BaseException) -> DataError:
+    if text is None and format_of(path) == ".parquet":
+        return DataError(
+            f"{path} is not a readable Parquet file: it is damaged, or has columns of types that "
+            "are not read here; write it again, with the columns of the clicks alone."
+        )
     if text is None:
-        return DataError(f"{path} is not a readable Parquet file: it is damaged; write it again.")
+        return DataError(f"{path} cannot be read ({error}): check it.")
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
     return not_utf8(text) or DataError(
         f"{path} cannot be read as CSV ({reason}): check its quotes and separators."

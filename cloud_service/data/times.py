@@ -44,6 +44,9 @@ _DAYS: Final = (29_221, 73_050)
 _ROUNDED_FROM: Final = 6
 """The power of ten from which programs that print six digits round."""
 _FLOAT32_EXACT: Final = 2**24
+_FLOAT64_EXACT: Final = 2**53
+_FLOAT_DIGITS: Final = 15
+"""So many digits behind the point are all that a floating-point number has."""
 
 
 def read_times(table: Table, name: str) -> tuple[pl.Series, list[str]]:
@@ -82,6 +85,8 @@ def read_times(table: Table, name: str) -> tuple[pl.Series, list[str]]:
     unit = unit or _unit(table, table.frame[name], times)
     if unit is not None:
         _check_early(table, table.frame[name], times, unit)
+        if not (times >= _1980 * unit).any():
+            notes.append(f"{name}: no time is after 1980: check the unit that it was written in")
         notes.extend(_late(times, unit))
     elif _are_days(column, times):
         notes.append(f"{name}: the numbers look like days of a spreadsheet, not like seconds")
@@ -136,7 +141,9 @@ def _numbers(table: Table, column: pl.Series) -> pl.Series:
         # A program that writes larger numbers in full (R does) has rounded none of these.
         full = math.log10(max(int(str(whole.max() or 1)), 1))
         lost = ((power > digits) & (power > max(full, _ROUNDED_FROM - 1))).fill_null(False)
-        if lost.any():
+        # One that writes all digits (Java does) leaves out zeros at the end of some.
+        whole_too = ((power <= digits) & (digits > _ROUNDED_FROM)) | (digits >= _FLOAT_DIGITS)
+        if lost.any() and not whole_too.any():
             row = int(lost.arg_max() or 0)
             raise DataError(
                 f"{table.path}: the {column.name} of {table.where(row)} is {column[row]!r}, a "
@@ -148,6 +155,14 @@ def _numbers(table: Table, column: pl.Series) -> pl.Series:
     whole = exact.cast(pl.Int64, strict=False)
     if (whole.is_not_null() | exact.str.contains(r"^[+-]?\d+$") | column.is_null()).all():
         return whole
+    large = (whole.abs() >= _FLOAT64_EXACT).fill_null(False)
+    if large.any():
+        row = int(large.arg_max() or 0)
+        raise DataError(
+            f"{table.path}: the {column.name} of {table.where(row)} is {column[row]!r}, and others "
+            "have fractions, beside which so large a number loses digits: write all times as whole "
+            "numbers."
+        )
     return _from_floats(column.cast(pl.Float64, strict=False))
 
 
@@ -167,6 +182,11 @@ def _dates(column: pl.Series, notes: list[str]) -> pl.Series:
     timed = column.str.contains("T", literal=True)
     zoned = column.str.slice(10).str.contains(_ZONE) & timed
     bare = int((timed & ~zoned).sum())
+    days = int((~timed).sum())
+    if timed.any() and days:
+        notes.append(
+            f"{name}: {days:,} of {len(column):,} times are dates alone, and were taken as midnight"
+        )
     if zoned.any() and bare:
         notes.append(
             f"{name}: {bare:,} of {len(column):,} times have no zone where others have one, and "
@@ -176,12 +196,15 @@ def _dates(column: pl.Series, notes: list[str]) -> pl.Series:
 
 
 def _from_floats(column: pl.Series) -> pl.Series:
-    """Whole numbers as they are, others as millionths; null where not finite or too large."""
+    """Whole numbers as they are, others as millionths, or as thousandths or rounded where they
+    are too large for that; null where not finite or larger still."""
     finite = column.cast(pl.Float64).fill_nan(None)
     whole = finite.cast(pl.Int64, strict=False)
     if (whole.cast(pl.Float64) == finite).all():
         return whole
-    return (finite * _MICROSECONDS).round().cast(pl.Int64, strict=False)
+    largest = float(str(finite.filter(finite.is_finite()).abs().max() or 0))
+    scale = next((scale for scale in (_MICROSECONDS, 1_000) if largest * scale < 2**63), 1)
+    return (finite * scale).round().cast(pl.Int64, strict=False)
 
 
 def _check_float(table: Table, column: pl.Series) -> None:
@@ -203,27 +226,39 @@ def _unit(table: Table, column: pl.Series, times: pl.Series) -> int | None:
     """
     counts = {name: times.is_between(_1980 * unit, _2100 * unit) for name, unit in _UNITS}
     used = [name for name, mask in counts.items() if mask.any()]
-    if len(used) > 1:
+    if len(used) > 1 and not _continuous(times, [dict(_UNITS)[name] for name in used]):
         rows = [int(counts[name].arg_max() or 0) for name in used[:2]]
         raise DataError(
             f"{table.path}: {column.name} mixes {used[0]} and {used[1]} since 1970 ("
             + " and ".join(f"{column[row]} in {table.where(row)}" for row in rows)
             + "): give all times in one unit."
         )
-    if not used or 2 * int(counts[used[0]].sum()) < len(times):
+    # Zeros and such stand for missing times, be they most.
+    if len(used) != 1 or 2 * int(counts[used[0]].sum()) < int((times > 0).sum()):
         return None
     return dict(_UNITS)[used[0]]
 
 
+def _continuous(times: pl.Series, units: list[int]) -> bool:
+    """Whether times lie between the dates in these units too: as those since a start do."""
+    between = times.is_between(_1980 * units[0], _2100 * units[-1])
+    dated = sum(int(times.is_between(_1980 * unit, _2100 * unit).sum()) for unit in units)
+    return int(between.sum()) - dated > 0.01 * len(times)
+
+
 def _check_early(table: Table, column: pl.Series, times: pl.Series, unit: int) -> None:
-    """Refuses times before 1971 where most are after 1980: they stand for missing ones."""
+    """Refuses times before 1971 where others are after 1980: they stand for missing ones.
+
+    Not where times lie between, as those of a clock that starts anywhere do.
+    """
     late = times >= _1980 * unit
     early = times < 366 * 86_400 * unit
-    if early.any() and 2 * int(late.sum()) >= len(times):
+    between = len(times) - int(late.sum()) - int(early.sum())
+    if early.any() and late.any() and between <= 0.01 * len(times):
         row = int(early.arg_max() or 0)
         raise DataError(
             f"{table.path}: the {column.name} of {table.where(row)} is {str(column[row])[:60]!r}, "
-            f"before 1971 where most are after 1980{_others(early)}, as missing times are "
+            f"before 1971 where others are after 1980{_others(early)}, as missing times are "
             "written: remove these rows, or give their times."
         )
 

@@ -150,7 +150,7 @@ def test_numbers_with_fractions_that_are_whole_are_said(tmp_path: Path) -> None:
         ({"timestamp": pl.Series([datetime(2024, 1, 1), None])}, "row 2 is missing"),
         (
             {"timestamp": pl.Series([datetime(2024, 1, 1), datetime(1, 1, 1)])},
-            "row 2 is '0001-01-01 00:00:00', before 1971 where most",
+            "row 2 is '0001-01-01 00:00:00', before 1971 where others",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_times_of_every_kind_keep_their_order(
         (["24-05-31", "24-06-01"], "whole year first"),
         (["1,700,000,000", "1,700,000,001"], "without thousands separators"),
         (["9223372036854775808", "1"], "line 2 is '9223372036854775808'"),
-        (["1700000000", "0"], "line 3 is '0', before 1971 where most are after 1980"),
+        (["1700000000", "0"], "line 3 is '0', before 1971 where others are after 1980"),
         (["2024-05-31", "1970-01-01"], "line 3 is '1970-01-01', before 1971"),
         (["2024-05-31", "1717113600"], "line 3 is '1717113600'"),
     ],

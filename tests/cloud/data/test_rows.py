@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_service.data import csv_text
@@ -73,6 +73,7 @@ def texts(draw: st.DrawFn) -> str:
     return end.join(lines) + draw(st.sampled_from(["", end, end * 2]))
 
 
+@settings(deadline=None)
 @given(text=texts())
 def test_any_text_gives_the_rows_of_the_csv_module_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, text: str
@@ -97,6 +98,7 @@ def test_any_text_gives_the_rows_of_the_csv_module_or_an_error(
     assert found == kept
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=8),
     written=st.sampled_from(
