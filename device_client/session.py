@@ -23,7 +23,6 @@ _log = logging.getLogger(__name__)
 
 NO_CLOUD = "no cloud is configured: the session was made without a link"
 NONE_KNOWN = "none of the candidates is in the catalogue of this model: pull the bundle in use"
-_UNREACHED = Outcome.OFFLINE, Outcome.TIMEOUT
 
 
 class Session:
@@ -203,7 +202,7 @@ class Session:
             self.outcomes[received.outcome] += 1
             if received.sent_ns:
                 timeline.note(received)
-            elif received.outcome in _UNREACHED:
+            elif received.outcome is Outcome.OFFLINE:
                 self._ask_again()
         if unknown is not None:
             ranking.unknown = [given[int(at)] for at in np.flatnonzero(unknown)]

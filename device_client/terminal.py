@@ -20,9 +20,10 @@ from device_client.session import Session
 from shared.errors import BundleMissing, InvalidRequest, UnknownItem
 from shared.manifest import VERSION_PATTERN
 
-_WIDEST, _NARROWEST = 44, 12
-_SCORE = 9
-_REST = 40
+_TITLES = "without the correction", "with it"
+_WIDEST, _NARROWEST = 44, 22
+_SCORE = 8
+_REST = 36
 """Columns of a line besides the two names: places, scores, how far an item moved."""
 _SHOWN = 10
 """Clicks, or unknown candidates, that are shown."""
@@ -159,7 +160,7 @@ def _print_rankings(
     beside = best if corrected is None else _order(corrected)
     before = {int(at): place for place, at in enumerate(best)}
     known = len(asked.candidates) - len(asked.unknown)
-    without, with_it = (f"{title:{width}} {'score':>{_SCORE}}" for title in ("local", "corrected"))
+    without, with_it = (f"{title:{width}} {'score':>{_SCORE}}" for title in _TITLES)
     print(f"\n{'':3} {without}   {'' if corrected is None else with_it}".rstrip())
     for place in range(min(top, known)):
         left = _entry(asked, int(best[place]), local, width)
