@@ -4,7 +4,7 @@ STYLE = """\
 :root {
   color-scheme: light dark;
   --paper: #fbfbf9; --card: #ffffff; --ink: #1c2024; --soft: #5b636b; --line: #dfe2e5;
-  --grid: #e4e6e9; --banner: #7a4a00; --banner-back: #fff3d6; --accent: #0b62a8;
+  --grid: #e4e6e9; --banner: #7a4a00; --banner-back: #fff3d6; --accent: #0b62a8; --edge: #00000033;
   --hue-0: #1769b0; --hue-1: #c2570c; --hue-2: #1f8a5b; --hue-3: #8f4bb0; --hue-4: #b8336a;
   --hue-5: #8a6d1a; --hue-6: #0e7f91; --hue-7: #6b747d; --hue-8: #c81e1e; --hue-9: #4a55c4;
   --hue-10: #5f7d12; --hue-11: #9c4a3c; --on-hue: #ffffff;
@@ -13,6 +13,7 @@ STYLE = """\
   :root {
     --paper: #14171a; --card: #1c2024; --ink: #e8eaec; --soft: #a4adb5; --line: #353b41;
     --grid: #30363c; --banner: #ffd98a; --banner-back: #3a2c0c; --accent: #79b8f0;
+    --edge: #ffffff33;
     --hue-0: #3f8fd6; --hue-1: #d9772f; --hue-2: #3a9e70; --hue-3: #a871c6; --hue-4: #d0588a;
     --hue-5: #a98a35; --hue-6: #2f9aac; --hue-7: #838c95; --hue-8: #e2605c; --hue-9: #7882e0;
     --hue-10: #7f9c36; --hue-11: #bb6c5e; --on-hue: #0d0f11;
@@ -53,7 +54,14 @@ figure svg text {
 }
 figcaption { font-size: 0.88rem; margin-top: 0.5rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 0.6rem;
-  background: var(--card); margin: 0.3rem 0 0.7rem; }
+  margin: 0.3rem 0 0.7rem;
+  /* A shadow at an edge where there is more to see: it is covered once that edge is reached. */
+  background:
+    linear-gradient(to right, var(--card), transparent) left / 3rem 100% local,
+    linear-gradient(to left, var(--card), transparent) right / 3rem 100% local,
+    linear-gradient(to right, var(--edge), transparent) left / 0.8rem 100% scroll,
+    linear-gradient(to left, var(--edge), transparent) right / 0.8rem 100% scroll var(--card);
+  background-repeat: no-repeat; }
 .scroll:focus-visible { outline: 2px solid var(--accent); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: 0.92rem; }

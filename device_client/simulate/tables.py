@@ -178,7 +178,7 @@ def quality_table(report: Report) -> str:
 _KEPT_UP: dict[Limit | None, str] = {
     None: "yes",
     "simulator": "no: no processor time to spare",
-    "machine": "yes, on a busy machine",
+    "machine": "late: the machine was busy",
     "devices": "no: too few devices",
 }
 
@@ -191,7 +191,7 @@ def traffic_table(report: Report) -> str:
         counts = (traffic.payload_up, traffic.sent_up, traffic.payload_down, traffic.sent_down)
         rows.append((report.label(result), [cell(f"{count:,.0f}") for count in counts]))
     heads = ["Network", "Up: payload", "Up: sent", "Down: payload", "Down: sent"]
-    return table("Mean bytes per correction.", heads, rows)
+    return table("Mean bytes per request, those that came to nothing included.", heads, rows)
 
 
 def arrivals_table(report: Report) -> str:

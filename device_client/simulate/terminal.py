@@ -6,7 +6,6 @@ from rich.table import Table
 
 from device_client.simulate.verdict import verdict
 from device_client.simulate.words import (
-    bounds,
     cautions,
     headline,
     leg_rows,
@@ -14,7 +13,6 @@ from device_client.simulate.words import (
     occurred,
     percent,
     score,
-    signed,
 )
 from shared.report import CASES, Case, Report
 
@@ -38,7 +36,7 @@ def print_report(report: Report, console: Console) -> None:
 def _table(title: str, *heads: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left")
+        table.add_column(head, justify="right" if index else "left", no_wrap=not index)
     return table
 
 
@@ -54,16 +52,15 @@ def _legs(report: Report) -> Table:
 
 def _served(report: Report) -> Table:
     """What users got, case by case."""
-    heads = [f"{word} {CASES[case]}" for case in report.cases for word in ("corrected", "NDCG@10")]
-    heads.append("over local, 95% interval")
-    table = _table("What was served; over local is of the last case", "network", *heads)
+    heads = [head for case in report.cases for head in (f"corrected {CASES[case]}", "NDCG@10")]
+    title = "Share of reranks served corrected, and NDCG@10 of what was served"
+    table = _table(title, "network", *heads)
     for each in report.profiles:
         cells = []
         for case in report.cases:
             served = each.cases[case]
             cells += [percent(served.corrected_share), score(served.ranking.ndcg10)]
-        gain = each.cases[report.cases[-1]].gain_ndcg10
-        table.add_row(report.label(each), *cells, f"{signed(gain.mean)} ({bounds(gain)})")
+        table.add_row(report.label(each), *cells)
     return table
 
 

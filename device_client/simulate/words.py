@@ -140,15 +140,16 @@ def headline(report: Report) -> str:
     said = []
     for case in report.cases:
         shares = [each.cases[case].corrected_share for each in results]
-        said.append(f"{share_span(shares)} of reranks {CASES[case]} were served corrected")
+        said.append(f"{share_span(shares)} {CASES[case]}")
     within = share_span([each.share_within_budget for each in results])
     budget = ms(report.settings.budget_ms)
     traffic = results[0].traffic
     names = results[0].name if len(results) == 1 else f"{len(results)} networks"
     return (
-        f"Over {names}, {' and '.join(said)}; {within} of corrections came within {budget} ms of "
-        f"H, the budget of a rerank at once. One cost {traffic.sent_up:,.0f} bytes up and "
-        f"{traffic.sent_down:,.0f} bytes down, headers included."
+        f"Over {names}, so many reranks were served corrected: {', '.join(said)}. {within} of "
+        f"corrections came within {budget} ms of H, the budget of a rerank at once. One cost "
+        f"{traffic.sent_up:,.0f} bytes up and {traffic.sent_down:,.0f} bytes down with "
+        "headers."
     )
 
 
