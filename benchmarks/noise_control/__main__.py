@@ -44,7 +44,7 @@ def main() -> None:
         values, found = _judged(disguise, options.out / name, seeds, options.workers, {})
         results[name] = {"words": disguise.words} | values
         rows.append([name, disguise.words, *_shown(values, found)])
-        print(rows[-1], flush=True)
+        print(" | ".join(rows[-1]), flush=True)
     for name, (disguise, treatment) in CONTROLS.items():
         folder = options.out / re.sub(r"[^a-z]+", "-", name)
         values, found = _judged(disguise, folder, 1, options.workers, treatment)

@@ -185,7 +185,7 @@ def allowed(count: int, rate: float) -> int:
 
 
 def as_values(comparisons: Sequence[Against], results: Sequence[Verdict]) -> dict[str, Any]:
-    """For a file of results."""
+    """For a file of results: means over worlds, verdicts, and intervals that leave 0 out."""
     means: dict[str, dict[str, float]] = {}
     for protocol, metric in METRICS.items():
         mine = [each for each in comparisons if each.protocol == protocol]
@@ -196,7 +196,7 @@ def as_values(comparisons: Sequence[Against], results: Sequence[Verdict]) -> dic
     return {
         "means": means,
         "verdicts": [asdict(each) | {"holds": each.holds} for each in results],
-        "comparisons": [asdict(each) for each in comparisons],
+        "outside": [asdict(each) for each in comparisons if each.low > 0 or each.high < 0],
     }
 
 

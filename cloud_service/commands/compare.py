@@ -134,7 +134,8 @@ def tables(
     """Makes tables and plots of an evaluation, also of one that is not complete yet.
 
     In FOLDER/tables, Markdown and CSV: each data set's figures, its comparison with the reference
-    row (95% bootstrap interval, paired t-test), and a summary. In FOLDER/plots, PNG and SVG.
+    row (95% bootstrap interval, paired t-test, Holm's correction), and a summary; what to doubt
+    stands first. In FOLDER/plots, PNG and SVG.
     """
     from cloud_service.evaluation.board import Board
     from cloud_service.evaluation.tables import write_tables
