@@ -21,6 +21,11 @@ _LARGEST: Final = 4096
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
+def is_plain(token: bytes) -> bool:
+    """Whether it can stand in a header: visible ASCII alone."""
+    return all(0x21 <= character <= 0x7E for character in token)
+
+
 class AdminTokenError(RecommendationError):
     """A file of a token that must not be used."""
 
@@ -64,17 +69,12 @@ def read_token(store: Path) -> str | None:
                 f"it, and serve makes a new token, or, if nobody has read it, chmod 600 {path}"
             )
         token = opened.read(_LARGEST + 1).strip()
-    if not TOKEN_LENGTH <= len(token) <= _LARGEST or not _is_plain(token):
+    if not TOKEN_LENGTH <= len(token) <= _LARGEST or not is_plain(token):
         raise AdminTokenError(
             f"{path} holds no token of {TOKEN_LENGTH} or more visible ASCII characters: remove "
             "it, and serve makes a new one"
         )
     return token.decode("ascii")
-
-
-def _is_plain(token: bytes) -> bool:
-    """Whether it can stand in a header."""
-    return all(0x21 <= character <= 0x7E for character in token)
 
 
 def _make(path: Path) -> None:

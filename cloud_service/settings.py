@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cloud_service.admin_token import TOKEN_LENGTH
+from cloud_service.admin_token import TOKEN_LENGTH, is_plain
 from shared.errors import RecommendationError
 
 PREFIX = "CLOUD_"
@@ -121,6 +121,16 @@ class CloudSettings(BaseSettings):
                 raise ValueError(
                     "CLOUD_DATABASE_URL is sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _token_can_be_sent(self) -> Self:
+        token = self.admin_token
+        if token is not None and not is_plain(token.get_secret_value().encode()):
+            raise ValueError(
+                "CLOUD_ADMIN_TOKEN takes visible ASCII characters: nothing else can "
+                "be sent in a header"
+            )
         return self
 
     @property

@@ -50,7 +50,7 @@ def main() -> int:
     begun = time.monotonic()
     options.store.mkdir(parents=True, exist_ok=True)
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")},
+        **_outside(),
         "CLOUD_STORE": str(options.store),
         "CLOUD_SERVE_REPLAYS": "true",
     }
@@ -198,9 +198,14 @@ def _address(cloud: subprocess.Popen[bytes], log: Path) -> str:
 
 def _run(command: str, *arguments: str) -> None:
     """Runs one of our commands in the foreground; the demo ends where it fails."""
-    status = subprocess.run([BIN / command, *arguments], check=False).returncode
+    status = subprocess.run([BIN / command, *arguments], env=_outside(), check=False).returncode
     if status:
         raise SystemExit(f"{command} {' '.join(arguments[:2])} ended with {status}")
+
+
+def _outside() -> dict[str, str]:
+    """The environment without settings of another cloud, its admin token above all."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
 
 
 @contextmanager

@@ -14,6 +14,9 @@ RESERVE_SECONDS: Final = 2.0
 """How long a connection of the reserve may take for its request."""
 RESERVED_PATHS: Final = frozenset({"/health", "/ready"})
 SWEEP_SECONDS: Final = 1.0
+LOOKS: Final = 256
+"""Connections looked at in one turn of the event loop: corrections wait for it."""
+LOOK_AGAIN_SECONDS: Final = 0.02
 BODY_GRACE_SECONDS: Final = 2.0
 """Beyond the time of a body, in which whoever reads it may still say that it is late."""
 LEAST_BYTES_A_SECOND: Final = 1024
@@ -79,7 +82,9 @@ class Admission:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """One coarse look over all: a timer for each request would cost the hot path 2 µs."""
         now = loop.time()
-        for guest in [guest for guest in (*self._places, *self._reserve) if guest.due <= now]:
+        late = [guest for guest in (*self._places, *self._reserve) if guest.due <= now]
+        for guest in late[:LOOKS]:
             guest.look(now)
+        pause = SWEEP_SECONDS if len(late) <= LOOKS else LOOK_AGAIN_SECONDS
         waits = self._places or self._reserve
-        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep, loop) if waits else None
+        self._timer = loop.call_later(pause, self._sweep, loop) if waits else None

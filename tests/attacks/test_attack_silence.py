@@ -13,8 +13,8 @@ from tests.sockets import request
 PLACES = 100
 SETTINGS = {
     "CLOUD_MAX_CONNECTIONS": str(PLACES),
-    "CLOUD_HEAD_SECONDS": "2",
-    "CLOUD_BODY_TIMEOUT": "1",
+    "CLOUD_HEAD_SECONDS": "3",
+    "CLOUD_BODY_TIMEOUT": "3",
     "CLOUD_WRITE_SECONDS": "2",
 }
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n"

@@ -32,6 +32,12 @@ def test_what_a_hosting_platform_sets_is_left_alone(monkeypatch, name):
         ("CLOUD_DATABASE_URL", "mysql://u:secret@h/n", "sqlite:///PATH or postgresql://"),
         ("CLOUD_DATABASE_URL", "sqlite://", "sqlite:///PATH or postgresql://"),
         ("CLOUD_ADMIN_TOKEN", "secret", "CLOUD_ADMIN_TOKEN: Value should have at least 8"),
+        ("CLOUD_ADMIN_TOKEN", "a secret of words", "CLOUD_ADMIN_TOKEN takes visible ASCII"),
+        ("CLOUD_ADMIN_TOKEN", "secrét-secrét", "CLOUD_ADMIN_TOKEN takes visible ASCII"),
+        ("CLOUD_MAX_HEAD_BYTES", "1023", "CLOUD_MAX_HEAD_BYTES: Input should be greater than"),
+        ("CLOUD_MAX_HEAD_LINES", "0", "CLOUD_MAX_HEAD_LINES: Input should be greater than"),
+        ("CLOUD_HEAD_SECONDS", "0", "CLOUD_HEAD_SECONDS: Input should be greater than"),
+        ("CLOUD_WRITE_SECONDS", "inf", "CLOUD_WRITE_SECONDS: "),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_without_being_shown(
