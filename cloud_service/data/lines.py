@@ -159,18 +159,18 @@ class Widths:
     """Refuses records of another width than the header's, unless only nothing differs.
 
     Missing fields do no harm below columns without a name, nor does a blank line. Empty fields
-    beyond the last column do none where all records have them, or the wanted columns come first:
-    else a separator within a field without quotes may have moved the rest of a record.
+    beyond the last column do none where all records have them: else a separator within a field
+    without quotes may have moved the rest of a record.
 
     Attributes:
-        wanted: positions of the columns that are read.
+        movable: such a separator could change what is read.
         first_wider: the line of the first record with such fields.
         regular: some record has the width of the header.
     """
 
     path: Path
     header: Sequence[str]
-    wanted: Sequence[int]
+    movable: bool
     first_wider: int | None = None
     regular: bool = False
 
@@ -184,8 +184,7 @@ class Widths:
 
     def finish(self) -> None:
         """Raises DataError where only some records have fields beyond the header."""
-        moved = self.first_wider is not None and self.regular
-        if moved and max(self.wanted) >= len(self.wanted):
+        if self.movable and self.first_wider is not None and self.regular:
             raise DataError(
                 f"{self.path}: line {self.first_wider} has more fields than the header, others "
                 "have not: put quotes around fields that hold a separator, or end all lines alike."

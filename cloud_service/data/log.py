@@ -62,7 +62,7 @@ def read_log(path: Path, columns: str | None = None) -> LogFile:
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    table = read_table(path, LOG_COLUMNS, parse_columns(columns) if columns else {})
+    table = read_table(path, LOG_COLUMNS, parse_columns(columns) if columns is not None else {})
     users, items = read_ids(table, "user_id"), read_ids(table, "item_id")
     times, notes = read_times(table, "timestamp")
     _check_content(path, users, items)
@@ -86,7 +86,7 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    given = parse_columns(columns) if columns else {}
+    given = parse_columns(columns) if columns is not None else {}
     table = _item_table(path, {name: own for name, own in given.items() if name == "item_id"})
     ids = read_ids(table, "item_id")
     notes = list(ids.notes)

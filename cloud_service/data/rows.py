@@ -49,7 +49,11 @@ class _Layout:
 
     def widths(self, path: Path) -> Widths:
         """The check of the widths of the records, for one reading."""
-        return Widths(path, self.header, tuple(self.choice.columns.values()))
+        at = self.choice.columns
+        leading = max(at.values()) < len(at)
+        # Ids and times hold no separators, titles do.
+        cut = "title" in at and len(self.header) > len(at)
+        return Widths(path, self.header, movable=cut or not leading)
 
     def names(self) -> list[str]:
         """The wanted columns, in the order of the file."""

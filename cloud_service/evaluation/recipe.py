@@ -71,7 +71,9 @@ def names_of(data: Sequence[str]) -> list[str]:
         same = [
             path
             for path, depth in depths.items()
-            if shared[names[path]] > 1 and depth < len(Path(path).absolute().parts)
+            if shared[names[path]] > 1
+            and is_path(path)  # a named set keeps its name
+            and depth < len(Path(path).absolute().parts)
         ]
         if not same:
             break

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from cloud_service.data import table
-from cloud_service.data.log import LogFile, read_log
+from cloud_service.data.log import LogFile, read_log, read_titles
 from shared.errors import DataError
 
 HEAD = "user_id,item_id,timestamp"
@@ -93,6 +93,13 @@ def test_a_log_that_would_be_misread_is_refused(tmp_path: Path, case: str) -> No
     content, message = LOST[case]
     with pytest.raises(DataError, match=message):
         read(tmp_path, content)
+
+
+def test_a_title_is_never_cut_at_a_comma_that_nobody_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("item_id,title,price\n1,Lamp, red,\n2,Desk,3\n")
+    with pytest.raises(DataError, match="line 2 has more fields than the header, others have not"):
+        read_titles(path)
 
 
 @pytest.mark.parametrize("columns", ["user=item_id", "time=item_id", "item=user_id"])

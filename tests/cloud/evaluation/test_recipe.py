@@ -200,6 +200,11 @@ def test_logs_of_one_name_in_two_folders_are_told_apart_by_their_folders():
     ]
 
 
+def test_a_named_set_keeps_its_name_beside_a_file_of_that_name():
+    names = names_of(["movielens-1m", "data/movielens-1m.csv"])
+    assert names == ["movielens-1m", "data-movielens-1m"]
+
+
 def test_a_log_may_have_a_name_in_any_script_and_with_any_sign():
     recipe = parse(
         {
