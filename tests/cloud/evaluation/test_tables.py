@@ -149,3 +149,15 @@ def test_a_folder_that_is_no_evaluation_is_refused(folder, name, text, reason):
 def test_a_reference_that_is_no_row_is_refused_with_the_nearest(evaluated):
     with pytest.raises(InvalidRequest, match="no row corected: did you mean corrected"):
         Board.read(evaluated).reference("corected")
+
+
+def test_a_model_whose_training_was_cut_short_is_marked(folder):
+    board = Board.read(folder)
+    write_tables(board, "scn")
+    page = (folder / "tables" / "small.md").read_text()
+    assert "2.0 (cap)" in page, "two epochs are all it was given, and each was better"
+    assert "Such a network is under-trained" in page
+    for run in board.runs:
+        run["limit"] = ""
+    write_tables(board, "scn")
+    assert "cap" not in (folder / "tables" / "small.md").read_text().split("## Training")[1]
