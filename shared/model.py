@@ -63,7 +63,9 @@ class ModelSettings(Exact):
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     segment: Annotated[int, Field(ge=1, le=256, description="K, clicks one H covers")] = 10
     scoring: Scoring = "tied"
-    gcn: GCNForm = "projected"
+    gcn: Annotated[
+        GCNForm, Field(description="the form of the correction; causal is the paper's")
+    ] = "projected"
     gcn_dim: Annotated[
         int, Field(ge=4, le=4096, description="width of a transformer GCN, or of a teacher")
     ] = 128
@@ -73,7 +75,10 @@ class ModelSettings(Exact):
     projected_items: Annotated[
         int, Field(ge=16, le=8192, description="items a projection is fitted on")
     ] = 500
-    fusion: Fusion = "shift"
+    fusion: Annotated[
+        Fusion,
+        Field(description="how a correction is added; moments, the paper's, for any other gcn"),
+    ] = "shift"
     readout: ReadoutForm = "norm"
     history: History = "window"
 

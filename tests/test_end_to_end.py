@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -61,7 +62,7 @@ def train(world: tuple[str, Path], *options: str) -> str:
         "--data", "ml100k.csv.gz", "--wait",
         "--epochs", "1", "--holdout-users", "0.1", "--dim", "32", "--heads", "2", *options,
     )  # fmt: skip
-    return said.strip().split()[-1]
+    return re.search("published version ([0-9a-f]{16})", said)[1]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_a_device_with_the_version_before_is_answered_until_that_is_retired(worl
     url, folder = world
     with Cloud(url) as cloud:
         bundle = Bundle.open(cloud.pull(folder / "bundles", trained))
-        newer = train(world, "--seed", "1")
+        newer = train(world, "--seed", "1", "--promote", "always")
         assert newer != trained
         assert cloud.production() == newer
     candidates = np.arange(1, 50)

@@ -103,7 +103,10 @@ def read_recipe(path: Path | None, chosen: Mapping[str, Any]) -> TrainingRecipe:
         given = {name: value for name, value in chosen.items() if value is not None}
         model = {name: value for name, value in given.items() if name in _MODEL}
         plain = {name: value for name, value in given.items() if name not in _MODEL}
-        values = values | plain | {"model": values.get("model", {}) | model}
+        shape = values.get("model", {})
+        if "gcn" in model:  # another form of the correction is fused in a way of its own
+            shape.pop("fusion", None)
+        values = values | plain | {"model": shape | model}
         return TrainingRecipe.model_validate(values)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error

@@ -33,7 +33,7 @@ class Run:
     best_epoch: int = 0
     losses: list[float] = field(default_factory=list)
     metrics: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     """Spent on these epochs, by all processes that took part."""
 
 

@@ -29,7 +29,7 @@ class Fitted:
 
     Attributes:
         best: its validation NDCG@10.
-        epoch, epochs: how many it trained, and how many there could have been.
+        epochs: how many were trained, of all its networks together.
         training: how the training of the device's network ended.
         created: when the weights were written.
         folders: where its checkpoints lie.
@@ -37,7 +37,6 @@ class Fitted:
 
     model: SCNAndGCN
     best: float
-    epoch: int
     epochs: int
     training: TrainingEnd
     created: datetime
@@ -45,7 +44,7 @@ class Fitted:
 
     def at(self, phase: Literal["testing", "exporting", "done"]) -> Progress:
         """The progress of what comes after training."""
-        return Progress(phase=phase, epoch=self.epoch, epochs=self.epochs, best=self.best)
+        return Progress(phase=phase, epoch=self.epochs, epochs=self.epochs, best=self.best)
 
     def clear(self) -> None:
         """Removes all checkpoints: the run is complete and published."""
@@ -73,7 +72,7 @@ def fit(
         assert isinstance(model, SCNAndGCN)
         run, kept = trainer.run, trainer.checkpoints
         end = trainer.end()
-        return Fitted(model, run.best, run.epoch, recipe.epochs, end, kept.best_at(), [kept])
+        return Fitted(model, run.best, run.epoch, end, kept.best_at(), [kept])
     return _in_stages(split, recipe, work, device, report, log)
 
 
@@ -87,15 +86,17 @@ def _in_stages(
 ) -> Fitted:
     """The SCN, then each teacher, each in a folder of its own; then what puts them together."""
     parts = stages(recipe)
-    trained = [part.network not in UNTRAINED for part in parts]
-    epochs = recipe.epochs * sum(trained)
     own = Checkpoints(work, recipe, split.log.digest())
     folders, models, ends = [own], [], []
+    done = 0
     for number, stage in enumerate(parts):
+        to_train = sum(part.network not in UNTRAINED for part in parts[number:])
+        epochs = done + recipe.epochs * to_train
 
-        def say(progress: Progress, at: int = number, what: str = stage.network) -> None:
-            place = sum(trained[:at]) * recipe.epochs + progress.epoch
-            moved = {"epoch": place, "epochs": epochs, "message": what}
+        def say(
+            progress: Progress, done: int = done, epochs: int = epochs, what: str = stage.network
+        ) -> None:
+            moved = {"epoch": done + progress.epoch, "epochs": epochs, "message": what}
             report(progress.model_copy(update=moved))
 
         log(f"stage {number + 1} of {len(parts)}: {stage.network}")
@@ -105,11 +106,11 @@ def _in_stages(
         models.append(_trained(trainer, log))
         folders.append(trainer.checkpoints)
         ends.append(trainer.end())
+        done += ends[-1].epochs
     model = _assembled(split, recipe, own, models, device)
     best = validation_ndcg(model, split)
     log(f"validation NDCG@10 with the correction {best:.4f}")
-    done = sum(end.epochs for end in ends)
-    return Fitted(model, best, done, epochs, ends[0], own.best_at(), folders)
+    return Fitted(model, best, done, ends[0], own.best_at(), folders)
 
 
 def _trained(trainer: Trainer, log: Log) -> Recommender:

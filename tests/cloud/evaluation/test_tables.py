@@ -206,3 +206,15 @@ def test_a_popularity_that_no_model_reaches_is_said(folder):
         results.write_text("\n".join(changed) + "\n")
         words = f"no model ranks better than popularity (NDCG@10 {float(value):.4f}, all items)"
         assert (words in told(folder)) == expected
+
+
+def test_a_model_whose_training_was_cut_short_is_marked(folder):
+    board = Board.read(folder)
+    write_tables(board, "scn")
+    page = (folder / "tables" / "small.md").read_text()
+    assert "2.0 (cap)" in page, "two epochs are all it was given, and each was better"
+    assert "Such a network is under-trained" in page
+    for run in board.runs:
+        run["limit"] = ""
+    write_tables(board, "scn")
+    assert "cap" not in (folder / "tables" / "small.md").read_text().split("## Training")[1]

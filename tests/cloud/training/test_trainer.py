@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from safetensors.torch import load_file
 
 from cloud_service.evaluation.evaluate import validation_ndcg
 from cloud_service.models.baselines.popularity import Popularity
+from cloud_service.training import trainer as trainer_module
 from cloud_service.training.trainer import Trainer, TrainingDiverged
 from cloud_service.training.windows import cut_windows, gather
 from shared.errors import DataError
 from shared.jobs import TrainingRecipe
+from shared.manifest import TrainingEnd
 from shared.model import PAPER, ModelSettings
 
 SMALL = TrainingRecipe(
@@ -160,6 +164,7 @@ import sys
 from pathlib import Path
 from cloud_service.data.clicks import split
 from cloud_service.data.synthetic import synthetic_log
+from cloud_service.training import trainer as trainer_module
 from cloud_service.training.trainer import Trainer
 from shared.jobs import TrainingRecipe
 from shared.model import PAPER
@@ -271,3 +276,49 @@ def test_only_training_takes_fast_products(small_split, tmp_path, monkeypatch, m
     assert seen == {"step": {said}, "validation": {"highest"}}
     assert torch.get_float32_matmul_precision() == "highest"
     assert trainer.run.losses[-1] < trainer.run.losses[0] - 0.2
+
+
+@pytest.mark.parametrize(
+    ("metrics", "epochs", "patience", "limit"),
+    [
+        ([0.1, 0.2, 0.3], 3, 2, "3 epochs"),
+        ([0.1, 0.3, 0.2], 3, 2, "3 epochs"),
+        ([0.3, 0.2, 0.1], 3, 2, ""),
+        ([0.1, 0.3, 0.2, 0.1], 50, 2, ""),
+        ([0.1], 1, 1, "1 epoch"),
+    ],
+)
+def test_a_training_that_ends_at_its_cap_while_validation_improves_says_so(
+    small_split, tmp_path, monkeypatch, metrics, epochs, patience, limit
+):
+    left = iter(metrics)
+    monkeypatch.setattr(trainer_module, "validation_ndcg", lambda model, split: next(left))
+    recipe = SMALL.model_copy(update={"epochs": epochs, "patience": patience, "network": "scn"})
+    trainer = Trainer(small_split, recipe, tmp_path)
+    trainer.fit()
+    best = metrics.index(max(metrics)) + 1
+    assert trainer.end() == TrainingEnd(epochs=len(metrics), best_epoch=best, limit=limit)
+
+
+def test_minutes_end_a_training_within_an_epoch_and_are_counted_over_processes(
+    small_split, tmp_path, monkeypatch
+):
+    """By a clock that moves 10 seconds whenever somebody looks at it."""
+    now = count(step=10)
+    clock = SimpleNamespace(monotonic=lambda: float(next(now)))
+    monkeypatch.setattr(trainer_module, "time", clock)
+    recipe = SMALL.model_copy(update={"network": "scn", "minutes": 3.0, "batch_size": 1})
+    trainer = Trainer(small_split, recipe, tmp_path)
+    trainer.fit()
+    assert trainer.end() == TrainingEnd(epochs=1, best_epoch=1, limit="3 minutes")
+    assert trainer.run.seconds >= 180
+    again = Trainer(small_split, recipe, tmp_path)
+    again.fit()
+    assert again.run == trainer.run, "what was spent before counts: nothing is trained any more"
+
+
+def test_a_network_that_counts_instead_of_training_has_no_limit(small_split, tmp_path):
+    recipe = TrainingRecipe(network="popularity", model=PAPER)
+    trainer = Trainer(small_split, recipe, tmp_path)
+    trainer.fit()
+    assert trainer.end() == TrainingEnd(epochs=0, best_epoch=0, limit="")
