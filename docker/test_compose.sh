@@ -74,21 +74,25 @@ compose_up() {  # log file; as a person does it, in the foreground, until the de
   up=$!
   wait_until "the devices end" devices_ended "$1"
   kill -0 "$up" 2>/dev/null || fail "up ended by itself: $(tail -5 "$1")"
-  grep -aE 'train-1 .*(queued|published|nothing)|devices-1 .*(corrections|rerank|report)' "$1" || true
+  grep -aE 'train-1 .*(queued|published|nothing)|devices-1 .*( corrected$|correction|rerank|report)' "$1" || true
   [ "$(exit_code devices)" = 0 ] || fail "devices ended with $(exit_code devices)"
   [ "$(exit_code train)" = 0 ] || fail "train ended with $(exit_code train)"
   echo "from up to report: $((SECONDS - started)) s"
 }
 
-check_report() {
+check_report() {  # simulations that share it, 1 where it is not said
   [ -s "$REPORT/index.html" ] || fail "no index.html"
   python3 -m json.tool "$REPORT/report.json" >/dev/null || fail "report.json is no JSON"
   docker compose run --rm --no-deps -T devices python -c '
+import sys
 from pathlib import Path
 from shared.report import Report
-found = Report.model_validate_json(Path("/report/report.json").read_bytes())
-print("report of version", found.model.version, "over", *(p.name for p in found.profiles))
-' || fail "report.json does not fit its schema"
+report = Report.model_validate_json(Path("/report/report.json").read_bytes())
+networks = (profile.name for profile in report.profiles)
+print("report of", report.model.name, report.model.version, "over", *networks)
+simulations = report.settings.simulations
+sys.exit(simulations != int(sys.argv[1]) and f"of {simulations} simulations, not {sys.argv[1]}")
+' "${1:-1}" || fail "report.json does not fit its schema"
 }
 
 check_hardening() {
@@ -174,6 +178,11 @@ compose_up "$scratch/second.log"
 grep -q "nothing to train" "$scratch/second.log" || fail "the second start does not say it"
 if grep -q "is queued" "$scratch/second.log"; then fail "the second start trains again"; fi
 check_report
+
+say "three of the devices at once"
+docker compose up --no-deps --force-recreate --scale devices=3 devices >"$scratch/scaled.log" 2>&1
+[ "$(grep -ac 'Time of a correction' "$scratch/scaled.log")" = 1 ] || fail "not one report of all"
+check_report 3
 
 if [ "${KILL:-1}" != 0 ]; then
   say "the worker is killed in the middle of a training"

@@ -96,12 +96,15 @@ def test_devices_replay_held_out_users_and_the_report_adds_up(world, trained):
     loopback, lte = report.profiles
     for profile in (loopback, lte):
         assert profile.requests >= 120
-        assert sum(profile.outcomes.values()) == profile.requests
-        assert profile.quality.requests == profile.requests
-    assert loopback.outcomes[Outcome.APPLIED] > 0.5 * loopback.requests
-    assert lte.outcomes[Outcome.APPLIED] == 0, "no round trip of 60 ms fits into 4.21 ms"
-    assert lte.quality.served == lte.quality.local
-    assert loopback.quality.local == lte.quality.local, "both replay the same requests"
+        assert set(profile.cases) == {"at-once", "after-pause"}
+        assert report.quality[0].requests == profile.requests
+        assert profile.cases["after-pause"].corrected_share > 0.9
+    assert loopback.cases["at-once"].outcomes[Outcome.APPLIED] > 0.5 * loopback.requests
+    at_once = lte.cases["at-once"]
+    assert at_once.outcomes[Outcome.APPLIED] == 0, "no round trip of 60 ms fits into 4.21 ms"
+    assert at_once.ranking == report.quality[0].local
+    assert "of 1" in said, "progress is shown where there is no terminal"
+    assert (folder / "report" / "parts" / "0.json").stat().st_size > 10_000
     sizes = json.loads((Path(folder / "bundles" / trained / "manifest.json")).read_text())["model"]
     assert loopback.traffic.payload_up == sizes["segment"] * sizes["dim"] * 4
     assert lte.legs.total.p50 > 55

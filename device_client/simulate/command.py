@@ -57,7 +57,8 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
 def _say(report: Report, folder: Path, console: Console) -> None:
     if report.settings.missing:
         console.print(
-            f"{report.settings.missing} more simulations still run: the last one prints the report"
+            f"Simulations that still run and share this report: {report.settings.missing}. The "
+            "last one prints it."
         )
         return
     print_report(report, console)

@@ -16,7 +16,7 @@ from shared.wire import Form
 
 TOP = 10
 NORMAL_95 = 1.959964
-SMALL_T = {1: 12.7062, 2: 4.3027}
+SMALL_T = {1: 12.7062, 2: 4.3027, 3: 3.1824}
 """Quantiles of the t distribution that the expansion below misses."""
 
 Floats = NDArray[np.float64]

@@ -92,7 +92,9 @@ def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> li
     users = np.random.default_rng(seed).permutation(len(offsets) - 1)
     requests = np.clip(np.diff(offsets)[users] - 1, 0, longest)
     before = np.cumsum(requests) - requests
-    first = int(np.argmax(before >= skip % max(int(requests.sum()), 1)))
+    if not requests.any():
+        return []
+    first = int(np.argmax(before >= skip % int(requests.sum())))
     return [int(user) for user in np.roll(users, -first)]
 
 

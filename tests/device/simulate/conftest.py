@@ -5,24 +5,38 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from device_client.simulate.measure import Measurement, Ranks, Recorder
+from device_client.simulate.measure import Measurement, Rerank, Taken, summarise
 from device_client.simulate.network import PROFILES, NetworkProfile
+from device_client.simulate.quality import Compared, quality
 from shared.outcomes import Outcome
-from shared.report import Machine, ModelFacts, ProfileResult, Report, RunSettings
+from shared.report import Machine, ModelFacts, Pauses, ProfileResult, Report, RunSettings, Summary
 from shared.wire import Form
 
 BUDGET_S = 4.21e-3
 PAYLOADS = (2_560, 4_160)
 HEADERS = (310, 260)
+REQUESTS_OF_A_USER = 6
+
+
+def made_up_ranks(gain: int, requests: int) -> list[Compared]:
+    """The correction moves 1 next click in 7 by `gain` places; half of the rest is not listed."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for index in range(requests):
+        local = int(rng.geometric(0.06)) - 1
+        corrected = max(local - gain, 0) if index % 7 == 0 else local
+        user, step = divmod(index, REQUESTS_OF_A_USER)
+        rows.append(Compared(user, step, *((corrected, local) if local < 50 else (None, None))))
+    return rows
 
 
 def made_up_profile(
     network: NetworkProfile, gain: int = 1, requests: int = 600, form: Form = "full"
 ) -> ProfileResult:
-    """`requests` made-up requests; the correction moves 1 next click in 7 by `gain` places."""
+    """`requests` made-up requests, reranked at once and after a pause."""
     rng = np.random.default_rng(11)
-    recorder = Recorder()
-    for index in range(requests):
+    measurements = []
+    for index, ranks in enumerate(made_up_ranks(gain, requests)):
         up = network.serialisation_s(PAYLOADS[0] + HEADERS[0], up=True) + network.latency_s(rng)
         up += 2e-5 + network.recovery_s(2, rng)
         down = network.serialisation_s(PAYLOADS[1] + HEADERS[1], up=False)
@@ -34,13 +48,15 @@ def made_up_profile(
         answered = index % 40 != 0
         if not answered:
             outcome = rare[(index // 40) % len(rare)]
-        local = int(rng.geometric(0.06)) - 1
-        listed = local < 50
-        corrected = max(local - gain, 0) if index % 7 == 0 else local
-        served = corrected if outcome is Outcome.APPLIED else local
-        recorder.add(
+        at_once = ranks.corrected if outcome is Outcome.APPLIED else ranks.local
+        paused = Outcome.APPLIED if answered else outcome
+        measurements.append(
             Measurement(
-                outcome=outcome,
+                user=ranks.user,
+                local=ranks.local,
+                at_once=Rerank(outcome, min(total, BUDGET_S) + 1e-4, at_once),
+                after_pause=Rerank(paused, 1e-4, ranks.corrected if answered else ranks.local),
+                pause_s=float(rng.exponential(20)),
                 hidden_s=rng.lognormal(-9.2, 0.2),
                 upload_s=up,
                 cloud_s=cloud if answered else None,
@@ -48,23 +64,23 @@ def made_up_profile(
                 total_s=total if answered else None,
                 queue_s=queue if answered else None,
                 compute_s=compute if answered else None,
-                rerank_s=min(total, BUDGET_S) + 1e-4,
                 local_s=rng.lognormal(-9.0, 0.2),
                 start_delay_s=rng.exponential(1e-4),
                 payload_up=PAYLOADS[0],
                 payload_down=PAYLOADS[1] if answered else 0,
                 sent_up=PAYLOADS[0] + HEADERS[0],
                 sent_down=PAYLOADS[1] + HEADERS[1] if answered else 0,
-                ranks=Ranks(corrected, local, served) if listed else Ranks(None, None, None),
             )
         )
-    return recorder.result(network, form, budget_s=BUDGET_S, intended_per_s=200, elapsed_s=3.02)
+    return summarise(network, [Taken(form, 200, 199, 0.4, measurements)], BUDGET_S)
 
 
 def made_up_report(
     names: tuple[str, ...] = tuple(PROFILES), *, synthetic: bool = True, gain: int = 1
 ) -> Report:
     """A whole made-up report over the profiles `names`."""
+    measured = quality("full", made_up_ranks(gain, 600))
+    assert measured is not None
     return Report(
         created=datetime(2030, 1, 2, 3, 4, tzinfo=UTC),
         machine=Machine(
@@ -79,6 +95,7 @@ def made_up_report(
         ),
         model=ModelFacts(
             version="0123456789abcdef",
+            name="production",
             data="made-up clicks",
             synthetic=synthetic,
             metrics={"ndcg10_corrected": 0.213, "ndcg10_local": 0.211},
@@ -90,9 +107,14 @@ def made_up_report(
             duration_s=3,
             budget_ms=4.21,
             candidates=50,
-            think_time_ms=0,
+            think="both",
             seed=11,
         ),
+        pauses=Pauses(
+            source="made-up pauses",
+            drawn=Summary(count=600, mean=2e4, p50=14e3, p90=46e3, p99=9e4, p999=14e4, max=15e4),
+        ),
+        quality=(measured,),
         profiles=tuple(made_up_profile(PROFILES[name], gain) for name in names),
     )
 

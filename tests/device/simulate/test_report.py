@@ -10,31 +10,27 @@ from pydantic import ValidationError
 from device_client.budget import Budget
 from device_client.simulate.measure import (
     Measurement,
-    Ranks,
-    Recorder,
+    Rerank,
+    Taken,
     histogram,
-    quality,
+    summarise,
     summary,
 )
 from device_client.simulate.network import PROFILES
-from device_client.simulate.runner import Load, Punctuality
+from device_client.simulate.runner import Punctuality
 from shared.outcomes import Outcome
 from shared.report import Arrivals, Histogram, ProfileResult, Report, Summary
 
 WORDS = "applied stale late timeout refused bad_payload wrong_model offline unknown_candidates"
 
 
-def _result(*measurements: Measurement) -> ProfileResult:
-    recorder = Recorder()
-    for each in measurements:
-        recorder.add(each)
-    return recorder.result(
-        PROFILES["4g-5"],
-        "full",
-        budget_s=4.21e-3,
-        intended_per_s=10,
-        elapsed_s=len(measurements) / 10,
-    )
+def _result(*measurements: Measurement, cpu_share: float | None = None) -> ProfileResult:
+    taken = Taken("full", 10, 10, cpu_share, list(measurements))
+    return summarise(PROFILES["4g-5"], [taken], budget_s=4.21e-3)
+
+
+def _answered(outcome: Outcome, **times: float) -> Measurement:
+    return Measurement(1, None, Rerank(outcome, 0.001, None))._replace(**times)  # type: ignore[arg-type]
 
 
 def test_the_outcomes_are_the_words_agreed_on_and_each_is_explained() -> None:
@@ -48,7 +44,9 @@ def test_the_outcomes_are_the_words_agreed_on_and_each_is_explained() -> None:
 def test_a_report_round_trips_through_json(report: Report) -> None:
     text = report.model_dump_json()
     assert Report.model_validate_json(text) == report
-    assert set(json.loads(text)["profiles"][0]["outcomes"]) == set(WORDS.split())
+    assert set(json.loads(text)["profiles"][0]["cases"]["at-once"]["outcomes"]) == set(
+        WORDS.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,8 +60,11 @@ def test_a_report_round_trips_through_json(report: Report) -> None:
         (("profiles", 0, "name"), "<script>"),
         (("profiles", 0, "requests"), 1),
         (("profiles", 0, "share_within_budget"), 1.1),
-        (("profiles", 0, "outcomes", "applied"), 0),
-        (("profiles", 0, "outcomes"), {"applied": 600}),
+        (("profiles", 0, "cases", "at-once", "outcomes", "applied"), 0),
+        (("profiles", 0, "cases", "after-pause", "outcomes"), {"applied": 600}),
+        (("profiles", 0, "cases"), {}),
+        (("profiles", 0, "cases"), {"later": 1}),
+        (("profiles", 0, "unsplit"), -1),
         (("profiles", 0, "latency", "unanswered"), 0),
         (("profiles", 0, "legs", "cloud", "p99"), 0),
         (("profiles", 0, "legs", "cloud", "mean"), "NaN"),
@@ -130,70 +131,123 @@ def test_a_histogram_refuses_edges_and_counts_that_do_not_fit(wrong: dict[str, o
         Histogram.model_validate(wrong)
 
 
-def test_quality_is_the_textbook_ndcg_and_hitrate() -> None:
-    found = quality([Ranks(0, 1, 0), Ranks(9, 10, 10), Ranks(None, None, None), Ranks(2, 2, 2)])
-    assert found is not None
-    assert found.requests == 4
-    assert found.recall == 0.75
-    assert found.corrected.hitrate10 == 0.75
-    assert found.local.hitrate10 == found.served.hitrate10 == 0.5
-    gains = [1.0, 1 / math.log2(11), 0.0, 0.5]
-    assert found.corrected.ndcg10 == pytest.approx(sum(gains) / 4)
-    assert found.local.ndcg10 == pytest.approx((1 / math.log2(3) + 0.5) / 4)
-    assert found.gain_ndcg10.mean == pytest.approx(found.corrected.ndcg10 - found.local.ndcg10)
-
-
-def test_the_interval_of_the_gain_is_of_paired_differences() -> None:
-    found = quality([Ranks(0, 0, 0), Ranks(0, 99, 0)] * 50)
-    assert found is not None
-    half = 1.96 * math.sqrt(0.25 * 100 / 99) / 10
-    assert found.gain_ndcg10.low == pytest.approx(0.5 - half)
-    assert found.gain_ndcg10.high == pytest.approx(0.5 + half)
-    assert quality([]) is None
-
-
 def test_the_share_within_the_budget_is_of_all_requests() -> None:
     result = _result(
-        Measurement(Outcome.APPLIED, total_s=4.21e-3, sent_up=300, payload_up=200),
-        Measurement(Outcome.LATE, total_s=4.22e-3, sent_up=300, payload_up=200),
-        Measurement(Outcome.TIMEOUT),
-        Measurement(Outcome.OFFLINE),
+        _answered(Outcome.APPLIED, total_s=4.21e-3, sent_up=300, payload_up=200),
+        _answered(Outcome.LATE, total_s=4.22e-3, sent_up=300, payload_up=200),
+        _answered(Outcome.TIMEOUT),
+        _answered(Outcome.OFFLINE),
     )
     assert result.share_within_budget == 0.25
-    assert result.outcomes[Outcome.TIMEOUT] == 1
-    assert result.outcomes[Outcome.STALE] == 0
+    assert set(result.cases) == {"at-once"}
+    served = result.cases["at-once"]
+    assert served.corrected_share == 0.25
+    assert served.outcomes[Outcome.TIMEOUT] == 1
+    assert served.outcomes[Outcome.STALE] == 0
     assert result.latency.unanswered == 2
     assert result.legs.total is not None
     assert result.legs.total.count == 2
     assert result.legs.upload is None
-    assert result.quality is None
     assert (result.traffic.payload_up, result.traffic.sent_up) == (100, 150)
-    assert result.arrivals.achieved_per_s == pytest.approx(10)
 
 
-def test_no_request_at_all_is_still_a_result() -> None:
-    recorder = Recorder()
-    result = recorder.result(
-        PROFILES["loopback"], "full", budget_s=4.21e-3, intended_per_s=1, elapsed_s=1.0
+def test_a_correction_that_is_late_at_once_is_there_after_the_pause() -> None:
+    late = Measurement(
+        user=1,
+        local=5,
+        at_once=Rerank(Outcome.LATE, 0.004, 5),
+        after_pause=Rerank(Outcome.APPLIED, 0.0002, 0),
+        pause_s=3.0,
+        total_s=0.08,
     )
-    assert result.requests == 0
+    result = _result(late, late._replace(user=2))
     assert result.share_within_budget == 0
+    at_once, after = result.cases["at-once"], result.cases["after-pause"]
+    assert (at_once.corrected_share, after.corrected_share) == (0, 1)
+    assert at_once.gain_ndcg10.mean == 0
+    assert after.gain_ndcg10.mean == pytest.approx(1 - 1 / math.log2(7))
+    assert after.ranking.hitrate10 == 1
+
+
+def test_a_run_without_a_request_is_no_result() -> None:
+    with pytest.raises(ValueError, match="nothing was measured over 4g-5"):
+        _result()
+
+
+def test_legs_that_contradict_the_clouds_own_account_are_counted_and_left_out() -> None:
+    legs = {"upload_s": 0.002, "download_s": 0.0005, "queue_s": 0.0002, "compute_s": 0.00087}
+    right = _answered(Outcome.APPLIED, cloud_s=0.0013, total_s=0.004, **legs)
+    wrong = _answered(Outcome.APPLIED, cloud_s=0.000018, total_s=0.003, **legs)
+    result = _result(*[right] * 3, *[wrong] * 5)
+    assert wrong.unsplit
+    assert not right.unsplit
+    assert result.unsplit == 5
+    for leg in ("upload", "cloud", "download", "queue", "compute"):
+        assert getattr(result.legs, leg).count == 3
+    assert result.legs.total is not None
+    assert result.legs.total.count == 8
+    assert result.legs.cloud is not None
+    assert result.legs.cloud.p50 == pytest.approx(1.3)
+
+
+def test_rounding_in_the_clouds_account_is_no_contradiction() -> None:
+    exact = _answered(Outcome.APPLIED, cloud_s=0.0012, queue_s=0.0002, compute_s=0.0010005)
+    assert not exact.unsplit
+    assert not _answered(Outcome.OFFLINE).unsplit
+
+
+def test_runs_of_several_simulations_sum_up_as_one_run_of_all_their_measurements() -> None:
+    rng = np.random.default_rng(3)
+    every = [
+        Measurement(
+            user=index % 17,
+            local=int(rng.integers(0, 30)),
+            at_once=Rerank(Outcome.APPLIED, float(rng.exponential(0.004)), int(rng.integers(30))),
+            total_s=float(rng.exponential(0.01)),
+        )
+        for index in range(300)
+    ]
+    whole = summarise(PROFILES["3g"], [Taken("row", 30, 27, 0.5, every)], 0.004)
+    pieces = [Taken("row", 10, 9, share, every[n::3]) for n, share in enumerate((0.5, 0.2, 0.3))]
+    together = summarise(PROFILES["3g"], pieces, 0.004)
+    assert together.latency == whole.latency
+    assert together.legs.total is not None
+    assert whole.legs.total is not None
+    assert together.legs.total.p99 == whole.legs.total.p99
+    assert together.arrivals == whole.arrivals
+    ours, theirs = (each.cases["at-once"].gain_ndcg10 for each in (together, whole))
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high))
 
 
 def _arrivals(**found: object) -> Arrivals:
     return Arrivals.model_validate({"intended_per_s": 100, "achieved_per_s": 100} | found)
 
 
-def test_a_simulator_is_the_limit_where_it_is_late_by_itself_or_has_no_cpu_to_spare() -> None:
-    prompt, late = summary([0.004]), summary([0.005])
+def _delays(late_share: float, late_s: float = 0.05) -> Summary | None:
+    late = int(1000 * late_share)
+    return summary([late_s] * late + [0.0002] * (1000 - late))
+
+
+def test_a_simulator_without_cpu_to_spare_is_the_limit() -> None:
+    prompt = _delays(0)
     assert _arrivals(start_delay=prompt, own_delay=prompt, cpu_share=0.5).limit(4.21) is None
-    assert _arrivals(start_delay=late, own_delay=late).limit(4.21) == "simulator"
     assert _arrivals(start_delay=prompt, own_delay=prompt, cpu_share=0.9).limit(4.21) == "simulator"
     assert _arrivals(achieved_per_s=50, cpu_share=0.95).limit(4.21) == "simulator"
 
 
+def test_a_few_threads_that_woke_late_limit_nothing() -> None:
+    some = _delays(0.05)
+    slow = {"intended_per_s": 10, "achieved_per_s": 10, "cpu_share": 0.05}
+    assert _arrivals(start_delay=some, own_delay=some, **slow).limit(4.21) is None
+
+
+def test_a_busy_machine_is_the_limit_where_many_clicks_begin_late_with_cpu_to_spare() -> None:
+    many = _delays(0.2)
+    assert _arrivals(start_delay=many, own_delay=many, cpu_share=0.05).limit(4.21) == "machine"
+
+
 def test_devices_that_wait_for_corrections_are_the_limit_and_not_the_simulator() -> None:
-    prompt, late = summary([0.001]), summary([0.02])
+    prompt, late = _delays(0), _delays(0.2)
     assert _arrivals(start_delay=late, own_delay=prompt, cpu_share=0.3).limit(4.21) == "devices"
     assert _arrivals(achieved_per_s=94, own_delay=prompt, cpu_share=0.3).limit(4.21) == "devices"
     assert _arrivals(achieved_per_s=96, own_delay=prompt, cpu_share=0.3).limit(4.21) is None
@@ -202,25 +256,23 @@ def test_devices_that_wait_for_corrections_are_the_limit_and_not_the_simulator()
 def test_a_click_that_waited_for_its_devices_correction_is_not_late_by_the_simulators_doing() -> (
     None
 ):
-    load = Load(1, 100.0, 0.002, Budget(tolerance_ms=4.0), "row", 0)
-    found = Punctuality(load)
-    assert found.own(0.0001, was_free=True) == 0.0001
-    found.waited(0.003)
-    assert found.own(0.005, was_free=False) == 0
-    found.waited(0.5)  # longer than the budget: nobody waits for the cloud so long
-    assert found.own(0.012, was_free=False) == pytest.approx(0.001)
-    assert found.own(0.001, was_free=True) == 0.001
-    found.waited(-0.1)
-    assert found.own(0.003, was_free=False) == pytest.approx(0.001)
+    lateness = Punctuality(Budget(tolerance_ms=4.0))
+    assert lateness.own(0.0001, was_free=True) == 0.0001
+    lateness.waited(0.003)
+    lateness.paused(0.002)
+    assert lateness.own(0.005, was_free=False) == 0
+    lateness.waited(0.5)  # longer than the budget: nobody waits for the cloud so long
+    lateness.paused(0.002)
+    assert lateness.own(0.012, was_free=False) == pytest.approx(0.001)
+    assert lateness.own(0.001, was_free=True) == 0.001
+    lateness.waited(-0.1)
+    assert lateness.own(0.003, was_free=False) == pytest.approx(0.003)
 
 
 def test_cpu_time_and_own_delays_reach_the_report() -> None:
-    recorder = Recorder()
-    recorder.add(Measurement(Outcome.OFFLINE, start_delay_s=0.02, own_delay_s=0.01))
-    result = recorder.result(
-        PROFILES["loopback"], "full", budget_s=4.21e-3, intended_per_s=1, elapsed_s=2.0, cpu_s=0.5
-    )
-    assert result.arrivals.cpu_share == 0.25
-    assert result.arrivals.own_delay is not None
-    assert result.arrivals.own_delay.p99 == pytest.approx(10)
-    assert result.arrivals.limit(4.21) == "simulator"
+    slow = _answered(Outcome.OFFLINE, start_delay_s=0.02, own_delay_s=0.01)
+    arrivals = _result(slow, cpu_share=0.25).arrivals
+    assert arrivals.cpu_share == 0.25
+    assert arrivals.own_delay is not None
+    assert arrivals.own_delay.p99 == pytest.approx(10)
+    assert arrivals.limit(4.21) == "machine"

@@ -7,18 +7,19 @@ from collections import deque
 import pytest
 
 from device_client.budget import Budget
+from device_client.simulate.pauses import parse_think
 from device_client.simulate.requests import Request, Visit
 from device_client.simulate.runner import Load, _Device, _Event, _schedule, _Threads
 
 REQUEST = Request(click=1, target=2, candidates=[2, 3])
 
 
-def load(devices: int, rate: float) -> Load:
-    return Load(devices, rate, 0.0, Budget(), "row", seed=1)
+def load(devices: int, rate: float, think: str = "none") -> Load:
+    return Load(devices, rate, parse_think(think), Budget(), "row", seed=1)
 
 
 def visits(count: int, requests: int) -> list[Visit]:
-    return [Visit([5], [REQUEST] * requests) for _ in range(count)]
+    return [Visit(user, [5], [REQUEST] * requests) for user in range(count)]
 
 
 class Playing(_Device):
@@ -36,7 +37,7 @@ class Playing(_Device):
         self.played: list[float] = []
         self.at_once = self.most_at_once = 0
 
-    def _play(self, event: _Event, due: float, until: float) -> None:
+    def _play(self, event: _Event, due: float, until: float) -> bool:
         if self.fails:
             raise RuntimeError("a device is broken")
         self.at_once += 1
@@ -46,11 +47,12 @@ class Playing(_Device):
             self.meets.wait(60)
         self.played.append(event.due)
         self.at_once -= 1
+        return True
 
 
 def play(devices: list[Playing], events: list[_Event]) -> tuple[_Threads, int]:
-    ticks: list[int] = []
-    threads = _Threads(devices, events, time.perf_counter(), lambda: ticks.append(1))
+    ticks: list[bool] = []
+    threads = _Threads(devices, events, time.perf_counter(), ticks.append)
     threads.run()
     return threads, len(ticks)
 
@@ -64,6 +66,17 @@ def test_moments_are_in_order_and_a_device_knows_when_it_clicks_again() -> None:
         assert [event.until for event in own[:-1]] == [event.due for event in own[1:]]
         assert own[-1].until == float("inf")
         assert sum(event.earlier is not None for event in own) == 3
+
+
+def test_every_network_gets_the_same_moments_and_pauses() -> None:
+    first, second = (_schedule(visits(6, 3), load(4, 50.0, "both")) for _ in range(2))
+    assert [event.pause_s for event in first] == [event.pause_s for event in second]
+    assert [event.due for event in first] == [event.due for event in second]
+    assert all(event.pause_s is not None and event.pause_s >= 0 for event in first)
+    assert {event.pause_s for event in _schedule(visits(6, 3), load(4, 50.0))} == {None}
+    assert [event.due for event in _schedule(visits(6, 3), load(4, 50.0))] == [
+        event.due for event in first
+    ]
 
 
 def test_quick_devices_share_a_few_threads() -> None:
