@@ -18,6 +18,8 @@ from shared.errors import DataError
 
 _ROWS: Final = 1 << 16
 _HEADER_LINES: Final = 20
+_TELLING_LENGTH: Final = 8
+"""A shorter time may be any number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +227,8 @@ def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
 
     It looks like one if it has as many fields as the header, the wanted ones filled, and its time
     (or its id, where no time is wanted) is written as that of the row around it. Where the first
-    and the last line of a record look like rows, two quotes of two rows made one of both.
+    and the last line of a record look like rows, two quotes of two rows made one of both; so they
+    did where there are fields for two rows, and another time among them.
     """
     columns = layout.choice.columns
     telling = columns.get("timestamp", columns["item_id"])
@@ -242,6 +245,13 @@ def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
     within = [line for field in record.fields for line in field.splitlines()[1:]]
     first, *_, last = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
     swallowed = next(filter(like_row, within), last if like_row(first) and like_row(last) else None)
+    time = record.fields[telling].strip()
+    if swallowed is None and "timestamp" in columns and len(time) >= _TELLING_LENGTH:
+        lines = [line for field in record.fields if "\n" in field for line in field.splitlines()]
+        pieces = [piece.strip() for line in lines for piece in line.split(layout.separator)]
+        if len(record.fields) + len(pieces) > 2 * len(layout.header):
+            like_time = (piece for piece in pieces if len(piece) == len(time))
+            swallowed = next((piece for piece in like_time if _shape(piece) == written), None)
     if swallowed is not None:
         raise DataError(
             f"{path}: a quoted field in the row at lines {record.line} to {record.last_line} holds "

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cloud_service.data import table
 from cloud_service.data.log import LogFile, read_log, read_titles
@@ -245,3 +247,39 @@ def test_a_file_that_memory_cannot_hold_is_said(
     monkeypatch.setattr(table, "read_rows", exhausted)
     with pytest.raises(DataError, match="needs more memory than there is: give a part of it"):
         read(tmp_path, f"{HEAD}\n{ROWS}")
+
+
+NOTES = (
+    *("foo", '"foo', 'bar"', '"', 'a"b', '"x"', '""', '"a""', '""b', "x, y", '"x, y"'),
+    *("", '"x,', 'y"," z', '" q', 'q "', '",', '\\"', 'a\\"b'),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.sampled_from(NOTES), min_size=2, max_size=6),
+    st.integers(0, 3),
+    st.sampled_from(",\t;|"),
+    st.booleans(),
+)
+def test_notes_that_nobody_quoted_rightly_make_no_click_another(
+    tmp_path_factory: pytest.TempPathFactory,
+    notes: list[str],
+    position: int,
+    separator: str,
+    more: bool,
+) -> None:
+    def line(fields: list[str], note: str, last: str) -> str:
+        note = note.replace(",", separator)
+        ends = [last] if more else []
+        return separator.join([*fields[:position], note, *fields[position:], *ends]) + "\n"
+
+    clicks = [(f"u{row % 2}", f"i{row % 2}", 1_600_000_000 + row) for row in range(len(notes))]
+    text = line(["user_id", "item_id", "timestamp"], "note", "more")
+    for click, note in zip(clicks, notes, strict=True):
+        text += line([*map(str, click)], note, "")
+    try:
+        rows = read(tmp_path_factory.mktemp("csv"), text).frame.rows()
+    except DataError:
+        return
+    assert sorted(rows) == sorted(clicks)
