@@ -12,19 +12,9 @@ import numpy as np
 
 from device_client.simulate.network import NetworkProfile
 from device_client.simulate.quality import Rank, interval, ranking, scores
+from shared.measured import Arrivals, Histogram, Legs, Summary, Traffic
 from shared.outcomes import Outcome
-from shared.report import (
-    CASES,
-    Arrivals,
-    Case,
-    Histogram,
-    Legs,
-    Link,
-    ProfileResult,
-    Served,
-    Summary,
-    Traffic,
-)
+from shared.report import CASES, Case, Link, ProfileResult, Served
 from shared.wire import Form
 
 BUCKETS_PER_DECADE = 50

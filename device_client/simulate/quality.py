@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.report import Interval, Quality, Ranking
+from shared.measured import Interval, Ranking
+from shared.report import Quality
 from shared.wire import Form
 
 TOP = 10

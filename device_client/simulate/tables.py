@@ -15,7 +15,8 @@ from device_client.simulate.words import (
     signed,
     signed_percent,
 )
-from shared.report import CASES, Case, Limit, Report, Summary
+from shared.measured import Limit, Summary
+from shared.report import CASES, Case, Report
 
 LEGS = {
     "upload": "upload ↑: first byte of the request to its last",

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.measured import Interval, Limit, Summary
 from shared.outcomes import Outcome
-from shared.report import CASES, Interval, Limit, ProfileResult, Report, Summary
+from shared.report import CASES, ProfileResult, Report
 
 
 @dataclass(frozen=True)
