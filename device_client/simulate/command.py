@@ -16,6 +16,7 @@ from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud
 from device_client.scn import Graphs
+from device_client.simulate.device import Load
 from device_client.simulate.measure import Taken
 from device_client.simulate.network import PROFILES, NetworkProfile, profile
 from device_client.simulate.page import write_json, write_page
@@ -24,7 +25,7 @@ from device_client.simulate.pauses import parse_think
 from device_client.simulate.progress import RunProgress
 from device_client.simulate.quality import Compared
 from device_client.simulate.requests import Visit, compared, plan_visits, rank_beforehand
-from device_client.simulate.runner import Load, run_profile
+from device_client.simulate.runner import run_profile
 from device_client.simulate.terminal import print_report
 from shared.open_files import SPARE, allow_open_files
 from shared.report import Machine, ModelFacts, Report, RunSettings

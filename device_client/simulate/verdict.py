@@ -62,9 +62,10 @@ def verdict(report: Report) -> Verdict:
 
 def _judged(report: Report, quality: Quality, where: str) -> Verdict:
     gain, local = quality.gain_ndcg10, quality.local.ndcg10
+    form = f"With corrections in the form {quality.form}, " if len(report.quality) > 1 else ""
     tested = (
-        f"NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and {score(local)} "
-        f"without: {signed(gain.mean)}, 95% interval by user {signed(gain.low)} to "
+        f"{form}NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and "
+        f"{score(local)} without: {signed(gain.mean)}, 95% interval by user {signed(gain.low)} to "
         f"{signed(gain.high)}, over {quality.requests:,} requests of {quality.users:,} users."
     )
     if gain.mean == gain.low == gain.high == 0:

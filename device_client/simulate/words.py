@@ -171,8 +171,8 @@ _LIMITS: dict[Limit, str] = {
     "simulator": "The simulator had no processor time to spare over {}: its times are partly its "
     "own, and say little of the cloud. Ask for a lower --rate.",
     "machine": "The machine was busy with other things over {}: 1 click in 10 or more began over "
-    "{} ms late though the simulator itself had time to spare. Times there are partly the "
-    "machine's; what was served corrected at once is understated.",
+    "{} ms late though the simulator itself had time to spare. Times there, and what "
+    "was in time, are partly the machine's.",
     "devices": "Over {} clicks began late because their devices still waited for the click "
     "before: there are too few --devices for this rate.",
 }
@@ -190,10 +190,10 @@ def cautions(report: Report) -> list[str]:
     limits = {report.label(each): each.arrivals.limit(budget) for each in report.profiles}
     for limit, text in _LIMITS.items():
         if held_up := [name for name, found in limits.items() if found == limit]:
-            said.append(text.format(", ".join(held_up), ms(budget)))
+            said.append(text.format("; ".join(held_up), ms(budget)))
     unsplit = [each for each in report.profiles if each.unsplit > MANY_UNSPLIT * each.requests]
     if unsplit:
-        names = ", ".join(
+        names = "; ".join(
             f"{report.label(each)} ({percent(each.unsplit / each.requests)})" for each in unsplit
         )
         said.append(
