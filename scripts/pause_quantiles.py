@@ -44,7 +44,7 @@ def session_gaps(path: Path) -> tuple[np.ndarray, int]:
     with opened(path, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             times[row["user_id"]].append(float(row["timestamp"]))
-    gaps = np.concatenate([np.diff(np.sort(each)) for each in times.values()])
+    gaps = np.concatenate([np.diff(np.sort(moments)) for moments in times.values()])
     return gaps[(gaps > 0) & (gaps < SESSION_S)], gaps.size
 
 

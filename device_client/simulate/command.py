@@ -36,8 +36,8 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
     """Runs the simulation and writes `report.json` and `index.html` into `--report`."""
     console = Console()
     if options.list_profiles:
-        for each in PROFILES.values():
-            console.print(f"{each.name:12} {each.description}", highlight=False)
+        for network in PROFILES.values():
+            console.print(f"{network.name:12} {network.description}", highlight=False)
         return 0
     networks, forms = _checked(options)
     with RunProgress(console) as progress, Cloud(options.url) as cloud:
@@ -45,8 +45,8 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
         bundle = Bundle.open(cloud.pull(options.bundles, options.version))
         step.set(1, 1)
         with SharedRun(options.report, _key(options, bundle)) as shared_run:
-            visits = _plan(options, progress, cloud, bundle, shared_run.number)
-            load = _load(options, budget, forms[0], visits, shared_run.number)
+            visits = _plan(options, progress, cloud, bundle, shared_run.share)
+            load = _load(options, budget, forms[0], visits, shared_run.share)
             part = _measure(options, progress, bundle, visits, load, networks, forms)
             with shared_run.finished(part) as report:
                 write_json(report, options.report / "report.json")
@@ -95,10 +95,10 @@ def _listed(text: str) -> list[str]:
 
 def _allow_devices(count: int) -> None:
     """Raises ValueError where so many devices cannot have a connection each."""
-    wanted = count + SPARE
-    if (allowed := allow_open_files(wanted)) < wanted:
+    needed = count + SPARE
+    if (allowed := allow_open_files(needed)) < needed:
         raise ValueError(
-            f"{count:,} devices need {wanted:,} open files, of which the system allows {allowed:,} "
+            f"{count:,} devices need {needed:,} open files, of which the system allows {allowed:,} "
             "(ulimit -n): ask for fewer --devices"
         )
 

@@ -127,10 +127,10 @@ def _schedule(visits: list[Visit], load: Load) -> list[Event]:
     """
     devices = min(load.devices, len(visits))
     shares: list[list[Event]] = [[] for _ in range(devices)]
-    for visit in sorted(visits, key=lambda each: -len(each.requests)):
+    for visit in sorted(visits, key=lambda other: -len(other.requests)):
         least = min(shares, key=len)
-        for number, request in enumerate(visit.requests):
-            earlier = visit.earlier if number == 0 else None
+        for index, request in enumerate(visit.requests):
+            earlier = visit.earlier if index == 0 else None
             least.append(Event(0.0, request, earlier, visit.user))
     random = np.random.default_rng(load.seed)
     rounds = zip_longest(*(shares[device] for device in random.permutation(devices)))
@@ -141,8 +141,8 @@ def _schedule(visits: list[Visit], load: Load) -> list[Event]:
     if (pauses := load.think.pauses) is not None:
         for event, pause in zip(turns, pauses.draw(len(turns), load.seed), strict=True):
             event.pause_s = float(pause)
-    for number, events in enumerate(shares):
+    for device, events in enumerate(shares):
         for event, after in zip_longest(events, events[1:]):
-            event.device = number
+            event.device = device
             event.until = after.due if after else math.inf
     return turns
