@@ -21,7 +21,7 @@ from device_client.simulate.measure import Taken
 from device_client.simulate.network import PROFILES, NetworkProfile, profile
 from device_client.simulate.page import write_json, write_page
 from device_client.simulate.parts import Part, SharedRun, key_of
-from device_client.simulate.pauses import parse_think
+from device_client.simulate.pauses import Think, parse_think
 from device_client.simulate.progress import RunProgress
 from device_client.simulate.quality import Compared
 from device_client.simulate.requests import Visit, compared, plan_visits, rank_beforehand
@@ -40,13 +40,14 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
             console.print(f"{network.name:12} {network.description}", highlight=False)
         return 0
     networks, forms = _checked(options)
+    think = parse_think(options.think, options.pauses)
     with RunProgress(console) as progress, Cloud(options.url) as cloud:
         step = progress.step("bundle", 1)
         bundle = Bundle.open(cloud.pull(options.bundles, options.version))
         step.set(1, 1)
         with SharedRun(options.report, _key(options, bundle)) as shared_run:
             visits = _plan(options, progress, cloud, bundle, shared_run.share)
-            load = _load(options, budget, forms[0], visits, shared_run.share)
+            load = _load(options, think, budget, forms[0], visits, shared_run.share)
             part = _measure(options, progress, bundle, visits, load, networks, forms)
             with shared_run.finished(part) as report:
                 write_json(report, options.report / "report.json")
@@ -74,7 +75,6 @@ def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Fo
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not 0 < options.rate <= 100_000:
         raise ValueError(f"--rate must be over 0 clicks a second, got {options.rate}")
-    parse_think(options.think)
     if options.candidates > 1000:
         raise ValueError(f"--candidates goes up to 1,000, got {options.candidates}")
     if options.budget_ms <= 0:
@@ -105,10 +105,10 @@ def _allow_devices(count: int) -> None:
 
 def _key(options: argparse.Namespace, bundle: Bundle) -> str:
     names = (
-        "profiles", "form", "devices", "rate", "requests", "longest", "candidates", "think", "seed",
-        "budget_ms", "timeout_s",
+        "profiles", "form", "devices", "rate", "requests", "longest", "candidates", "think",
+        "pauses", "seed", "budget_ms", "timeout_s",
     )  # fmt: skip
-    return key_of(bundle.version, {name: getattr(options, name) for name in names})
+    return key_of(bundle.version, {name: str(getattr(options, name)) for name in names})
 
 
 def _plan(
@@ -127,11 +127,15 @@ def _plan(
 
 
 def _load(
-    options: argparse.Namespace, budget: Budget, form: Form, visits: list[Visit], share: int
+    options: argparse.Namespace,
+    think: Think,
+    budget: Budget,
+    form: Form,
+    visits: list[Visit],
+    share: int,
 ) -> Load:
     devices = min(options.devices, len(visits))
     _allow_devices(devices)
-    think = parse_think(options.think)
     return Load(devices, options.rate, think, budget, form, options.seed + share)
 
 

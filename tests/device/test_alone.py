@@ -43,6 +43,8 @@ def test_every_command_shows_an_example(command, capsys):
         (["simulate", "--budget-ms", "0"], "--budget-ms"),
         (["simulate", "--think", "-1"], "--think"),
         (["simulate", "--think", "soon"], "--think"),
+        (["simulate", "--pauses", "/nowhere.csv"], "/nowhere.csv"),
+        (["simulate", "--pauses", "/nowhere.csv", "--think", "none"], "--pauses needs"),
         (["simulate", "--form", "row,half"], "row-half"),
         (["simulate", "--form", ","], "row-half"),
         (["pull", "--version", "../../etc"], "16 hex digits"),
