@@ -190,6 +190,13 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "the same clicks (both; default), or so many ms after the click",
     )
     command.add_argument(
+        "--pauses",
+        type=Path,
+        metavar="CSV",
+        help="a click log (user_id, timestamp in seconds) whose users pause as yours do (default: "
+        "pauses of MovieLens 100K)",
+    )
+    command.add_argument(
         "--form",
         default="full",
         help="the correction on the wire: full (4,160 B, as the paper; default), row (416 B), "

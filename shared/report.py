@@ -2,37 +2,36 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
+from shared.measured import (
+    Arrivals,
+    Histogram,
+    Interval,
+    Legs,
+    Milliseconds,
+    Ranking,
+    Share,
+    Summary,
+    Traffic,
+    Value,
+)
 from shared.outcomes import Outcome
 from shared.wire import Form
 
 FORMAT: Final = 3
 """The report format this code writes and reads: 3 since users pause before a rerank."""
 
-WHOLE_CORE: Final = 0.9
-"""Share of a core from which on one interpreter has nothing to spare."""
-
-IN_TIME: Final = 0.95
-"""Share of the intended rate from which on a run counts as one that kept up."""
-
-Limit = Literal["simulator", "machine", "devices"]
 Case = Literal["at-once", "after-pause"]
 """When a list is reranked: right at the click, or when its user comes back to it."""
 
 CASES: Final[dict[Case, str]] = {"at-once": "at once", "after-pause": "after a pause"}
 """The cases in words, in the order of the report."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Milliseconds = Annotated[float, Field(ge=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Machine(_Value):
+class Machine(Value):
     """Where the run took place: device and cloud shared it unless the notes say otherwise."""
 
     cpu: str
@@ -45,7 +44,7 @@ class Machine(_Value):
     project: str = Field(description="version of this project")
 
 
-class ModelFacts(_Value):
+class ModelFacts(Value):
     """The model that was served. `synthetic`: no real person's clicks trained or tested it."""
 
     version: str
@@ -63,7 +62,7 @@ class ModelFacts(_Value):
     )
 
 
-class RunSettings(_Value):
+class RunSettings(Value):
     """What was asked for, of all simulations that share the report together."""
 
     devices: int = Field(ge=1)
@@ -78,7 +77,7 @@ class RunSettings(_Value):
     missing: int = Field(default=0, ge=0, description="simulations that had not ended yet")
 
 
-class Link(_Value):
+class Link(Value):
     """The numbers of a network profile. Bandwidth `None`: not limited."""
 
     up_bytes_per_s: float | None = Field(default=None, gt=0)
@@ -88,26 +87,7 @@ class Link(_Value):
     loss: Share = 0
 
 
-class Summary(_Value):
-    """A distribution of times in ms. A percentile is a time that did occur (nearest rank)."""
-
-    count: int = Field(ge=1)
-    mean: Milliseconds
-    p50: Milliseconds
-    p90: Milliseconds
-    p99: Milliseconds
-    p999: Milliseconds
-    max: Milliseconds
-
-    @model_validator(mode="after")
-    def _percentiles_rise(self) -> Self:
-        rising = [self.p50, self.p90, self.p99, self.p999, self.max]
-        if rising != sorted(rising):
-            raise ValueError("percentiles must not fall")
-        return self
-
-
-class Pauses(_Value):
+class Pauses(Value):
     """How long users pause between a click and the rerank after it.
 
     `drawn`: as drawn. A simulated pause ends early once its correction has come, for nothing can
@@ -118,78 +98,7 @@ class Pauses(_Value):
     drawn: Summary
 
 
-class Legs(_Value):
-    """Where the time goes; `None` where no request got that far.
-
-    `upload`: first byte of the request to its last; `cloud`: last byte sent to first byte
-    received, the paper's correction time as a device sees it, so round trip, HTTP and queue
-    included; `download`: first byte received to last; `queue`, `compute`: from the cloud's
-    Server-Timing, both within `cloud`. These five are of the same requests: those whose `cloud` is
-    at least `queue` and `compute` together. `total`: H to the correction at hand, of all answered
-    requests; `hidden`: click to H; `local`: ranking without waiting.
-    """
-
-    upload: Summary | None = None
-    cloud: Summary | None = None
-    download: Summary | None = None
-    total: Summary | None = None
-    queue: Summary | None = None
-    compute: Summary | None = None
-    hidden: Summary | None = None
-    local: Summary | None = None
-
-
-class Histogram(_Value):
-    """Times of `total` in log-spaced buckets: `counts[i]` are in (`edges_ms[i]`, `edges_ms[i+1]`].
-
-    `unanswered` requests got no correction at all: their time is beyond every edge.
-    """
-
-    edges_ms: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
-    unanswered: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if len(self.edges_ms) != (len(self.counts) + 1 if self.counts else 0):
-            raise ValueError("n counts need n + 1 edges")
-        if any(low >= high for low, high in zip(self.edges_ms, self.edges_ms[1:], strict=False)):
-            raise ValueError("edges must rise")
-        if min((*self.counts, 0)) < 0:
-            raise ValueError("counts must not be negative")
-        return self
-
-    @property
-    def requests(self) -> int:
-        """All requests, answered or not."""
-        return sum(self.counts) + self.unanswered
-
-    def slower(self) -> list[tuple[float, float]]:
-        """(ms, share of requests that took longer) at every edge: exact there. Empty: none."""
-        left = self.requests
-        points = []
-        for edge, count in zip(self.edges_ms, (*self.counts, 0), strict=False):
-            points.append((edge, left / self.requests))
-            left -= count
-        return points
-
-
-class Ranking(_Value):
-    """How well a ranking put the next click. One relevant item a request."""
-
-    ndcg10: Share
-    hitrate10: Share
-
-
-class Interval(_Value):
-    """A mean and its 95% interval. Requests of one user count as one observation of it."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class Quality(_Value):
+class Quality(Value):
     """The same requests ranked with the correction, in one form, and without: over any network.
 
     `gain_*` are corrected minus local, paired by request.
@@ -205,7 +114,7 @@ class Quality(_Value):
     gain_hitrate10: Interval
 
 
-class Served(_Value):
+class Served(Value):
     """What users got in one case: corrected where the correction was there in time, else local.
 
     `gain_ndcg10` is served minus local, paired by request; `rerank` is the whole call, waiting
@@ -234,56 +143,7 @@ class Served(_Value):
         return self
 
 
-class Traffic(_Value):
-    """Mean bytes per rerank: the payload alone, and as sent with HTTP headers and requests that
-    came to nothing."""
-
-    payload_up: float = Field(ge=0)
-    payload_down: float = Field(ge=0)
-    sent_up: float = Field(ge=0)
-    sent_down: float = Field(ge=0)
-
-
-class Arrivals(_Value):
-    """Whether the simulator kept up, and if not, what held it up.
-
-    `start_delay`: how late open-loop clicks began. `own_delay`: the part of it that neither the
-    user nor the wait for a correction explains: where a device was still at earlier clicks, their
-    pauses and waits (each a budget at most) are taken off. `cpu_share`: CPU time of the simulator
-    by time of the run, of the busiest where several share a report; 1 is a whole core, which is
-    all that one interpreter has.
-    """
-
-    intended_per_s: float = Field(gt=0, description="of the moments that were drawn")
-    achieved_per_s: float = Field(ge=0, description="until the last click began")
-    start_delay: Summary | None = None
-    own_delay: Summary | None = None
-    cpu_share: float | None = Field(default=None, ge=0)
-
-    def limit(self, budget_ms: float) -> Limit | None:
-        """What kept clicks from beginning when they were due; `None` where nothing did.
-
-        Nothing did where the simulator had CPU to spare, the rate was achieved, and 9 of 10 clicks
-        began within a budget of their moment: a thread that woke late now and then limits nothing.
-
-        `simulator`: it used nine tenths of a core, so the rate is more than it can play.
-        `machine`: it had CPU to spare, yet 1 click in 10 began over a budget late by no doing of
-        its devices: other programs had the cores.
-        `devices`: devices still waited, for a correction or a user, so there are too few of them.
-        """
-        if self.cpu_share is not None and self.cpu_share >= WHOLE_CORE:
-            return "simulator"
-        if _late(self.own_delay, budget_ms):
-            return "machine"
-        slow = self.achieved_per_s < IN_TIME * self.intended_per_s
-        return "devices" if slow or _late(self.start_delay, budget_ms) else None
-
-
-def _late(delay: Summary | None, budget_ms: float) -> bool:
-    return delay is not None and delay.p90 > budget_ms
-
-
-class ProfileResult(_Value):
+class ProfileResult(Value):
     """All that was measured over one network profile, with corrections in one form.
 
     `unsplit`: answered requests whose total is known but not its legs, since the device saw less
@@ -315,7 +175,7 @@ class ProfileResult(_Value):
         return self
 
 
-class Report(_Value):
+class Report(Value):
     """One run of `device-client simulate`, or of several that share a report."""
 
     format: Literal[3] = FORMAT

@@ -18,8 +18,8 @@ from cloud_service.data.synthetic import synthetic_log
 from cloud_service.export.publish import publish
 from cloud_service.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store
+from shared.measured import WHOLE_CORE, Limit
 from shared.model import PAPER
-from shared.report import WHOLE_CORE, Limit
 
 CLICKS = 2.0
 """A second, of each device: more than a person's, so that 1,000 devices are a load."""

@@ -16,15 +16,16 @@ from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud
 from device_client.scn import Graphs
+from device_client.simulate.device import Load
 from device_client.simulate.measure import Taken
 from device_client.simulate.network import PROFILES, NetworkProfile, profile
 from device_client.simulate.page import write_json, write_page
 from device_client.simulate.parts import Part, SharedRun, key_of
-from device_client.simulate.pauses import parse_think
+from device_client.simulate.pauses import Think, parse_think
 from device_client.simulate.progress import RunProgress
 from device_client.simulate.quality import Compared
 from device_client.simulate.requests import Visit, compared, plan_visits, rank_beforehand
-from device_client.simulate.runner import Load, run_profile
+from device_client.simulate.runner import run_profile
 from device_client.simulate.terminal import print_report
 from shared.open_files import SPARE, allow_open_files
 from shared.report import Machine, ModelFacts, Report, RunSettings
@@ -35,17 +36,18 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
     """Runs the simulation and writes `report.json` and `index.html` into `--report`."""
     console = Console()
     if options.list_profiles:
-        for each in PROFILES.values():
-            console.print(f"{each.name:12} {each.description}", highlight=False)
+        for network in PROFILES.values():
+            console.print(f"{network.name:12} {network.description}", highlight=False)
         return 0
     networks, forms = _checked(options)
+    think = parse_think(options.think, options.pauses)
     with RunProgress(console) as progress, Cloud(options.url) as cloud:
         step = progress.step("bundle", 1)
         bundle = Bundle.open(cloud.pull(options.bundles, options.model))
         step.set(1, 1)
         with SharedRun(options.report, _key(options, bundle)) as shared_run:
-            visits = _plan(options, progress, cloud, bundle, shared_run.number)
-            load = _load(options, budget, forms[0], visits, shared_run.number)
+            visits = _plan(options, progress, cloud, bundle, shared_run.share)
+            load = _load(options, think, budget, forms[0], visits, shared_run.share)
             part = _measure(options, progress, bundle, visits, load, networks, forms)
             with shared_run.finished(part) as report:
                 write_json(report, options.report / "report.json")
@@ -73,7 +75,6 @@ def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Fo
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not 0 < options.rate <= 100_000:
         raise ValueError(f"--rate must be over 0 clicks a second, got {options.rate}")
-    parse_think(options.think)
     if options.candidates > 1000:
         raise ValueError(f"--candidates goes up to 1,000, got {options.candidates}")
     if options.budget_ms <= 0:
@@ -94,20 +95,20 @@ def _listed(text: str) -> list[str]:
 
 def _allow_devices(count: int) -> None:
     """Raises ValueError where so many devices cannot have a connection each."""
-    wanted = count + SPARE
-    if (allowed := allow_open_files(wanted)) < wanted:
+    needed = count + SPARE
+    if (allowed := allow_open_files(needed)) < needed:
         raise ValueError(
-            f"{count:,} devices need {wanted:,} open files, of which the system allows {allowed:,} "
+            f"{count:,} devices need {needed:,} open files, of which the system allows {allowed:,} "
             "(ulimit -n): ask for fewer --devices"
         )
 
 
 def _key(options: argparse.Namespace, bundle: Bundle) -> str:
     names = (
-        "profiles", "form", "devices", "rate", "requests", "longest", "candidates", "think", "seed",
-        "budget_ms", "timeout_s",
+        "profiles", "form", "devices", "rate", "requests", "longest", "candidates", "think",
+        "pauses", "seed", "budget_ms", "timeout_s",
     )  # fmt: skip
-    return key_of(bundle.version, {name: getattr(options, name) for name in names})
+    return key_of(bundle.version, {name: str(getattr(options, name)) for name in names})
 
 
 def _plan(
@@ -126,11 +127,15 @@ def _plan(
 
 
 def _load(
-    options: argparse.Namespace, budget: Budget, form: Form, visits: list[Visit], share: int
+    options: argparse.Namespace,
+    think: Think,
+    budget: Budget,
+    form: Form,
+    visits: list[Visit],
+    share: int,
 ) -> Load:
     devices = min(options.devices, len(visits))
     _allow_devices(devices)
-    think = parse_think(options.think)
     return Load(devices, options.rate, think, budget, form, options.seed + share)
 
 

@@ -12,19 +12,9 @@ import numpy as np
 
 from device_client.simulate.network import NetworkProfile
 from device_client.simulate.quality import Rank, interval, ranking, scores
+from shared.measured import Arrivals, Histogram, Legs, Summary, Traffic
 from shared.outcomes import Outcome
-from shared.report import (
-    CASES,
-    Arrivals,
-    Case,
-    Histogram,
-    Legs,
-    Link,
-    ProfileResult,
-    Served,
-    Summary,
-    Traffic,
-)
+from shared.report import CASES, Case, Link, ProfileResult, Served
 from shared.wire import Form
 
 BUCKETS_PER_DECADE = 50
@@ -98,10 +88,10 @@ def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) 
 
     Percentiles are those of all measurements together. Raises ValueError without any.
     """
-    measurements = [each for run in taken for each in run.measurements]
+    measurements = [measured for run in taken for measured in run.measurements]
     if not measurements:
         raise ValueError(f"nothing was measured over {profile.name}: there were no requests")
-    totals = [each.total_s for each in measurements]
+    totals = [measured.total_s for measured in measurements]
     within = sum(total is not None and total <= budget_s for total in totals)
     return ProfileResult(
         name=profile.name,
@@ -111,15 +101,15 @@ def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) 
         requests=len(measurements),
         cases=_cases(measurements),
         legs=_legs(measurements),
-        unsplit=sum(each.unsplit for each in measurements),
+        unsplit=sum(measured.unsplit for measured in measurements),
         share_within_budget=within / len(measurements),
         latency=histogram(totals),
         traffic=_traffic(measurements),
         arrivals=Arrivals(
             intended_per_s=sum(run.intended_per_s for run in taken),
             achieved_per_s=sum(run.achieved_per_s for run in taken),
-            start_delay=summary(each.start_delay_s for each in measurements),
-            own_delay=summary(each.own_delay_s for each in measurements),
+            start_delay=summary(measured.start_delay_s for measured in measurements),
+            own_delay=summary(measured.own_delay_s for measured in measurements),
             cpu_share=max(
                 (run.cpu_share for run in taken if run.cpu_share is not None), default=None
             ),
@@ -129,11 +119,11 @@ def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) 
 
 def _cases(measurements: Sequence[Measurement]) -> dict[Case, Served]:
     reranks: dict[Case, list[Rerank | None]] = {
-        "at-once": [each.at_once for each in measurements],
-        "after-pause": [each.after_pause for each in measurements],
+        "at-once": [measured.at_once for measured in measurements],
+        "after-pause": [measured.after_pause for measured in measurements],
     }
-    users = [each.user for each in measurements]
-    local, _ = scores([each.local for each in measurements])
+    users = [measured.user for measured in measurements]
+    local, _ = scores([measured.local for measured in measurements])
     cases: dict[Case, Served] = {}
     for case in CASES:
         made = [rerank for rerank in reranks[case] if rerank is not None]
@@ -191,26 +181,26 @@ def histogram(seconds: Sequence[float | None]) -> Histogram:
 
 
 def _legs(measurements: Sequence[Measurement]) -> Legs:
-    split = [each for each in measurements if not each.unsplit]
+    split = [measured for measured in measurements if not measured.unsplit]
     return Legs(
-        upload=summary(each.upload_s for each in split),
-        cloud=summary(each.cloud_s for each in split),
-        download=summary(each.download_s for each in split),
-        queue=summary(each.queue_s for each in split),
-        compute=summary(each.compute_s for each in split),
-        total=summary(each.total_s for each in measurements),
-        hidden=summary(each.hidden_s for each in measurements),
-        local=summary(each.local_s for each in measurements),
+        upload=summary(measured.upload_s for measured in split),
+        cloud=summary(measured.cloud_s for measured in split),
+        download=summary(measured.download_s for measured in split),
+        queue=summary(measured.queue_s for measured in split),
+        compute=summary(measured.compute_s for measured in split),
+        total=summary(measured.total_s for measured in measurements),
+        hidden=summary(measured.hidden_s for measured in measurements),
+        local=summary(measured.local_s for measured in measurements),
     )
 
 
 def _traffic(measurements: Sequence[Measurement]) -> Traffic:
     count = len(measurements)
     return Traffic(
-        payload_up=sum(each.payload_up for each in measurements) / count,
-        payload_down=sum(each.payload_down for each in measurements) / count,
-        sent_up=sum(each.sent_up for each in measurements) / count,
-        sent_down=sum(each.sent_down for each in measurements) / count,
+        payload_up=sum(measured.payload_up for measured in measurements) / count,
+        payload_down=sum(measured.payload_down for measured in measurements) / count,
+        sent_up=sum(measured.sent_up for measured in measurements) / count,
+        sent_down=sum(measured.sent_down for measured in measurements) / count,
     )
 
 

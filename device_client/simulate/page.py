@@ -128,11 +128,11 @@ def _top(report: Report) -> str:
         f"{report.created:%Y-%m-%d %H:%M %Z}"
     )
     parts = [f"<header><h1>{TITLE}</h1>", f'<p class="meta">{escape(meta)}</p></header>']
-    found = verdict(report)
-    tone = {True: " yes", False: " no", None: ""}[found.worth]
+    judged = verdict(report)
+    tone = {True: " yes", False: " no", None: ""}[judged.worth]
     parts.append(
-        f'<section class="verdict{tone}" aria-label="Verdict"><h2>{escape(found.title)}</h2>'
-        f"<p>{escape(found.reason)}</p></section>"
+        f'<section class="verdict{tone}" aria-label="Verdict"><h2>{escape(judged.title)}</h2>'
+        f"<p>{escape(judged.reason)}</p></section>"
     )
     if model.synthetic:
         parts.append(

@@ -63,9 +63,9 @@ def assemble(parts: Sequence[Part], missing: int = 0) -> Report:
         settings=_settings(parts, missing),
         pauses=_pauses(first.pauses, [taken for _, taken in every]),
         quality=tuple(
-            found
+            measured
             for form in first.compared
-            if (found := quality(form, [row for part in parts for row in part.compared[form]]))
+            if (measured := quality(form, [row for part in parts for row in part.compared[form]]))
         ),
         profiles=tuple(
             summarise(
@@ -83,10 +83,10 @@ def _settings(parts: Sequence[Part], missing: int) -> RunSettings:
     users = {row.user for part in parts for rows in part.compared.values() for row in rows}
     return settings[0].model_copy(
         update={
-            "devices": sum(each.devices for each in settings),
-            "users": len(users) or sum(each.users for each in settings),
-            "arrivals_per_s": sum(each.arrivals_per_s for each in settings),
-            "duration_s": max(each.duration_s for each in settings),
+            "devices": sum(asked.devices for asked in settings),
+            "users": len(users) or sum(asked.users for asked in settings),
+            "arrivals_per_s": sum(asked.arrivals_per_s for asked in settings),
+            "duration_s": max(asked.duration_s for asked in settings),
             "simulations": len(parts),
             "missing": missing,
         }
@@ -94,7 +94,7 @@ def _settings(parts: Sequence[Part], missing: int) -> RunSettings:
 
 
 def _pauses(source: str, taken: Sequence[Taken]) -> Pauses | None:
-    drawn = summary(each.pause_s for run in taken for each in run.measurements)
+    drawn = summary(measured.pause_s for run in taken for measured in run.measurements)
     return None if drawn is None else Pauses(source=source, drawn=drawn)
 
 
@@ -109,7 +109,7 @@ class SharedRun:
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder / "parts", key
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.number, self._held = self._take()
+        self.share, self._held = self._take()
 
     def __enter__(self) -> Self:
         return self
@@ -133,16 +133,16 @@ class SharedRun:
                     f"another simulation, of another model or with other options, writes into "
                     f"{self._folder.parent}: wait for its end, or name another folder with --report"
                 )
-            number = 0
-            while number in running or self._part(number).exists():
-                number += 1
-            if number >= MOST_PARTS:
+            share = 0
+            while share in running or self._part(share).exists():
+                share += 1
+            if share >= MOST_PARTS:
                 raise ValueError(f"{MOST_PARTS} simulations share {self._folder.parent} already")
-            held = (self._folder / f"{number}.run").open("w", encoding="utf-8")
+            held = (self._folder / f"{share}.run").open("w", encoding="utf-8")
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held.write(self._key)
             held.flush()
-            return number, held
+            return share, held
 
     def _running(self) -> dict[int, str]:
         """The keys of the simulations that run, by their numbers. With the lock."""
@@ -160,14 +160,14 @@ class SharedRun:
         """Writes `part`, and gives the report of all parts of the run that are there, while no
         other simulation does the same. Raises OSError."""
         with self._locked():
-            write_whole(self._part(self.number), part.model_dump_json())
-            missing = len(set(self._running()) - {self.number})
+            write_whole(self._part(self.share), part.model_dump_json())
+            missing = len(set(self._running()) - {self.share})
             yield assemble([*self._others(), part], missing)
 
     def _others(self) -> list[Part]:
         parts = []
         for path in sorted(self._folder.glob("*.json")):
-            if path == self._part(self.number):
+            if path == self._part(self.share):
                 continue
             if path.stat().st_size > PART_LIMIT:
                 raise ValueError(f"{path} is larger than any part of a report: remove it")
@@ -179,8 +179,8 @@ class SharedRun:
                 ) from None
         return [part for part in parts if part.key == self._key]
 
-    def _part(self, number: int) -> Path:
-        return self._folder / f"{number}.json"
+    def _part(self, share: int) -> Path:
+        return self._folder / f"{share}.json"
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

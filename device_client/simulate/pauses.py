@@ -5,7 +5,14 @@ pause is a gap between two clicks of a real log, times a random share of it: tha
 uniform within the gap is an assumption, on the short side.
 """
 
+import csv
+import gzip
+import zlib
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +25,12 @@ GAPS_S = (
 scripts/pause_quantiles.py."""
 
 LONGEST_MS = 600_000
+SESSION_S = 30 * 60
+"""A longer gap is between two sessions: the user left and came back."""
+
+FEWEST_GAPS = 100
+EARLIEST_S, LATEST_S = 1e8, 1e11
+"""Unix seconds lie between (from 1973 on); positions in a sequence and milliseconds do not."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,71 @@ HUMAN = Pauses(
 )
 
 
+def pauses_of(path: Path) -> Pauses:
+    """The pauses of the users of a click log: see `session_gaps`. Raises ValueError and OSError,
+    and ValueError too where there are too few gaps to draw from."""
+    gaps, _ = session_gaps(path)
+    if len(gaps) < FEWEST_GAPS:
+        raise ValueError(
+            f"{path} has {len(gaps):,} pauses within a session, and {FEWEST_GAPS} are needed at "
+            "least: leave --pauses out for those of MovieLens 100K"
+        )
+    quantiles = np.quantile(gaps, np.linspace(0, 1, 101), method="inverted_cdf")
+    return Pauses(
+        f"a random moment between two clicks, as far apart as those of users of {path.name} "
+        "within a session",
+        tuple(quantiles.tolist()),
+        within=True,
+    )
+
+
+def session_gaps(path: Path) -> tuple[NDArray[np.float64], int]:
+    """The seconds between clicks of a user within a session, and how many gaps there are in all.
+
+    `path` is a CSV, gzip or plain, with the columns user_id and timestamp (Unix seconds). A gap
+    of 0 s is left out: the clicks were stored at once, so it says nothing. Raises OSError, and
+    ValueError for columns that are missing and for what is no time.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    times: dict[str, array[float]] = defaultdict(lambda: array("d"))
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            for user, moment in _clicks(csv.DictReader(file, strict=True), path):
+                times[user].append(moment)
+    except (csv.Error, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    gaps = [np.diff(np.sort(np.asarray(moments))) for moments in times.values()]
+    every = np.concatenate([np.empty(0), *gaps])
+    return every[(every > 0) & (every < SESSION_S)], len(every)
+
+
+def _clicks(rows: "csv.DictReader[str]", path: Path) -> Iterator[tuple[str, float]]:
+    """User and time in seconds of every row. Raises ValueError, and csv.Error."""
+    if missing := {"user_id", "timestamp"} - set(rows.fieldnames or ()):
+        raise ValueError(
+            f"{path} has no column {' and no column '.join(sorted(missing))}: its pauses need "
+            f"user_id and timestamp; it has {', '.join(rows.fieldnames or ['none'])}"
+        )
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        if not row["user_id"]:
+            raise ValueError(f"{where} has no user_id: remove the line, or fill it in")
+        yield row["user_id"], _seconds(row["timestamp"], where)
+
+
+def _seconds(text: str | None, where: str) -> float:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        seconds = 0.0
+    if not EARLIEST_S <= seconds <= LATEST_S:
+        raise ValueError(
+            f"{where}: {text!r} is no time in Unix seconds, so no pause can be taken from it: a "
+            "position in a sequence, milliseconds or a date must be turned into seconds first"
+        )
+    return seconds
+
+
 @dataclass(frozen=True)
 class Think:
     """When lists are reranked: at once, after a pause, or both of the same clicks."""
@@ -55,15 +133,17 @@ class Think:
     pauses: Pauses | None
 
 
-def parse_think(text: str) -> Think:
-    """The cases that `--think` names. Raises ValueError for what it cannot be."""
-    named = {
-        "both": Think(True, HUMAN),
-        "none": Think(True, None),
-        "human": Think(False, HUMAN),
-    }
-    if text in named:
-        return named[text]
+def parse_think(text: str, log: Path | None = None) -> Think:
+    """The cases that `--think` names, with human pauses as in `log` where one is given.
+
+    Raises ValueError for what it cannot be, and as `pauses_of`.
+    """
+    if text in ("both", "human"):
+        return Think(text == "both", HUMAN if log is None else pauses_of(log))
+    if log is not None:
+        raise ValueError(f"--pauses needs --think both or human, got --think {text}")
+    if text == "none":
+        return Think(True, None)
     try:
         milliseconds = float(text)
     except ValueError:
@@ -73,5 +153,5 @@ def parse_think(text: str) -> Think:
             f"--think is both, none, human or a number of ms up to {LONGEST_MS:,}, got {text!r}"
         )
     if milliseconds == 0:
-        return named["none"]
+        return Think(True, None)
     return Think(False, Pauses(f"always {milliseconds:g} ms", (milliseconds / 1e3,) * 2))

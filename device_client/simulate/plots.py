@@ -150,7 +150,7 @@ def _profile_axis(axes: Axes, names: Sequence[str]) -> None:
 def latency_plot(report: Report) -> str:
     """Share of corrections that took longer than a time, to 1 in 1,000, both axes in logs."""
 
-    curves = [each.latency.slower() for each in report.profiles if each.latency.counts]
+    curves = [result.latency.slower() for result in report.profiles if result.latency.counts]
     end = max((points[-1][0] for points in curves), default=1.0) * 1.3
 
     def draw(figure: Figure) -> None:
@@ -192,9 +192,9 @@ def outcomes_plot(report: Report) -> str:
     def draw(figure: Figure) -> None:
         panels = figure.subplots(len(cases), 1, squeeze=False)[:, 0]
         for axes, case in zip(panels, cases, strict=True):
-            _outcomes(axes, [each.cases[case] for each in results], occurred(report))
+            _outcomes(axes, [result.cases[case] for result in results], occurred(report))
             axes.set_title(f"reranked {CASES[case]}", fontsize=8.5, loc="left")
-            _profile_axis(axes, [report.label(each) for each in results])
+            _profile_axis(axes, [report.label(result) for result in results])
         panels[-1].set_xlabel("share of reranks")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
 
@@ -204,7 +204,7 @@ def outcomes_plot(report: Report) -> str:
 def _outcomes(axes: Axes, served: Sequence[Served], words: Sequence[Outcome]) -> None:
     lefts = [0.0] * len(served)
     for word in words:
-        shares = [each.outcomes[word] / each.requests for each in served]
+        shares = [case.outcomes[word] / case.requests for case in served]
         color = hue(list(Outcome).index(word))
         axes.barh(range(len(served)), shares, 0.62, left=lefts, color=color, label=word)
         for row, (left, share) in enumerate(zip(lefts, shares, strict=True)):
@@ -237,7 +237,7 @@ def served_plot(report: Report) -> str:
         axes.axvline(quality.corrected.ndcg10, color=hue(0), lw=1.4, label="always corrected")
         for case in report.cases:
             marker, color, size = MARKS[case]
-            values = [each.cases[case].ranking.ndcg10 for each in results]
+            values = [result.cases[case].ranking.ndcg10 for result in results]
             axes.plot(
                 values,
                 range(len(results)),
@@ -251,7 +251,7 @@ def served_plot(report: Report) -> str:
         axes.margins(x=0.15)
         axes.set_xlabel("NDCG@10")
         axes.grid()
-        _profile_axis(axes, [report.label(each) for each in results])
+        _profile_axis(axes, [report.label(result) for result in results])
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
 
     return _drawn("served", 1.25 + ROW_IN * len(results), draw)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.report import Interval, Quality, Ranking
+from shared.measured import Interval, Ranking
+from shared.report import Quality
 from shared.wire import Form
 
 TOP = 10
@@ -39,17 +40,17 @@ def quality(form: Form, compared: Sequence[Compared]) -> Quality | None:
 
     A request that several simulations made counts once.
     """
-    distinct = list({(each.user, each.step): each for each in compared}.values())
+    distinct = list({(row.user, row.step): row for row in compared}.values())
     if not distinct:
         return None
-    users = [each.user for each in distinct]
-    corrected = scores([each.corrected for each in distinct])
-    local = scores([each.local for each in distinct])
+    users = [row.user for row in distinct]
+    corrected = scores([row.corrected for row in distinct])
+    local = scores([row.local for row in distinct])
     return Quality(
         form=form,
         requests=len(distinct),
         users=len(set(users)),
-        recall=sum(each.local is not None for each in distinct) / len(distinct),
+        recall=sum(row.local is not None for row in distinct) / len(distinct),
         corrected=ranking(*corrected),
         local=ranking(*local),
         gain_ndcg10=interval(corrected[0] - local[0], users),

@@ -82,8 +82,8 @@ def plan_visits(
             "--holdout-users 0.1"
         )
     lists = cloud.candidate_rows(version, histories, candidates, progress)
-    for request, found in zip((r for v in visits for r in v.requests), lists, strict=True):
-        request.candidates = found
+    for request, listed in zip((r for v in visits for r in v.requests), lists, strict=True):
+        request.candidates = listed
     return visits
 
 
@@ -101,9 +101,9 @@ def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> li
 def compared(visits: Sequence[Visit]) -> list[Compared]:
     """Where the next click stood, with the correction and without, of every request."""
     return [
-        Compared(visit.user, len(visit.earlier) + number, request.corrected, request.local)
+        Compared(visit.user, len(visit.earlier) + index, request.corrected, request.local)
         for visit in visits
-        for number, request in enumerate(visit.requests)
+        for index, request in enumerate(visit.requests)
     ]
 
 

@@ -15,7 +15,8 @@ from device_client.simulate.words import (
     signed,
     signed_percent,
 )
-from shared.report import CASES, Case, Limit, Report, Summary
+from shared.measured import Limit, Summary
+from shared.report import CASES, Case, Report
 
 LEGS = {
     "upload": "upload ↑: first byte of the request to its last",
@@ -106,12 +107,12 @@ def served_table(report: Report) -> str:
     for result in report.profiles:
         served = [result.cases[case] for case in report.cases]
         cells = [
-            *(cell(percent(each.corrected_share)) for each in served),
+            *(cell(percent(got.corrected_share)) for got in served),
             *(
-                cell(score(each.ranking.ndcg10), f"HitRate {score(each.ranking.hitrate10)}")
-                for each in served
+                cell(score(got.ranking.ndcg10), f"HitRate {score(got.ranking.hitrate10)}")
+                for got in served
             ),
-            *(cell(signed(each.gain_ndcg10.mean), bounds(each.gain_ndcg10)) for each in served),
+            *(cell(signed(got.gain_ndcg10.mean), bounds(got.gain_ndcg10)) for got in served),
         ]
         rows.append((report.label(result), cells))
     caption = (
@@ -242,13 +243,13 @@ def links_table(report: Report) -> str:
 
 def distribution_table(report: Report, leg: str) -> str:
     """The distribution of one leg, for every network."""
-    rows = [(report.label(each), getattr(each.legs, leg)) for each in report.profiles]
+    rows = [(report.label(result), getattr(result.legs, leg)) for result in report.profiles]
     return _distributions(f"{LEGS[leg]}; ms.", rows)
 
 
 def reranks_table(report: Report, case: Case) -> str:
     """The distribution of whole rerank calls of `case`, for every network."""
-    rows = [(report.label(each), each.cases[case].rerank) for each in report.profiles]
+    rows = [(report.label(result), result.cases[case].rerank) for result in report.profiles]
     return _distributions(f"{rerank_words(case)}; ms.", rows)
 
 

@@ -24,13 +24,13 @@ def print_report(report: Report, console: Console) -> None:
     for case in report.cases:
         console.print(_outcomes(report, case))
     console.print(escape(headline(report)), highlight=False)
-    found = verdict(report)
+    judged = verdict(report)
     if report.model.synthetic:
         console.print("[yellow]Synthetic data: the quality says nothing about real users.[/]")
     for text in cautions(report):
         console.print(f"[yellow]{escape(text)}[/]", highlight=False)
-    console.print(f"\n[bold]{escape(found.title)}[/]", highlight=False)
-    console.print(escape(found.reason), highlight=False)
+    console.print(f"\n[bold]{escape(judged.title)}[/]", highlight=False)
+    console.print(escape(judged.reason), highlight=False)
 
 
 def _table(title: str, *heads: str) -> Table:
@@ -55,12 +55,12 @@ def _served(report: Report) -> Table:
     heads = [head for case in report.cases for head in (f"corrected {CASES[case]}", "NDCG@10")]
     title = "Share of reranks served corrected, and NDCG@10 of what was served"
     table = _table(title, "network", *heads)
-    for each in report.profiles:
+    for result in report.profiles:
         cells = []
         for case in report.cases:
-            served = each.cases[case]
+            served = result.cases[case]
             cells += [percent(served.corrected_share), score(served.ranking.ndcg10)]
-        table.add_row(report.label(each), *cells)
+        table.add_row(report.label(result), *cells)
     return table
 
 
@@ -69,8 +69,8 @@ def _outcomes(report: Report, case: Case) -> Table:
     words = occurred(report)
     title = f"Reranks {CASES[case]}; outcomes not named did not occur"
     table = _table(title, "network", "reranks", *words)
-    for each in report.profiles:
-        served = each.cases[case]
+    for result in report.profiles:
+        served = result.cases[case]
         counts = (f"{served.outcomes[word]:,}" for word in words)
-        table.add_row(report.label(each), f"{served.requests:,}", *counts)
+        table.add_row(report.label(result), f"{served.requests:,}", *counts)
     return table

@@ -62,9 +62,10 @@ def verdict(report: Report) -> Verdict:
 
 def _judged(report: Report, quality: Quality, where: str) -> Verdict:
     gain, local = quality.gain_ndcg10, quality.local.ndcg10
+    form = f"With corrections in the form {quality.form}, " if len(report.quality) > 1 else ""
     tested = (
-        f"NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and {score(local)} "
-        f"without: {signed(gain.mean)}, 95% interval by user {signed(gain.low)} to "
+        f"{form}NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and "
+        f"{score(local)} without: {signed(gain.mean)}, 95% interval by user {signed(gain.low)} to "
         f"{signed(gain.high)}, over {quality.requests:,} requests of {quality.users:,} users."
     )
     if gain.mean == gain.low == gain.high == 0:
@@ -98,15 +99,15 @@ def _verdict(where: str, title: str, reason: str, worth: bool | None) -> Verdict
 
 def _gained(report: Report, case: Case) -> list[ProfileResult]:
     """The networks over which what was served was better than local, chance aside."""
-    return [each for each in real_networks(report) if each.cases[case].gain_ndcg10.low > 0]
+    return [result for result in real_networks(report) if result.cases[case].gain_ndcg10.low > 0]
 
 
 def _span(report: Report, case: Case) -> str:
     """What was gained over all networks, relative to local rankings: `+1.2%` or `0% to +8.4%`."""
     local = report.quality[0].local.ndcg10
     gains = []
-    for each in real_networks(report):
-        gain = each.cases[case].gain_ndcg10
+    for result in real_networks(report):
+        gain = result.cases[case].gain_ndcg10
         gains.append(gain.mean if gain.low > 0 or gain.high < 0 else 0.0)
     return percent_span([relative(gain, local) for gain in gains])
 
@@ -117,9 +118,9 @@ def _networks(report: Report, case: Case) -> str:
     words = CASES[case].capitalize()
     if case == "after-pause" and report.pauses is not None:
         words += f" (median {seconds(report.pauses.drawn.p50)})"
-    share = share_span([each.cases[case].corrected_share for each in networks])
+    share = share_span([result.cases[case].corrected_share for result in networks])
     said = f"{words}, {share} of reranks were served corrected"
-    others = [each.name for each in networks if each not in gained]
+    others = [result.name for result in networks if result not in gained]
     if not gained:
         return f"{said}: no gain over any network."
     if others:

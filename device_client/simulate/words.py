@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.measured import Interval, Limit, Summary
 from shared.outcomes import Outcome
-from shared.report import CASES, Interval, Limit, ProfileResult, Report, Summary
+from shared.report import CASES, ProfileResult, Report
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,9 @@ def headline(report: Report) -> str:
     results = real_networks(report)
     said = []
     for case in report.cases:
-        shares = [each.cases[case].corrected_share for each in results]
+        shares = [result.cases[case].corrected_share for result in results]
         said.append(f"{share_span(shares)} {CASES[case]}")
-    within = share_span([each.share_within_budget for each in results])
+    within = share_span([result.share_within_budget for result in results])
     budget = ms(report.settings.budget_ms)
     traffic = results[0].traffic
     names = results[0].name if len(results) == 1 else f"{len(results)} networks"
@@ -162,16 +163,16 @@ def share_span(shares: Sequence[float]) -> str:
 def real_networks(report: Report) -> list[ProfileResult]:
     """The networks that sentences speak of, with corrections in the first form. One machine is no
     network: it counts only where it stands alone."""
-    first = [each for each in report.profiles if each.form == report.forms[0]]
-    return [each for each in first if each.name != "loopback"] or first
+    first = [result for result in report.profiles if result.form == report.forms[0]]
+    return [result for result in first if result.name != "loopback"] or first
 
 
 _LIMITS: dict[Limit, str] = {
     "simulator": "The simulator had no processor time to spare over {}: its times are partly its "
     "own, and say little of the cloud. Ask for a lower --rate.",
     "machine": "The machine was busy with other things over {}: 1 click in 10 or more began over "
-    "{} ms late though the simulator itself had time to spare. Times there are partly the "
-    "machine's; what was served corrected at once is understated.",
+    "{} ms late though the simulator itself had time to spare. Times there, and what "
+    "was in time, are partly the machine's.",
     "devices": "Over {} clicks began late because their devices still waited for the click "
     "before: there are too few --devices for this rate.",
 }
@@ -186,14 +187,17 @@ def cautions(report: Report) -> list[str]:
             f"{settings.missing} of {settings.missing + settings.simulations} simulations that "
             "share this report had not ended when it was written: look again when they have."
         )
-    limits = {report.label(each): each.arrivals.limit(budget) for each in report.profiles}
+    limits = {report.label(result): result.arrivals.limit(budget) for result in report.profiles}
     for limit, text in _LIMITS.items():
-        if held_up := [name for name, found in limits.items() if found == limit]:
-            said.append(text.format(", ".join(held_up), ms(budget)))
-    unsplit = [each for each in report.profiles if each.unsplit > MANY_UNSPLIT * each.requests]
+        if held_up := [name for name, held in limits.items() if held == limit]:
+            said.append(text.format("; ".join(held_up), ms(budget)))
+    unsplit = [
+        result for result in report.profiles if result.unsplit > MANY_UNSPLIT * result.requests
+    ]
     if unsplit:
-        names = ", ".join(
-            f"{report.label(each)} ({percent(each.unsplit / each.requests)})" for each in unsplit
+        names = "; ".join(
+            f"{report.label(result)} ({percent(result.unsplit / result.requests)})"
+            for result in unsplit
         )
         said.append(
             f"Some corrections could not be split into their legs, over {names}: the machine was "

@@ -74,6 +74,8 @@ def test_the_clouds_address_comes_from_the_environment_unless_it_is_given(
         (["simulate", "--budget-ms", "0"], "--budget-ms"),
         (["simulate", "--think", "-1"], "--think"),
         (["simulate", "--think", "soon"], "--think"),
+        (["simulate", "--pauses", "/nowhere.csv"], "/nowhere.csv"),
+        (["simulate", "--pauses", "/nowhere.csv", "--think", "none"], "--pauses needs"),
         (["simulate", "--form", "row,half"], "row-half"),
         (["simulate", "--form", ","], "row-half"),
         (["pull", "--model", "../../etc"], "16 hex digits"),

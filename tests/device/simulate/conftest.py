@@ -8,8 +8,9 @@ import pytest
 from device_client.simulate.measure import Measurement, Rerank, Taken, summarise
 from device_client.simulate.network import PROFILES, NetworkProfile
 from device_client.simulate.quality import Compared, quality
+from shared.measured import Summary
 from shared.outcomes import Outcome
-from shared.report import Machine, ModelFacts, Pauses, ProfileResult, Report, RunSettings, Summary
+from shared.report import Machine, ModelFacts, Pauses, ProfileResult, Report, RunSettings
 from shared.wire import Form
 
 BUDGET_S = 4.21e-3

@@ -59,8 +59,8 @@ def test_three_simulations_at_once_give_one_report_of_all_their_measurements(
     tmp_path: Path,
 ) -> None:
     runs = [SharedRun(tmp_path, KEY) for _ in range(3)]
-    assert [run.number for run in runs] == [0, 1, 2]
-    reports = [finish(run, part(30 * run.number)) for run in (runs[1], runs[0], runs[2])]
+    assert [run.share for run in runs] == [0, 1, 2]
+    reports = [finish(run, part(30 * run.share)) for run in (runs[1], runs[0], runs[2])]
     assert [report.settings.missing for report in reports] == [2, 1, 0]
     assert [report.settings.simulations for report in reports] == [1, 2, 3]
     (together,) = reports[2].profiles
@@ -79,7 +79,7 @@ def test_a_run_that_begins_when_no_other_goes_on_begins_anew(tmp_path: Path) -> 
     finish(SharedRun(tmp_path, KEY), part())
     other = key_of("fedcba9876543210", {"rate": 150.0})
     later = SharedRun(tmp_path, other)
-    assert later.number == 0
+    assert later.share == 0
     assert finish(later, part(key=other)).settings.simulations == 1
 
 
@@ -87,7 +87,7 @@ def test_a_simulation_joins_after_another_of_its_run_has_ended(tmp_path: Path) -
     first, second = SharedRun(tmp_path, KEY), SharedRun(tmp_path, KEY)
     finish(first, part())
     third = SharedRun(tmp_path, KEY)
-    assert third.number == 2
+    assert third.share == 2
     finish(second, part(30))
     assert finish(third, part(60)).profiles[0].requests == 90
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from device_client.budget import Budget
+from device_client.simulate.device import Punctuality
 from device_client.simulate.measure import (
     Measurement,
     Rerank,
@@ -17,9 +18,9 @@ from device_client.simulate.measure import (
     summary,
 )
 from device_client.simulate.network import PROFILES
-from device_client.simulate.runner import Punctuality
+from shared.measured import Arrivals, Histogram, Summary
 from shared.outcomes import Outcome
-from shared.report import Arrivals, Histogram, ProfileResult, Report, Summary
+from shared.report import ProfileResult, Report
 
 WORDS = "applied stale late timeout refused bad_payload wrong_model offline unknown_candidates"
 

@@ -7,9 +7,10 @@ from collections import deque
 import pytest
 
 from device_client.budget import Budget
+from device_client.simulate.device import Device, Event, Load
 from device_client.simulate.pauses import parse_think
 from device_client.simulate.requests import Request, Visit
-from device_client.simulate.runner import Load, _Device, _Event, _schedule, _Threads
+from device_client.simulate.runner import _schedule, _Threads
 
 REQUEST = Request(click=1, target=2, candidates=[2, 3])
 
@@ -22,7 +23,7 @@ def visits(count: int, requests: int) -> list[Visit]:
     return [Visit(user, [5], [REQUEST] * requests) for user in range(count)]
 
 
-class Playing(_Device):
+class Playing(Device):
     """A device that takes its time, in place of a click and a rerank."""
 
     def __init__(
@@ -31,13 +32,13 @@ class Playing(_Device):
         fails: bool = False,
         meets: threading.Barrier | None = None,
     ) -> None:
-        self._backlog: deque[_Event] = deque()
+        self._backlog: deque[Event] = deque()
         self._busy, self._turn = False, threading.Lock()
         self.takes, self.fails, self.meets = takes, fails, meets
         self.played: list[float] = []
         self.at_once = self.most_at_once = 0
 
-    def _play(self, event: _Event, due: float, until: float) -> bool:
+    def _play(self, event: Event, due: float, until: float) -> bool:
         if self.fails:
             raise RuntimeError("a device is broken")
         self.at_once += 1
@@ -50,7 +51,7 @@ class Playing(_Device):
         return True
 
 
-def play(devices: list[Playing], events: list[_Event]) -> tuple[_Threads, int]:
+def play(devices: list[Playing], events: list[Event]) -> tuple[_Threads, int]:
     ticks: list[bool] = []
     threads = _Threads(devices, events, time.perf_counter(), ticks.append)
     threads.run()

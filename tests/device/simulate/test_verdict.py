@@ -6,7 +6,8 @@ import pytest
 
 from device_client.simulate.page import html
 from device_client.simulate.verdict import verdict
-from shared.report import Interval, Report
+from shared.measured import Interval
+from shared.report import Report
 from tests.device.simulate.conftest import made_up_report
 
 
