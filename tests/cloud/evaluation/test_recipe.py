@@ -22,7 +22,10 @@ def planned(values, overrides=None):
 
 
 def test_every_field_is_a_training_option_or_belongs_elsewhere():
-    elsewhere = "data items min_item min_user iterate_filters holdout_users seen network model seed"
+    elsewhere = (
+        "data items max_clicks min_item min_user iterate_filters holdout_users seen network model "
+        "seed"
+    )
     names = {*TrainingRecipe.model_fields, *ModelSettings.model_fields}
     assert set(TRAINING) | set(elsewhere.split()) == names
     assert len(TRAINING) == len(set(TRAINING))
