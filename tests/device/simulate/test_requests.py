@@ -17,7 +17,7 @@ class HeldOut:
     def replay(self, version: str) -> tuple[Any, Any]:
         return np.arange(1, self._offsets[-1] + 1, dtype=np.int32), self._offsets
 
-    def candidates(self, version: str, histories: list[list[int]], *_: Any) -> list[Any]:
+    def candidate_rows(self, version: str, histories: list[list[int]], *_: Any) -> list[Any]:
         return [np.array([1, 2, 3]) for _ in histories]
 
 
