@@ -69,7 +69,8 @@ def html(report: Report) -> str:
 
 
 QUALITY_NOTE = (
-    "One relevant item a request: the next click. Both rankings are of the same candidates, with "
+    "NDCG@10 says how high in the list the next click stood, HitRate@10 how often it was among "
+    "the first ten; one relevant item a request. Both rankings are of the same candidates, with "
     "every correction applied, and so the same over any network. The interval takes a user as one "
     "observation, since his requests resemble each other."
 )

@@ -63,8 +63,9 @@ def verdict(report: Report) -> Verdict:
 def _judged(report: Report, quality: Quality, where: str) -> Verdict:
     gain, local = quality.gain_ndcg10, quality.local.ndcg10
     form = f"With corrections in the form {quality.form}, " if len(report.quality) > 1 else ""
+    doubt = "The log is doubtful, as said below, and so is this. " if report.model.cautions else ""
     tested = (
-        f"{form}NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and "
+        f"{doubt}{form}NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and "
         f"{score(local)} without: {signed(gain.mean)}, 95% interval by user {signed(gain.low)} to "
         f"{signed(gain.high)}, over {quality.requests:,} requests of {quality.users:,} users."
     )
@@ -82,12 +83,12 @@ def _judged(report: Report, quality: Quality, where: str) -> Verdict:
     if gain.high < 0:
         return _verdict(where, "not worth it: it makes rankings worse", tested, False)
     spans = {case: _span(report, case) for case in report.cases}
-    said = [f"{span} where lists are reranked {CASES[case]}" for case, span in spans.items()]
+    said = [f"{span} for lists reranked {CASES[case]}" for case, span in spans.items()]
     worth = any(_gained(report, case) for case in report.cases)
     if not worth:
         title = "not worth it on these networks: corrections come too late"
     else:
-        title = "worth " + " and ".join(reversed(said))
+        title = "worth in NDCG@10: " + ", ".join(reversed(said))
     reasons = [tested, *(_networks(report, case) for case in report.cases)]
     return _verdict(where, title, " ".join(reasons), worth)
 

@@ -112,3 +112,11 @@ def test_a_log_without_pauses_is_refused_with_the_reason(
     log.write_text(text)
     with pytest.raises(ValueError, match=said):
         pauses_of(log)
+
+
+@pytest.mark.data
+def test_the_built_in_gaps_are_those_of_movielens(real_data: Path) -> None:
+    gaps, every = session_gaps(real_data / "ml100k.csv.gz")
+    assert (len(gaps), every) == (46_646, 99_057)
+    quantiles = np.quantile(gaps, np.linspace(0, 1, len(GAPS_S)), method="inverted_cdf")
+    assert quantiles.tolist() == list(GAPS_S)

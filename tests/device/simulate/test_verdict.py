@@ -52,7 +52,7 @@ def test_a_gain_after_the_pause_alone_is_worth_that_much_there(real: Report) -> 
     judged = verdict(report)
     assert judged.worth is True
     assert judged.title == (
-        "Worth +8.0% where lists are reranked after a pause and 0% where lists are reranked at once"
+        "Worth in NDCG@10: +8.0% for lists reranked after a pause, 0% for lists reranked at once"
     )
     assert "no gain over any network. After a pause (median 14 s)" in judged.reason
     assert "over 600 requests of 100 users" in judged.reason
@@ -98,6 +98,13 @@ def test_a_training_cut_by_a_limit_is_said_first_and_allows_no_verdict(real: Rep
     assert "worth +" not in judged.title + judged.reason
     page = html(report)
     assert page.index("No verdict") < page.index("NDCG@10")
+
+
+def test_a_verdict_on_a_doubtful_log_is_doubtful(real: Report) -> None:
+    model = real.model.model_copy(update={"cautions": ("40% of rows repeat.",)})
+    report = _with_gain(real, 0.1, 0.05, 0.15).model_copy(update={"model": model})
+    assert verdict(report).reason.startswith("The log is doubtful, as said below, and so is this.")
+    assert "doubtful" not in verdict(_with_gain(real, 0.1, 0.05, 0.15)).reason
 
 
 def test_a_verdict_on_made_up_clicks_says_so() -> None:
