@@ -16,6 +16,7 @@ from cloud_service.evaluation.workers import Workers
 from cloud_service.training.build import build
 from cloud_service.training.trainer import TrainingDiverged
 from shared.errors import RecommendationError
+from shared.manifest import TrainingEnd
 
 
 class InProcess(Workers):
@@ -51,6 +52,9 @@ class FakeTrainer:
         best = 0.5 - abs(rate - 0.01)
         self.run = SimpleNamespace(best=best, best_epoch=1, epoch=1, metrics=[best])
         return self.model
+
+    def end(self):
+        return TrainingEnd(epochs=self.run.epoch, best_epoch=self.run.best_epoch)
 
 
 def evaluate(recipe: Path, out: Path, *, selected=lambda cell: True, **overrides):
