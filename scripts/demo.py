@@ -74,6 +74,7 @@ def main() -> int:
         alias = None if options.retrain else _alias_of(url, record, made)
         if alias is None:
             alias = _train(url, recipe, record, made, always=options.retrain)
+        _describe(url, alias)
         simulated = [f"--report={options.report}", f"--bundles={options.store / 'bundles'}"]
         simulated += [f"{MODEL_OPTION}={alias}"]
         _run("device-client", "simulate", "--url", url, *simulated, *options.simulate)
@@ -168,6 +169,16 @@ def _alias_of(url: str, record: Path, made: dict[str, object]) -> str | None:
             )
             return str(serving["log_alias"])
     return None
+
+
+def _describe(url: str, alias: str) -> None:
+    """Says what the model was trained on: all users, or a sample of them."""
+    data = httpx.get(f"{url}/v1/models/{alias}").raise_for_status().json()["data"]
+    print(
+        f"{alias}: trained on {data['users']:,} users and {data['clicks']:,} of their clicks; "
+        f"{data['preprocessing']}",
+        flush=True,
+    )
 
 
 def _models(url: str) -> dict[str, dict[str, Any]]:
