@@ -72,3 +72,12 @@ def test_a_record_of_an_older_form_is_no_model(demo, tmp_path):
     for text in ('{"clicks": "a", "recipe": {}, "version": "x"}', "[]", "no JSON"):
         record.write_text(text)
         assert demo._alias_of("http://c", record, {"clicks": "a", "recipe": {}}) is None
+
+
+def test_a_sample_is_said(demo, monkeypatch, capsys):
+    data = {"users": 1200, "clicks": 90_000, "preprocessing": "a sample of 1,300 of 9,000"}
+    answer = httpx.Response(200, json={"data": data}, request=httpx.Request("GET", "http://c"))
+    monkeypatch.setattr(demo.httpx, "get", lambda url: answer)
+    demo._describe("http://c", "shop")
+    said = "shop: trained on 1,200 users and 90,000 of their clicks; a sample of 1,300 of 9,000"
+    assert capsys.readouterr().out.strip() == said
