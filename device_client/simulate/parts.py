@@ -161,7 +161,8 @@ class SharedRun:
         other simulation does the same. Raises OSError."""
         with self._locked():
             write_whole(self._part(self.share), part.model_dump_json())
-            missing = len(set(self._running()) - {self.share})
+            # One whose part is there is not missing, though it may not have let go of its share.
+            missing = sum(not self._part(share).exists() for share in self._running())
             yield assemble([*self._others(), part], missing)
 
     def _others(self) -> list[Part]:

@@ -100,6 +100,14 @@ def test_one_that_stopped_half_way_is_not_waited_for(tmp_path: Path) -> None:
     assert (report.settings.simulations, report.settings.missing) == (1, 0)
 
 
+def test_one_that_has_written_its_part_and_not_yet_ended_is_not_missing(tmp_path: Path) -> None:
+    first, second = SharedRun(tmp_path, KEY), SharedRun(tmp_path, KEY)
+    with second:
+        with second.finished(part(30)) as report:
+            assert report.settings.missing == 1
+        assert finish(first, part()).settings.missing == 0
+
+
 def test_another_model_or_other_options_are_refused_while_a_run_goes_on(tmp_path: Path) -> None:
     with (
         SharedRun(tmp_path, KEY),
