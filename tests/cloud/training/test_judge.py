@@ -120,7 +120,7 @@ def test_clicks_that_cannot_be_read_any_more_promote_nothing(store, trained, tmp
     [(-0.0009, 0.004, True), (-0.0011, 0.004, False), (0.01, 0.02, True), (-0.02, -0.01, False)],
 )
 def test_a_model_is_promoted_where_the_interval_is_above_one_percent_less(low, high, promoted):
-    found = Comparison((low + high) / 2 + 0.1, 0.1, low, high, 0.5, 1234)
+    found = Comparison((low + high) / 2 + 0.1, 0.1, low, high, 0.5, 0.5, 1234)
     said = judge.verdict(found, "v")
     assert said.promoted is promoted
     assert "on 1,234 validation clicks" in said.reason
