@@ -23,11 +23,20 @@ from shared.model import Exact, whole
 router = APIRouter(prefix="/v1/models", tags=["candidates"])
 
 LONGEST_ID = 256
+_EXACT = 2**53 - 1
+"""Many programs read the numbers of JSON as floats, which are exact up to here; larger ids are
+texts."""
 CLICKS = 10_000
 """Clicks of one user at most."""
 
+
+def _digits(value: object) -> object:
+    """87.0 is the integer 87, as JSON Schema has it, up to where a float is exact."""
+    return whole(value) if isinstance(value, float) and abs(value) <= _EXACT else value
+
+
 Click = (
-    Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
+    Annotated[StrictInt, Field(ge=-_EXACT, le=_EXACT), BeforeValidator(_digits)]
     | Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 )
 Clicks = Annotated[
