@@ -44,7 +44,7 @@ def demo(monkeypatch):
 def test_a_model_of_the_same_clicks_is_served_again_and_no_other(demo, tmp_path):
     record, made = tmp_path / "demo.json", {"clicks": "a", "recipe": {"minutes": 8.0}}
     assert demo._alias_of("http://c", record, made) is None
-    assert demo._train("http://c", made["recipe"], record, made, always=False) == "shop"
+    assert demo._train("http://c", made["recipe"], tmp_path, made, always=False) == "shop"
     assert demo._alias_of("http://c", record, made) == "shop"
     assert demo._alias_of("http://c", record, made | {"clicks": "b"}) is None
     assert demo._alias_of("http://c", record, made | {"recipe": {}}) is None
@@ -56,13 +56,13 @@ def test_a_model_of_the_same_clicks_is_served_again_and_no_other(demo, tmp_path)
 def test_a_new_model_that_ranks_worse_is_not_trained_again_at_the_next_run(demo, tmp_path):
     record, made = tmp_path / "demo.json", {"clicks": "a", "recipe": {}}
     demo.published.append(NEW)  # published, and the alias stays with the old one
-    assert demo._train("http://c", {}, record, made, always=False) == "shop"
+    assert demo._train("http://c", {}, tmp_path, made, always=False) == "shop"
     assert demo._alias_of("http://c", record, made) == "shop"
 
 
 def test_retraining_serves_what_comes_of_it(demo, tmp_path):
     for always in (False, True):
-        demo._train("http://c", {"minutes": 8.0}, tmp_path / "demo.json", {}, always=always)
+        demo._train("http://c", {"minutes": 8.0}, tmp_path, {}, always=always)
     assert [("--promote=always" in words) for words in demo.commands] == [False, True]
     assert all("--minutes=8.0" in words for words in demo.commands)
 

@@ -138,7 +138,7 @@ def test_every_form_of_history_asks_for_the_h_of_its_last_click(
     from tests.cloud.export.test_graphs import bundle_of
 
     torch.manual_seed(5)
-    settings = ModelSettings(length=length, segment=segment, history=history)
+    settings = ModelSettings(gcn="causal", length=length, segment=segment, history=history)
     model = CoCorrRec(small_split.log.item_count, settings, init_std=0.5).eval()
     bundle, _ = bundle_of(model, small_split, tmp_path)
     graphs, wire = Graphs(bundle), Wire(settings)
