@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`. Each sets up .venv by itself.
 #
-#   make demo                        train, serve, simulate, report (DATA=PATH ITEMS=PATH: your log)
+#   make demo                        train, serve, simulate, report (DATA=PATH ITEMS=PATH: your log;
+#                                    COLUMNS=user=NAME,... TIES=file: as `cloud-service train`)
 #   make test                        every test
 #   make check                       lint, types and tests: the gate
 #   make bench                       a short form of the benchmarks; keeps nothing
@@ -18,7 +19,7 @@ STAMP := $(VENV)/.installed-$(TORCH)
 .PHONY: help install demo test test-compose lint types check bench clean
 
 help:
-	@sed -n '2,8s/^# \{0,1\}//p' Makefile
+	@sed -n '2,9s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -36,7 +37,7 @@ endif
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python scripts/demo.py --data "$(DATA)" --items "$(ITEMS)"
+	$(BIN)/python scripts/demo.py --data "$(DATA)" --items "$(ITEMS)" --columns "$(COLUMNS)" --ties "$(TIES)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -63,6 +63,7 @@ def main() -> int:
         recipe["data"] = options.data.name
         if options.items:
             recipe["items"] = _items_name(options)
+        recipe |= {n: v for n in ("columns", "ties") if (v := getattr(options, n))}
     log = options.store / "demo.log"
     with (
         _process(["cloud-service", "serve", "--port", "0"], environment, log) as cloud,
@@ -90,6 +91,10 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=_path, help="a click log (default: the synthetic world)")
     parser.add_argument("--items", type=_path, help="an item file with titles")
+    parser.add_argument("--columns", help="user=NAME,item=NAME,time=NAME, where it names them so")
+    parser.add_argument(
+        "--ties", help="file: clicks that share a time are in their order (else they are shuffled)"
+    )
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument("--report", type=Path, default=Path("report"))
     parser.add_argument(
