@@ -72,7 +72,8 @@ def metric_name(metric: str) -> str:
 def shown(figure: Figure | None, best: float, missing: str) -> str:
     """A figure in a table: bold where it is the best, a word where there is none."""
     if figure is None:
-        return missing or "not run"
+        # Every run is done, and still there is no figure: nobody has 100 items he has not clicked.
+        return missing or "too few items"
     text = f"{figure.mean:.4f}"
     if figure.spread is not None:
         text += f" ±{figure.spread:.4f}"

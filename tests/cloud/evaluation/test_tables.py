@@ -12,7 +12,7 @@ from cloud_service.evaluation.board import METRICS, Board
 from cloud_service.evaluation.doubts import doubts
 from cloud_service.evaluation.plots import write_plots
 from cloud_service.evaluation.results import read_results
-from cloud_service.evaluation.tables import write_tables
+from cloud_service.evaluation.tables import shown, write_tables
 from shared.errors import InvalidRequest
 
 
@@ -218,3 +218,8 @@ def test_a_model_whose_training_was_cut_short_is_marked(folder):
         run["limit"] = ""
     write_tables(board, "scn")
     assert "cap" not in (folder / "tables" / "small.md").read_text().split("## Training")[1]
+
+
+def test_a_catalogue_too_small_for_100_negatives_is_called_so_and_not_a_missing_run():
+    assert shown(None, 0.0, "") == "too few items"
+    assert shown(None, 0.0, "1 of 3 diverged") == "1 of 3 diverged"
