@@ -72,11 +72,12 @@ class FakeCloud:
                 self.requests.append((head, body[:length]))
                 answer = self.reply(body[:length])
                 if answer is None:
-                    sock.close()
                     return
                 sock.sendall(answer)
         except OSError:
             return
+        finally:
+            sock.close()  # `close` may have run before this connection was accepted
 
 
 def answer(
