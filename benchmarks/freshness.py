@@ -26,15 +26,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import keep
-from cloud_service.data.catalog import load
-from cloud_service.data.clicks import ClickLog, Split, split
-from cloud_service.evaluation.evaluate import Clicked, ranks_over_all, user_states
-from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from cloud_service.training.blend import fit_gcn
-from cloud_service.training.build import build
-from cloud_service.training.fit import fit
-from shared.jobs import TrainingRecipe
+from cloud_service.recommender.data.catalog import load
+from cloud_service.recommender.data.clicks import ClickLog, Split, split
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.ranking.evaluate import Clicked, ranks_over_all, user_states
+from cloud_service.recommender.ranking.significance import bootstrap, per_user
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.training.blend import fit_gcn
+from cloud_service.recommender.training.build import build
+from cloud_service.recommender.training.fit import fit
 from shared.model import ModelSettings
 
 DAY: Final = 86_400

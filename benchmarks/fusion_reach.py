@@ -24,15 +24,15 @@ from torch import Tensor
 
 from benchmarks.machine import keep
 from benchmarks.runs import corrected_runs
-from cloud_service.data.clicks import Split, recent
-from cloud_service.evaluation.evaluate import Clicked, ranks_over_all
-from cloud_service.evaluation.metrics import ranks
-from cloud_service.evaluation.significance import per_user
-from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from cloud_service.models.gcn import last_click
-from cloud_service.models.projected import RIDGE
-from cloud_service.models.recommender import Recommender
-from cloud_service.models.ttt import Correction, match_moments
+from cloud_service.recommender.data.clicks import Split, recent
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.models.gcn import last_click
+from cloud_service.recommender.models.projected import RIDGE
+from cloud_service.recommender.models.recommender import Recommender
+from cloud_service.recommender.models.ttt import Correction, match_moments
+from cloud_service.recommender.ranking.evaluate import Clicked, ranks_over_all
+from cloud_service.recommender.ranking.metrics import ranks
+from cloud_service.recommender.ranking.significance import per_user
 
 STEPS: Final = 200
 RATE: Final = 0.05

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from benchmarks.machine import keep
 from benchmarks.runs import corrected_runs, runs_parser
-from cloud_service.data.clicks import Split
-from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
-from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.export.graphs import export_module
-from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from cloud_service.models.scn import SCN
+from cloud_service.recommender.data.clicks import Split
+from cloud_service.recommender.export.graphs import export_module
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.models.scn import SCN
+from cloud_service.recommender.ranking.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.recommender.ranking.significance import bootstrap, per_user
 from cloud_service.runtime import open_session
 
 KINDS: Final = {"float32": 4, "float16": 2, "int8": 1}

@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import keep
 from benchmarks.runs import model_of, split_of, trained_runs
-from cloud_service.data.clicks import Split
-from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
-from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.export.baselines import export_ranker, export_scorer, export_step
-from cloud_service.export.cost import count_flops
-from cloud_service.export.device_graphs import export_device_graphs
-from cloud_service.models.baselines.item_knn import ItemKNN
-from cloud_service.models.cocorrrec import SCNAndGCN
-from cloud_service.models.recommender import Recommender, Stepwise
-from cloud_service.models.scn import SCN
-from shared.jobs import TrainingRecipe
+from cloud_service.recommender.data.clicks import Split
+from cloud_service.recommender.export.baselines import export_ranker, export_scorer, export_step
+from cloud_service.recommender.export.cost import count_flops
+from cloud_service.recommender.export.device_graphs import export_device_graphs
+from cloud_service.recommender.models.baselines.item_knn import ItemKNN
+from cloud_service.recommender.models.cocorrrec import SCNAndGCN
+from cloud_service.recommender.models.recommender import Recommender, Stepwise
+from cloud_service.recommender.models.scn import SCN
+from cloud_service.recommender.ranking.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.recommender.ranking.significance import bootstrap, per_user
+from cloud_service.recommender.recipe import TrainingRecipe
 
 CANDIDATES: Final = 100
 CARRIED_CLICKS: Final = 200

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.machine import keep
 from benchmarks.served import published
-from cloud_service.export.cost import count_flops
+from cloud_service.recommender.export.cost import count_flops
 from device_client.bundle import Bundle
 from device_client.scn import DeviceSCN, Graphs
 from shared import bundle as files

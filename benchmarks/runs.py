@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cloud_service.data.clicks import Split, recent, split
-from cloud_service.data.treatment import Treatment
-from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from cloud_service.models.recommender import Recommender
-from cloud_service.training.build import build
-from cloud_service.training.checkpoint import BEST
-from shared.jobs import TrainingRecipe
+from cloud_service.recommender.data.clicks import Split, recent, split
+from cloud_service.recommender.data.treatment import Treatment
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.models.recommender import Recommender
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.training.build import build
+from cloud_service.recommender.training.checkpoint import BEST
 
 Run = tuple[TrainingRecipe, Path]
 """A recipe and where the weights of its best epoch are."""

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import httpx
 import torch
 
-from cloud_service.data.clicks import Split, split
-from cloud_service.data.synthetic import synthetic_log
-from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import CoCorrRec, SCNAndGCN
+from cloud_service.publishing.publish import publish
+from cloud_service.recommender.data.clicks import Split, split
+from cloud_service.recommender.data.synthetic import synthetic_log
+from cloud_service.recommender.models.cocorrrec import CoCorrRec, SCNAndGCN
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.training.build import build
 from cloud_service.storage.store import Store, StoreFile
-from cloud_service.training.build import build
-from shared.jobs import TrainingRecipe
 from shared.model import GCNForm, ModelSettings
 
 START_SECONDS = 60.0

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import keep
 from benchmarks.runs import corrected_runs, runs_parser, sent_rows
-from cloud_service.data.clicks import Split
-from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
-from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from cloud_service.models.recommender import Recommender
+from cloud_service.recommender.data.clicks import Split
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.models.recommender import Recommender
+from cloud_service.recommender.ranking.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.recommender.ranking.significance import bootstrap, per_user
 
 AGES: Final = (1, 2, 5)
 FADES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)

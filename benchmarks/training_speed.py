@@ -24,14 +24,15 @@ import numpy as np
 import torch
 
 from benchmarks.machine import keep
-from cloud_service.data.catalog import load
-from cloud_service.data.clicks import Split, recent, split
-from cloud_service.data.synthetic import synthetic_log
-from cloud_service.models.cocorrrec import CoCorrRec
-from cloud_service.models.recommender import Recommender, at_last
-from cloud_service.training.trainer import Trainer
-from cloud_service.training.windows import cut_windows, gather
-from shared.jobs import Progress, TrainingRecipe
+from cloud_service.recommender.data.catalog import load
+from cloud_service.recommender.data.clicks import Split, recent, split
+from cloud_service.recommender.data.synthetic import synthetic_log
+from cloud_service.recommender.models.cocorrrec import CoCorrRec
+from cloud_service.recommender.models.recommender import Recommender, at_last
+from cloud_service.recommender.progress import Progress
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.training.trainer import Trainer
+from cloud_service.recommender.training.windows import cut_windows, gather
 from shared.model import ModelSettings
 
 GOAL: Final = 3.0

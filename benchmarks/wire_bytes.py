@@ -36,16 +36,16 @@ from benchmarks import served
 from benchmarks.device_cost.figure import STYLE
 from benchmarks.machine import keep
 from benchmarks.runs import corrected_runs, sent_rows
-from cloud_service.data.clicks import Split
-from cloud_service.evaluation.evaluate import clicked_before, ranks_over_all, user_states
-from cloud_service.evaluation.significance import bootstrap, per_user
-from cloud_service.models.cocorrrec import ProjectedCoCorrRec
-from device_client.budget import Budget
+from cloud_service.recommender.data.clicks import Split
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.ranking.evaluate import clicked_before, ranks_over_all, user_states
+from cloud_service.recommender.ranking.significance import bootstrap, per_user
 from device_client.bundle import Bundle
-from device_client.link import CorrectionLink
-from device_client.simulate.network import profile
-from device_client.simulate.shaping import ShapedSocket
-from device_client.sockets import Connect, SocketLike, address_of, tcp_connect
+from device_client.correction.budget import Budget
+from device_client.correction.link import CorrectionLink
+from device_client.correction.sockets import Connect, SocketLike, address_of, tcp_connect
+from experiments.simulation.network import profile
+from experiments.simulation.shaping import ShapedSocket
 from shared.outcomes import Outcome
 from shared.wire import FORMS, Form, Wire
 

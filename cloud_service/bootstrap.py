@@ -6,15 +6,15 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cloud_service.admin_token import TOKEN_FILE, kept_token
-from cloud_service.api.admission import RESERVE, Limits
 from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
-from cloud_service.api.correction_protocol import correction_protocol
-from cloud_service.api.correction_queue import CorrectionQueue
 from cloud_service.api.gauges import JobCounts, StoreGauges
 from cloud_service.api.metrics import Metrics
+from cloud_service.correction.corrector_cache import Corrections
+from cloud_service.correction.protocol import correction_protocol
+from cloud_service.correction.scheduler import CorrectionQueue
+from cloud_service.http.admission import RESERVE, Limits
 from cloud_service.services.candidates import Candidates
-from cloud_service.services.corrections import Corrections
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import Models

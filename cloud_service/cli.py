@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cloud_service.commands import compare, jobs, local, models, processes
+from cloud_service.commands import jobs, local, models, processes
 from cloud_service.commands.recipe import with_recipe_options, with_training_options
+from experiments.comparison import command as compare
 from shared.errors import RecommendationError
 
 FAULT = 2

@@ -19,9 +19,13 @@ from dbos import DBOS, DBOSPortableJSONSerializer
 from dbos._error import DBOSAwaitedWorkflowCancelledError
 from pydantic import ValidationError
 
+from cloud_service.publishing.promotion import Verdict, promote
+from cloud_service.recommender.progress import Progress
+from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.services.data_names import resolve_data
 from cloud_service.services.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from cloud_service.services.heartbeat import Heartbeat
+from cloud_service.services.job import JobRequest
 from cloud_service.services.job_errors import JobCancelled, JobFailed, JobsUnavailable
 from cloud_service.services.job_files import JobFiles
 from cloud_service.services.jobs import (
@@ -32,12 +36,10 @@ from cloud_service.services.jobs import (
     WORKFLOW,
     Jobs,
 )
-from cloud_service.services.promotion import Verdict, promote
 from cloud_service.services.worker_lock import only_one_in, only_one_on
 from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
 from shared.errors import RecommendationError
-from shared.jobs import JobRequest, Progress, TrainingRecipe
 
 EXECUTOR: Final = "worker"
 """The same for every worker: that is how a new one finds what the dead one left."""
@@ -47,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class Train(Protocol):
-    """`cloud_service.training.pipeline.train_and_publish`."""
+    """`cloud_service.publishing.pipeline.train_and_publish`."""
 
     def __call__(
         self,
@@ -63,7 +65,7 @@ class Train(Protocol):
 
 
 class Judge(Protocol):
-    """`cloud_service.training.judge.judged`."""
+    """`cloud_service.publishing.judge.judged`."""
 
     def __call__(
         self, recipe: TrainingRecipe, store: Store, data_folder: Path, version: str, current: str

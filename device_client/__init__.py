@@ -14,10 +14,10 @@ Items are catalogue ids. It logs to `device_client.*`, which says nothing until 
 
 import logging
 
-from device_client.budget import DEFAULT_BUDGET_MS, Budget
 from device_client.bundle import Bundle
+from device_client.correction.budget import DEFAULT_BUDGET_MS, Budget
+from device_client.correction.link import CorrectionLink
 from device_client.items import ItemId
-from device_client.link import CorrectionLink
 from device_client.ranking import Ranking, Timeline
 from device_client.session import Session
 from shared.outcomes import Outcome

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from device_client.budget import DEFAULT_BUDGET_MS, Budget
+from device_client.correction.budget import DEFAULT_BUDGET_MS, Budget
 from shared.errors import RecommendationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -211,7 +211,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _simulate(options: argparse.Namespace) -> int:
     try:
-        from device_client.simulate.command import simulate
+        from experiments.simulation.command import simulate
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"simulating needs {error.name}: pip install 'device-cloud-recommendation[simulate]'"

@@ -18,8 +18,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from device_client.correction.sockets import address_of
 from device_client.items import shown
-from device_client.sockets import address_of
 from shared.bundle import (
     MANIFEST_LIMIT,
     check_file,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from device_client.correction.link import Received, cloud_times
 from device_client.items import ItemId
-from device_client.link import Received, cloud_times
 from shared.outcomes import Outcome
 
 

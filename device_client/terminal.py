@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import HISTORY, Cloud, is_version
+from device_client.correction.budget import Budget
+from device_client.correction.link import CorrectionLink
 from device_client.items import shown
-from device_client.link import CorrectionLink
 from device_client.ranking import Ranking
 from device_client.session import Session
 from shared.errors import BundleMissing, InvalidRequest, UnknownItem

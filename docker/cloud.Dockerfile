@@ -43,6 +43,7 @@ WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY shared shared
 COPY device_client device_client
+COPY experiments experiments
 COPY cloud_service cloud_service
 RUN --mount=type=cache,target=/root/.cache/pip pip wheel --no-deps --wheel-dir /wheels .
 

@@ -86,7 +86,7 @@ check_report() {  # simulations that share it, 1 where it is not said
   docker compose run --rm --no-deps -T devices python -c '
 import sys
 from pathlib import Path
-from shared.report import Report
+from experiments.simulation.report import Report
 report = Report.model_validate_json(Path("/report/report.json").read_bytes())
 networks = (profile.name for profile in report.profiles)
 print("report of", report.model.name, report.model.version, "over", *networks)

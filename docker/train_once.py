@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 from cloud_service.commands.client import CloudClient
 from cloud_service.commands.jobs import watch
 from cloud_service.commands.recipe import one_line
+from cloud_service.recommender.recipe import DATA_FIELDS, TrainingRecipe
+from cloud_service.services.job import Job, JobRequest
 from shared.errors import RecommendationError
-from shared.jobs import DATA_FIELDS, Job, JobRequest, TrainingRecipe
 from shared.model import ModelSettings
 
 JOBS = 500

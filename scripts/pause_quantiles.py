@@ -1,6 +1,6 @@
 """Prints quantiles of the time between two clicks of a user within a session.
 
-The table in device_client/simulate/pauses.py was made from MovieLens 100K with this. What is
+The table in experiments/simulation/pauses.py was made from MovieLens 100K with this. What is
 left out is said there.
 
 example:
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from device_client.simulate.pauses import session_gaps
+from experiments.simulation.pauses import session_gaps
 
 LEVELS = np.linspace(0, 1, 21)
 

@@ -7,7 +7,7 @@ example:
 import sys
 from pathlib import Path
 
-from shared.report import CASES, ProfileResult, Report
+from experiments.simulation.report import CASES, ProfileResult, Report
 
 PAPER = {"4g-5": 2.52, "4g-15": 1.63, "5g-50": 1.32, "5g-100": 1.25}
 """CoCorrRec, Table 5: ↑, ○ and ↓ together, in ms."""

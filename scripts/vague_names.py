@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-VAGUE = frozenset(
-    "found each place places part parts number numbers left wanted kind kinds words word own "
-    "given known kept made here rest taken thing things other others one ones some whole piece "
-    "pieces what said moved asked again end now then first last same likely way ways".split()
-)
+_WORDS = """
+found each place places part parts number numbers left wanted kind kinds words word own given known
+kept made here rest taken thing things other others one ones some whole piece pieces what said moved
+asked again end now then first last same likely way ways
+"""
+VAGUE = frozenset(_WORDS.split())
 """Names that need their surroundings to be understood."""
 ROOMS = ("shared", "device_client", "cloud_service", "experiments")
 LIMIT = 0.02
@@ -55,7 +56,9 @@ def main() -> int:
                     if options.list:
                         print(f"{path}:{line}: {name}")
         if bound:
-            print(f"{folder:32} {here.total():5} of {bound:6,} bindings, {here.total() / bound:.1%}")
+            print(
+                f"{folder:32} {here.total():5} of {bound:6,} bindings, {here.total() / bound:.1%}"
+            )
         total, vague = total + bound, vague + here
     share = vague.total() / max(total, 1)
     print(f"{'all':32} {vague.total():5} of {total:6,} bindings, {share:.1%} (at most {LIMIT:.0%})")

@@ -124,7 +124,7 @@ class ModelSettings(Exact):
     @property
     def views_width(self) -> int:
         """Numbers of a click's views: key, value and query of every head, two of them turned too,
-        and a number beside each (`cloud_service/export/device_graphs.py`)."""
+        and a number beside each (`cloud_service/recommender/export/device_graphs.py`)."""
         return 5 * (self.dim + self.heads)
 
     @property

@@ -1,6 +1,6 @@
 """A click's views: what the device's `views` graph gives, and how `prepare` and `carry` take it.
 
-What is in them: `cloud_service/export/device_graphs.py`.
+What is in them: `cloud_service/recommender/export/device_graphs.py`.
 """
 
 from typing import Any, Final

@@ -15,7 +15,7 @@ if "torch" in sys.modules or __import__("importlib").util.find_spec("torch"):
     # Shapes in the models' signatures are checked wherever a test calls them.
     from jaxtyping import install_import_hook
 
-    install_import_hook("cloud_service.models", "beartype.beartype")
+    install_import_hook("cloud_service.recommender.models", "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +37,8 @@ def parity_file() -> Path:
 @pytest.fixture(scope="session")
 def small_split():
     """A synthetic world of 120 users and 90 items, 10% of the users held out."""
-    from cloud_service.data.clicks import split
-    from cloud_service.data.synthetic import synthetic_log
+    from cloud_service.recommender.data.clicks import split
+    from cloud_service.recommender.data.synthetic import synthetic_log
 
     return split(
         synthetic_log(users=120, items=90, clicks_per_user=15, seed=3), holdout_users=0.1, seed=1
@@ -50,7 +50,7 @@ def small_model(small_split):
     """An untrained model of the paper's shape whose correction is not switched off (P = 0)."""
     import torch
 
-    from cloud_service.models.cocorrrec import CoCorrRec
+    from cloud_service.recommender.models.cocorrrec import CoCorrRec
     from shared.model import PAPER
 
     torch.manual_seed(7)
@@ -63,7 +63,7 @@ def small_model(small_split):
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory, small_split, small_model):
     """A store with that model in production. Not to be changed by a test."""
-    from cloud_service.export.publish import publish
+    from cloud_service.publishing.publish import publish
     from cloud_service.storage.store import Store
 
     store = Store(tmp_path_factory.mktemp("store"))
@@ -89,7 +89,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def served_store(small_store, tmp_path_factory):
     """The address of a real cloud process that serves the small model."""
-    from tests.processes import listening, running
+    from tests.instruments.processes import listening, running
 
     log = tmp_path_factory.mktemp("cloud") / "cloud.log"
     command = ["cloud-service", "serve", "--port", "0"]

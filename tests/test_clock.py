@@ -11,7 +11,7 @@ import pytest
 
 from shared.model import ModelSettings
 from shared.wire import DEADLINE_HEADER, HIDDEN_TYPE, Wire, correction_path
-from tests.processes import listening, running
+from tests.instruments.processes import listening, running
 
 JUMPING = str(Path(__file__).with_name("jumping_clock.py"))
 DEVICE = str(Path(__file__).with_name("clock_device.py"))

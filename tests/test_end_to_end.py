@@ -14,9 +14,9 @@ import pytest
 
 from device_client import Bundle, CorrectionLink, Session
 from device_client.cloud import Cloud
+from experiments.simulation.report import Report
 from shared.outcomes import Outcome
-from shared.report import Report
-from tests.processes import BIN, listening, running
+from tests.instruments.processes import BIN, listening, running
 
 pytestmark = pytest.mark.data
 

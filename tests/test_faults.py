@@ -10,7 +10,17 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from benchmarks.proxy import (
+from cloud_service.publishing.publish import publish
+from cloud_service.storage.store import Store
+from device_client.bundle import Bundle
+from device_client.correction.breaker import Breaker
+from device_client.correction.budget import Budget
+from device_client.correction.link import CorrectionLink
+from device_client.scn import Graphs
+from device_client.session import Session
+from shared.outcomes import Outcome
+from shared.wire import ROW_TYPE
+from tests.instruments.fault_proxy import (
     Proxy,
     cut_then_closed,
     cut_then_reset,
@@ -22,18 +32,8 @@ from benchmarks.proxy import (
     silence,
     twice,
 )
-from cloud_service.export.publish import publish
-from cloud_service.storage.store import Store
-from device_client.breaker import Breaker
-from device_client.budget import Budget
-from device_client.bundle import Bundle
-from device_client.link import CorrectionLink
-from device_client.scn import Graphs
-from device_client.session import Session
-from shared.outcomes import Outcome
-from shared.wire import ROW_TYPE
-from tests.processes import listening, running
-from tests.sockets import request
+from tests.instruments.processes import listening, running
+from tests.instruments.sockets import request
 
 CANDIDATES = np.arange(1, 60)
 BUDGET = Budget(tolerance_ms=400, request_timeout_s=0.8)

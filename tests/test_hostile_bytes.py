@@ -16,17 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from cloud_service.data.log import read_log, read_titles
-from cloud_service.export.parity import read_arrays
+from cloud_service.recommender.data.log import read_log, read_titles
 from device_client.bundle import Bundle
-from device_client.connection import Answer, BadAnswer, Connection
+from device_client.correction.connection import Answer, BadAnswer, Connection
+from experiments.parity import read_arrays
 from shared.bundle import parse_manifest
 from shared.errors import BundleError, DataError, WireError
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
 from shared.wire import FORMS, Wire, check_of
-from tests.cases import drawn
-from tests.sockets import request
+from tests.instruments.cases import drawn
+from tests.instruments.sockets import request
 
 WIRE = Wire(ModelSettings(length=2, dim=4, heads=1, segment=2))
 BODY = bytes(range(WIRE.settings.correction_bytes))

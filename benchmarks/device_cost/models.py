@@ -23,17 +23,17 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.device_cost.plan import NOTHING, TABLE, Arrays, Call, Plan
-from cloud_service.export.baselines import export_ranker, export_scorer, export_step
-from cloud_service.export.cost import Flops, Parameters, count_flops, count_parameters
-from cloud_service.export.device_graphs import export_device_graphs
-from cloud_service.export.graphs import export_module
-from cloud_service.models.baselines.bert4rec import BERT4Rec
-from cloud_service.models.baselines.din import DIN
-from cloud_service.models.baselines.gru4rec import GRU4Rec
-from cloud_service.models.baselines.mamba4rec import Mamba4Rec
-from cloud_service.models.baselines.sasrec import SASRec
-from cloud_service.models.recommender import Recommender, Stepwise
-from cloud_service.models.scn import SCN
+from cloud_service.recommender.export.baselines import export_ranker, export_scorer, export_step
+from cloud_service.recommender.export.cost import Flops, Parameters, count_flops, count_parameters
+from cloud_service.recommender.export.device_graphs import export_device_graphs
+from cloud_service.recommender.export.graphs import export_module
+from cloud_service.recommender.models.baselines.bert4rec import BERT4Rec
+from cloud_service.recommender.models.baselines.din import DIN
+from cloud_service.recommender.models.baselines.gru4rec import GRU4Rec
+from cloud_service.recommender.models.baselines.mamba4rec import Mamba4Rec
+from cloud_service.recommender.models.baselines.sasrec import SASRec
+from cloud_service.recommender.models.recommender import Recommender, Stepwise
+from cloud_service.recommender.models.scn import SCN
 from cloud_service.runtime import open_session
 from shared.model import GCNForm, ModelSettings
 from shared.views import SEGMENT_VIEWS

@@ -24,7 +24,7 @@ class Call:
         after: which array is overwritten with which output once the graph has run.
         row: which row of those arrays alone; None for all of them.
         query: where the graph gives views, of which of its clicks the query is the ranking's;
-            they are laid out as `prepare` takes them (`cloud_service/export/device_graphs.py`).
+            they are laid out as `prepare` takes them (`export/device_graphs.py`).
         slides: the arrays whose clicks all move one place down before, as in a window.
     """
 

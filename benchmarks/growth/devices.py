@@ -13,12 +13,12 @@ from typing import Any, Literal
 from benchmarks import served
 from benchmarks.processes import device_core, server_core
 from benchmarks.served import SPARE, Running
-from cloud_service.data.clicks import split
-from cloud_service.data.synthetic import synthetic_log
-from cloud_service.export.publish import publish
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.publishing.publish import publish
+from cloud_service.recommender.data.clicks import split
+from cloud_service.recommender.data.synthetic import synthetic_log
+from cloud_service.recommender.models.cocorrrec import CoCorrRec
 from cloud_service.storage.store import Store
-from shared.measured import WHOLE_CORE, Limit
+from experiments.simulation.measured import WHOLE_CORE, Limit
 from shared.model import PAPER
 
 CLICKS = 2.0

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import cpu_seconds
-from device_client.budget import Budget
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud
+from device_client.correction.budget import Budget
 from device_client.scn import Graphs
-from device_client.simulate.device import Load
-from device_client.simulate.measure import summarise
-from device_client.simulate.network import PROFILES
-from device_client.simulate.pauses import parse_think
-from device_client.simulate.requests import Visit, plan_visits
-from device_client.simulate.runner import run_profile
+from experiments.simulation.device import Load
+from experiments.simulation.measure import summarise
+from experiments.simulation.network import PROFILES
+from experiments.simulation.pauses import parse_think
+from experiments.simulation.requests import Visit, plan_visits
+from experiments.simulation.runner import run_profile
 from shared.open_files import SPARE, allow_open_files
 
 PLANNED, CANDIDATES, LONGEST = 2000, 100, 10

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 
 from benchmarks.served import CREATED
-from cloud_service.data.clicks import split
-from cloud_service.data.synthetic import synthetic_log
-from cloud_service.export.cloud_graphs import export_cloud_graphs
-from cloud_service.export.graphs import OPSET
-from cloud_service.export.publish import version_files
-from cloud_service.models.baselines.item_knn import ItemKNN
-from cloud_service.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
+from cloud_service.publishing.publish import version_files
+from cloud_service.recommender.data.clicks import split
+from cloud_service.recommender.data.synthetic import synthetic_log
+from cloud_service.recommender.export.cloud_graphs import export_cloud_graphs
+from cloud_service.recommender.export.graphs import OPSET
+from cloud_service.recommender.models.baselines.item_knn import ItemKNN
+from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
+from cloud_service.recommender.training.neighbours import Counting
 from cloud_service.storage.store import Store, StoreFile
-from cloud_service.training.neighbours import Counting
 from shared import bundle as files
 from shared.manifest import FileEntry, Manifest, TrainingData
 from shared.model import GCNForm, ModelSettings

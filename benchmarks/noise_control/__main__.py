@@ -18,7 +18,7 @@ from benchmarks.machine import keep
 from benchmarks.noise_control.evaluated import evaluated
 from benchmarks.noise_control.verdict import METRICS, Verdict, against_chance, as_values, verdicts
 from benchmarks.noise_control.worlds import DISGUISES, PLANTED, Disguise
-from cloud_service.evaluation.markdown import markdown
+from experiments.comparison.markdown import markdown
 
 SEEDS = 20
 CONTROLS: dict[str, tuple[Disguise, dict[str, str]]] = {

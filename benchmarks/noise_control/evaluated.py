@@ -5,15 +5,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from cloud_service.data.clicks import Split, split
-from cloud_service.data.treatment import Treatment
-from cloud_service.evaluation.board import Board
-from cloud_service.evaluation.datasets import open_data
-from cloud_service.evaluation.grid import Evaluation
-from cloud_service.evaluation.plan import cells
-from cloud_service.evaluation.recipe import Recipe, parse
-from cloud_service.evaluation.tasks import Ended
-from cloud_service.evaluation.workers import Workers
+from cloud_service.recommender.data.clicks import Split, split
+from cloud_service.recommender.data.treatment import Treatment
+from experiments.comparison.board import Board
+from experiments.comparison.datasets import open_data
+from experiments.comparison.grid import Evaluation
+from experiments.comparison.plan import cells
+from experiments.comparison.recipe import Recipe, parse
+from experiments.comparison.tasks import Ended
+from experiments.comparison.workers import Workers
 
 MODELS: Final[tuple[dict[str, Any], ...]] = (
     {"network": "popularity"},

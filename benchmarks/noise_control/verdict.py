@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.noise_control.worlds import DISGUISES
-from cloud_service.data.clicks import Split
-from cloud_service.evaluation import chance
-from cloud_service.evaluation.board import Board
-from cloud_service.evaluation.files import read_ranks
-from cloud_service.evaluation.metrics import ALL, NEGATIVES, SAMPLED, Ranks
-from cloud_service.evaluation.recipe import LOCAL
-from cloud_service.evaluation.significance import LEVEL, compare, holm, per_user
+from cloud_service.recommender.data.clicks import Split
+from cloud_service.recommender.ranking import chance
+from cloud_service.recommender.ranking.metrics import ALL, NEGATIVES, SAMPLED, Ranks
+from cloud_service.recommender.ranking.significance import LEVEL, compare, holm, per_user
+from experiments.comparison.board import Board
+from experiments.comparison.files import read_ranks
+from experiments.comparison.recipe import LOCAL
 
 CUTOFF: Final = 10
 METRICS: Final = {ALL: f"ndcg@{CUTOFF}", SAMPLED: "uauc"}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
-from device_client.link import CorrectionLink
+from device_client.correction.link import CorrectionLink
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Form, Wire, correction_path
 
 Hidden = NDArray[np.float32]

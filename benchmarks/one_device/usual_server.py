@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from safetensors.torch import load_file
 
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.recommender.models.cocorrrec import CoCorrRec
 from shared.model import PAPER
 
 

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from safetensors.torch import load_file
 
-from cloud_service.models.cocorrrec import CoCorrRec
+from cloud_service.recommender.models.cocorrrec import CoCorrRec
 from shared.model import PAPER
 
 torch.set_num_threads(1)

@@ -34,7 +34,16 @@ import torch
 from benchmarks import served
 from benchmarks.machine import keep
 from benchmarks.processes import PROC, memory
-from benchmarks.proxy import (
+from benchmarks.served import SPARE
+from benchmarks.soak import books
+from benchmarks.soak.books import Life
+from benchmarks.soak.figure import draw
+from cloud_service.publishing.publish import publish
+from cloud_service.recommender.data.clicks import split
+from cloud_service.recommender.data.synthetic import synthetic_log
+from cloud_service.storage.store import Store
+from shared.model import GCNForm
+from tests.instruments.fault_proxy import (
     Exchange,
     Fault,
     Place,
@@ -50,15 +59,6 @@ from benchmarks.proxy import (
     silence,
     twice,
 )
-from benchmarks.served import SPARE
-from benchmarks.soak import books
-from benchmarks.soak.books import Life
-from benchmarks.soak.figure import draw
-from cloud_service.data.clicks import split
-from cloud_service.data.synthetic import synthetic_log
-from cloud_service.export.publish import publish
-from cloud_service.storage.store import Store
-from shared.model import GCNForm
 
 FIGURE: Final = Path(__file__).parents[2] / "docs" / "figures" / "soak.svg"
 PROCESSES: Final = (1, 1, 4, 4)

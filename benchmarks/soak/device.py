@@ -24,12 +24,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cloud_service.services.corrections import Corrector
-from device_client.breaker import Breaker
-from device_client.budget import Budget
+from cloud_service.correction.corrector_cache import Corrector
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud, CloudError
-from device_client.link import CorrectionLink, Received
+from device_client.correction.breaker import Breaker
+from device_client.correction.budget import Budget
+from device_client.correction.link import CorrectionLink, Received
 from device_client.ranking import Ranking
 from device_client.scn import DeviceSCN, Graphs
 from device_client.session import Session

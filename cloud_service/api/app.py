@@ -15,11 +15,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud_service.api import candidates, health, jobs, models, problems
+from cloud_service.api import candidates, health, jobs, models
 from cloud_service.api.context import Services
-from cloud_service.api.corrections import OPENAPI_PATH, CorrectionEndpoint
-from cloud_service.api.limits import BodyLimit
 from cloud_service.api.metrics import Metrics
+from cloud_service.correction.endpoint import OPENAPI_PATH, CorrectionEndpoint
+from cloud_service.http import problems
+from cloud_service.http.limits import BodyLimit
 from shared.problems import Problem
 
 REFRESH_SECONDS = 1.0

@@ -15,7 +15,7 @@ from pydantic import (
 
 from cloud_service.api import examples
 from cloud_service.api.context import ModelName, Services, Used
-from cloud_service.api.problems import RequestTimeout, RequestTooLarge, documented
+from cloud_service.http.problems import RequestTimeout, RequestTooLarge, documented
 from shared.errors import InvalidRequest, NotReady, RetiredModel, UnknownItem, UnknownModel
 from shared.manifest import Version
 from shared.model import Exact, whole

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
-from cloud_service.api.correction_queue import CorrectionQueue
 from cloud_service.api.metrics import Metrics
+from cloud_service.correction.corrector_cache import Corrections
+from cloud_service.correction.scheduler import CorrectionQueue
 from cloud_service.services.candidates import Candidates
-from cloud_service.services.corrections import Corrections
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import Models

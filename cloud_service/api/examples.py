@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from cloud_service.recommender.progress import Progress
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.services.job import Job, JobRequest
 from cloud_service.services.job_files import LogLine
 from cloud_service.services.models import ModelSummary
-from shared.jobs import Job, JobRequest, Progress, TrainingRecipe
 from shared.manifest import FileEntry, Manifest, TrainingData
 from shared.model import ModelSettings
 

@@ -6,7 +6,7 @@ from fastapi import Request, Response
 from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from cloud_service.api.problems import RangeInvalid, problem
+from cloud_service.http.problems import RangeInvalid, problem
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 """A version's content never changes: a cache may keep it and need not ask again."""

@@ -10,8 +10,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cloud_service.services.heartbeat import Heartbeat
+from cloud_service.services.job import JobState
 from cloud_service.services.models import Models
-from shared.jobs import JobState
 
 KEPT_SECONDS: Final = 5.0
 """Counts of jobs that are younger are not asked for again."""

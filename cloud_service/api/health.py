@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from cloud_service.api import examples
 from cloud_service.api.context import Used
 from cloud_service.api.metrics import MEDIA_TYPE
-from cloud_service.api.problems import documented
+from cloud_service.http.problems import documented
 from cloud_service.services.heartbeat import WorkerState
 from shared.errors import NotReady
 from shared.manifest import Version

@@ -12,12 +12,12 @@ from starlette.responses import StreamingResponse
 from cloud_service.api import examples
 from cloud_service.api.auth import ADMIN
 from cloud_service.api.context import JobName, Services, Used
-from cloud_service.api.problems import RequestTimeout, RequestTooLarge, documented
+from cloud_service.http.problems import RequestTimeout, RequestTooLarge, documented
 from cloud_service.services.data_names import resolve_data
+from cloud_service.services.job import Job, JobRequest
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.jobs import ended
 from shared.errors import DataError, InvalidRequest, Unauthorized, UnknownJob
-from shared.jobs import Job, JobRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

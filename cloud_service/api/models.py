@@ -8,7 +8,7 @@ from cloud_service.api import examples
 from cloud_service.api.auth import ADMIN
 from cloud_service.api.context import ExactVersion, ModelName, Used
 from cloud_service.api.files import IMMUTABLE, file_answer, unchanged
-from cloud_service.api.problems import RangeInvalid, documented
+from cloud_service.http.problems import RangeInvalid, documented
 from cloud_service.services.models import ModelSummary, NoReplay, UnknownFile
 from cloud_service.storage.store import PRODUCTION, InUse, InvalidAlias
 from shared.errors import Forbidden, NotReady, RetiredModel, Unauthorized, UnknownModel

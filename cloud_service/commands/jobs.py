@@ -21,7 +21,8 @@ from cloud_service.commands.client import (
 from cloud_service.commands.names import SHORT, pick
 from cloud_service.commands.output import err, figures, out, training_bar
 from cloud_service.commands.recipe import PromoteOption, with_recipe_options
-from shared.jobs import Job, JobRequest, JobState, TrainingRecipe
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.services.job import Job, JobRequest, JobState
 
 app = typer.Typer(help="Training jobs of a running cloud (over HTTP).", no_args_is_help=True)
 

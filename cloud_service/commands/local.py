@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cloud_service.commands.output import download_bar, err, out, training_bar
 from cloud_service.commands.recipe import PromoteOption
-from shared.jobs import TrainingRecipe
+from cloud_service.recommender.recipe import TrainingRecipe
 
 Folder = Annotated[Path, typer.Option(help="Folder of model versions.")]
 
@@ -29,10 +29,10 @@ def train(
     promote: PromoteOption = "better",
 ) -> None:
     """Trains here and now, and publishes the result. `--data` takes a named set or a path."""
-    from cloud_service.services import promotion
+    from cloud_service.publishing import promotion
+    from cloud_service.publishing.judge import judged
+    from cloud_service.publishing.pipeline import train_and_publish
     from cloud_service.storage.store import Store
-    from cloud_service.training.judge import judged
-    from cloud_service.training.pipeline import train_and_publish
 
     target = Store(store)
     folder = work or target.job_folder(str(uuid.uuid4()))
@@ -64,7 +64,7 @@ def fetch(
     folder: Annotated[Path, typer.Option(help="Where it goes.")] = Path("store/data"),
 ) -> None:
     """Downloads a named data set from its publisher and checks its sha256."""
-    from cloud_service.data import catalog
+    from cloud_service.recommender.data import catalog
 
     with download_bar(name) as bar:
         task = bar.add_task(name, total=None)
@@ -83,7 +83,7 @@ def parity(
 
     Prints the largest difference of each array; exit code 1 where one is over 1e-4.
     """
-    from cloud_service.export.parity import TOLERANCE, check_parity
+    from experiments.parity import TOLERANCE, check_parity
 
     table = Table("engine", "case", "array", "largest difference", "")
     largest, within = 0.0, True

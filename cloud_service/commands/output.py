@@ -15,7 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from shared.jobs import Progress as TrainingProgress
+from cloud_service.recommender.progress import Progress as TrainingProgress
 
 out = Console()
 err = Console(stderr=True)

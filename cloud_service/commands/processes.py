@@ -76,8 +76,8 @@ def worker(
     from cloud_service.bootstrap import log_to_stderr
 
     log_to_stderr(settings)
-    from cloud_service.training.judge import judged
-    from cloud_service.training.pipeline import train_and_publish
+    from cloud_service.publishing.judge import judged
+    from cloud_service.publishing.pipeline import train_and_publish
     from cloud_service.worker import run_worker
 
     run_worker(settings, train_and_publish, judged)

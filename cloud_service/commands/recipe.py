@@ -9,9 +9,10 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from cloud_service.evaluation.recipe import TRAINING
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.services.job import Promotion
+from experiments.comparison.recipe import TRAINING
 from shared.errors import InvalidRequest
-from shared.jobs import Promotion, TrainingRecipe
 from shared.model import ModelSettings
 
 PromoteOption = Annotated[

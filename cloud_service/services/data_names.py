@@ -9,7 +9,7 @@ from shared.errors import DataError
 
 GENERATED = "synthetic"
 FETCHED = ("online-retail", "movielens-100k", "movielens-1m")
-"""With `GENERATED`, `cloud_service.data.catalog.NAMES`, without the dataframe library behind it."""
+"""With `GENERATED`, the catalog's `NAMES`, without the dataframe library behind them."""
 _SHOWN = 20
 
 

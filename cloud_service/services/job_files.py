@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.jobs import Progress
+from cloud_service.recommender.progress import Progress
 
 LOG = "log.jsonl"
 PROGRESS = "progress.json"

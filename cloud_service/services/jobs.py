@@ -20,11 +20,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_service.services.heartbeat import Heartbeat, WorkerState
+from cloud_service.services.job import Job, JobRequest, JobState
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.job_files import JobFiles
 from cloud_service.storage.store import Store
 from shared.errors import UnknownJob
-from shared.jobs import Job, JobRequest, JobState
 
 APPLICATION: Final = "device-cloud-recommendation"
 APPLICATION_VERSION: Final = "1"

@@ -11,8 +11,8 @@ import numpy as np
 
 from shared.model import ModelSettings
 from shared.wire import Wire
-from tests.processes import listening, running
-from tests.sockets import request
+from tests.instruments.processes import listening, running
+from tests.instruments.sockets import request
 
 PATIENCE_SECONDS = 30
 WIRE = Wire(ModelSettings())

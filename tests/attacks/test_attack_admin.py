@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from cloud_service.admin_token import TOKEN_FILE
-from tests.processes import BIN, listening, running
+from tests.instruments.processes import BIN, listening, running
 
 SERVE = ["cloud-service", "serve", "--port", "0"]
 ADMIN_CALLS = [

@@ -7,7 +7,7 @@ import pytest
 
 from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, statuses
-from tests.sockets import request
+from tests.instruments.sockets import request
 
 SENT = 150 << 20
 GROWTH = 20 << 20

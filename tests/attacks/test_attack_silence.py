@@ -8,7 +8,7 @@ import pytest
 
 from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, read_to_the_end, statuses
-from tests.sockets import request
+from tests.instruments.sockets import request
 
 PLACES = 100
 SETTINGS = {

@@ -4,7 +4,7 @@ import pytest
 
 from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, statuses
-from tests.sockets import request
+from tests.instruments.sockets import request
 
 SMUGGLED = b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\n\r\n"
 GOOD = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -13,9 +13,10 @@ import pytest
 
 from cloud_service.commands.names import pick
 from cloud_service.commands.recipe import read_recipe
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.services.job import Job, JobRequest
 from shared.errors import InvalidRequest
-from shared.jobs import Job, JobRequest, TrainingRecipe
-from tests.processes import listening, running
+from tests.instruments.processes import listening, running
 
 COMMANDS = [
     "serve", "worker", "train", "evaluate", "tables", "fetch", "parity",
@@ -252,8 +253,8 @@ def test_the_version_is_printed(in_process):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="training needs torch")
 def test_parity_over_the_tolerance_ends_in_exit_code_1(in_process, monkeypatch):
-    from cloud_service.export import parity
-    from cloud_service.export.parity import Difference
+    from experiments import parity
+    from experiments.parity import Difference
 
     found = [Difference("torch", "a", "scores", 1e-7), Difference("onnx", "a", "scores", 2e-4)]
     monkeypatch.setattr(parity, "check_parity", lambda path: iter(found[:1]))

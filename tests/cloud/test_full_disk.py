@@ -4,7 +4,7 @@ import resource
 import subprocess
 
 from cloud_service.storage.store import Store
-from tests.processes import BIN
+from tests.instruments.processes import BIN
 
 
 def train(folder, largest_file=resource.RLIM_INFINITY):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.proxy import accepted
 from shared.wire import FORMS, VERSION_HEADER, Form
+from tests.instruments.fault_proxy import accepted
 
 
 class FakeCloud:

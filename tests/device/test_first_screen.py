@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
-from device_client.link import CLOSED, ON_ITS_WAY
+from device_client.correction.link import CLOSED, ON_ITS_WAY
+from device_client.correction.sockets import tcp_connect
 from device_client.scn import Graphs
-from device_client.sockets import tcp_connect
 from shared.model import ModelSettings
 from shared.wire import RowCorrection, Wire
 from tests.device.conftest import answer
@@ -134,8 +134,8 @@ def test_every_form_of_history_asks_for_the_h_of_its_last_click(
 ):
     import torch
 
-    from cloud_service.models.cocorrrec import CoCorrRec
-    from tests.cloud.export.test_graphs import bundle_of
+    from cloud_service.recommender.models.cocorrrec import CoCorrRec
+    from tests.cloud.recommender.export.test_graphs import bundle_of
 
     torch.manual_seed(5)
     settings = ModelSettings(gcn="causal", length=length, segment=segment, history=history)

@@ -6,13 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from device_client.breaker import Breaker
 from device_client.bundle import Bundle
-from device_client.connection import BadAnswer, Connection
-from device_client.link import CorrectionLink, cloud_times
+from device_client.correction.breaker import Breaker
+from device_client.correction.connection import BadAnswer, Connection
+from device_client.correction.link import CorrectionLink, cloud_times
+from device_client.correction.sockets import tcp_connect
 from device_client.scn import Graphs
 from device_client.session import Session
-from device_client.sockets import tcp_connect
 from shared.outcomes import Outcome
 from shared.wire import FORMS, FullCorrection, RowCorrection, Wire
 from tests.device.conftest import answer

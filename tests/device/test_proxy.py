@@ -7,13 +7,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from benchmarks.proxy import accepted
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
 from device_client.cli import entry, main
 from device_client.cloud import Cloud, CloudError
 from device_client.scn import Graphs
 from shared.errors import UnusableProxy
 from tests.device.conftest import CERTIFICATE, answer
+from tests.instruments.fault_proxy import accepted
 
 CANDIDATES = np.arange(1, 61)
 PATIENT = Budget(tolerance_ms=5_000, request_timeout_s=5)

@@ -14,10 +14,10 @@ import pytest
 
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
 from device_client.cloud import Cloud, CloudError
-from device_client.link import BUSY, ON_ITS_WAY
+from device_client.correction.link import BUSY, ON_ITS_WAY
+from device_client.correction.trouble import QUIET_S, Trouble, refusal
 from device_client.scn import Graphs
 from device_client.session import NO_CLOUD
-from device_client.trouble import QUIET_S, Trouble, refusal
 from shared.problems import TYPE_PREFIX
 from tests.device.conftest import CERTIFICATE, answer
 
@@ -228,9 +228,9 @@ def test_the_log_hears_of_the_first_failure_of_the_pause_and_of_the_end(
         assert session.settle(5).outcome is Outcome.APPLIED
     said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     assert [(name, level) for name, level, _ in said] == [
-        ("device_client.link", "WARNING"),
-        ("device_client.link", "WARNING"),
-        ("device_client.link", "INFO"),
+        ("device_client.correction.link", "WARNING"),
+        ("device_client.correction.link", "WARNING"),
+        ("device_client.correction.link", "INFO"),
     ]
     first, pause, end = (message for _, _, message in said)
     assert "closed the connection" in first
@@ -242,7 +242,7 @@ def test_the_log_hears_of_the_first_failure_of_the_pause_and_of_the_end(
 def test_the_log_is_not_flooded_and_a_broken_log_breaks_no_ranking(caplog, monkeypatch):
     caplog.set_level(logging.DEBUG, "device_client")
     now = [0.0]
-    from device_client.sockets import address_of
+    from device_client.correction.sockets import address_of
 
     trouble = Trouble(lambda: now[0], address_of("http://cloud.example:8000"))
     for number in range(100):
@@ -256,7 +256,7 @@ def test_the_log_is_not_flooded_and_a_broken_log_breaks_no_ranking(caplog, monke
     def broken(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("device_client.trouble._log.log", broken)
+    monkeypatch.setattr("device_client.correction.trouble._log.log", broken)
     now[0] = 2 * QUIET_S
     trouble.began(Outcome.OFFLINE, "a third", 0.0)
     assert trouble.reason == "a third"

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from device_client.budget import Budget
 from device_client.bundle import Bundle
-from device_client.link import CorrectionLink
+from device_client.correction.budget import Budget
+from device_client.correction.link import CorrectionLink
 from device_client.scn import Graphs
 from device_client.session import Session
 from shared.outcomes import Outcome

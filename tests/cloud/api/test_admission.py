@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloud_service.api.admission import LOOKS, RESERVE, SWEEP_SECONDS, Admission, Limits
+from cloud_service.http.admission import LOOKS, RESERVE, SWEEP_SECONDS, Admission, Limits
 
 
 class Loop:

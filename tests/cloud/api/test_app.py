@@ -11,7 +11,7 @@ from calling import code_of, publish
 from cloud_service.api.app import _refresh
 from cloud_service.api.gauges import JobCounts
 from cloud_service.api.metrics import BUDGET_MS, Metrics
-from cloud_service.services import corrections
+from cloud_service.correction import corrector_cache as corrections
 from cloud_service.services.heartbeat import Heartbeat
 from shared.wire import correction_path
 

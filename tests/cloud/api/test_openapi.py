@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 from calling import Caller, code_of, publish
 
-from cloud_service.api import problems
+from cloud_service.http import problems
 from shared import errors
 from shared.problems import MEDIA_TYPE
 

@@ -21,15 +21,15 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 
 from benchmarks.served import published_again
-from cloud_service.api.corrections import OPENAPI_PATH
+from cloud_service.correction.endpoint import OPENAPI_PATH
 from cloud_service.storage.store import Store
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
 from shared.problems import Problem
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
-from tests.cases import drawn
-from tests.processes import listening, running
+from tests.instruments.cases import drawn
+from tests.instruments.processes import listening, running
 
 CASES = int(os.environ.get("OPENAPI_CASES", "0"))
 HIDDEN = np.zeros((10, 64), np.float32)

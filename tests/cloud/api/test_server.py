@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import BIN, listening, running
+from tests.instruments.processes import BIN, listening, running
 
 TOKEN = "a-token-of-these-tests"
 SCRIPT = Path(__file__).with_name("probed_server.py")
@@ -131,7 +131,7 @@ def test_serving_needs_neither_torch_nor_a_dataframe_library():
 
 
 def test_the_light_list_of_named_sets_is_the_real_one(tmp_path):
-    from cloud_service.data.catalog import NAMES, items_file, log_path
+    from cloud_service.recommender.data.catalog import NAMES, items_file, log_path
     from cloud_service.services.data_names import FETCHED, GENERATED, files_of
 
     assert {GENERATED, *FETCHED} == set(NAMES)

@@ -14,9 +14,10 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.services.job import Job, JobRequest, Promotion
 from cloud_service.services.jobs import Jobs
 from cloud_service.storage.store import Store
-from shared.jobs import Job, JobRequest, Promotion, TrainingRecipe
 
 POSTGRESQL = "TEST_POSTGRESQL_URL"
 TOKEN = "a-long-admin-token"

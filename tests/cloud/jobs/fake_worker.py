@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cloud_service.bootstrap import log_to_stderr
-from cloud_service.services.promotion import Verdict
+from cloud_service.publishing.promotion import Verdict
+from cloud_service.recommender.progress import Progress
+from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.settings import load_settings
 from cloud_service.storage.store import Store, StoreFile
 from cloud_service.worker import run_worker
 from shared.errors import DataError
-from shared.jobs import Progress, TrainingRecipe
 from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd
 
 TICK = 0.1

@@ -2,7 +2,8 @@
 
 import json
 
-from shared.jobs import JobRequest, TrainingRecipe
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.services.job import JobRequest
 from shared.model import ModelSettings
 
 

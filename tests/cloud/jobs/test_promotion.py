@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cloud_service.services.promotion import Verdict, promote
+from cloud_service.publishing.promotion import Verdict, promote
 from cloud_service.storage.store import Store, StoreFile, log_alias
 from shared.manifest import Manifest, TrainingData, TrainingEnd
 from shared.model import ModelSettings

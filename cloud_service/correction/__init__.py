@@ -1,0 +1,1 @@
+"""One correction: from the request's bytes to the answer's."""

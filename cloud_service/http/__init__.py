@@ -1,0 +1,1 @@
+"""The server's connections: limits, admission, problems."""

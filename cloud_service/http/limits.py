@@ -1,0 +1,69 @@
+"""JSON bodies of bounded size and time, with or without a Content-Length."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud_service.http.problems import RequestTimeout, RequestTooLarge, problem
+from shared.errors import RecommendationError
+
+_BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
+
+
+class BodyLimit:
+    """Reads a body before the application sees the request, or refuses it."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
+        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["method"] in _BODILESS:
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await self._read(scope, receive)
+        except (TimeoutError, RecommendationError) as error:
+            known = isinstance(error, RecommendationError)
+            fault = error if known else RequestTimeout(f"a body has {self._seconds:g} s to arrive")
+            assert isinstance(fault, RecommendationError)
+            # Closing is the only way not to read the rest.
+            await problem(fault, {"connection": "close"})(scope, receive, send)
+            return
+        if body is None:
+            return  # the client has gone
+        await self._app(scope, _replay(body, receive), send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) > self._max_bytes:
+                raise self._too_large()
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > self._max_bytes:
+                raise self._too_large()
+            parts.append(part)
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"a body has at most {self._max_bytes:,} bytes")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,134 @@
+"""From a recipe to a published model version: data, training, test, export, publication."""
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from cloud_service.publishing.publish import publish
+from cloud_service.recommender.data.clicks import ClickLog, Split, split
+from cloud_service.recommender.data.treatment import Treatment
+from cloud_service.recommender.models.baselines.popularity import Popularity
+from cloud_service.recommender.models.cocorrrec import SCNAndGCN
+from cloud_service.recommender.progress import Progress
+from cloud_service.recommender.ranking.evaluate import held_out
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.training.fit import fit
+from cloud_service.recommender.training.sample import sampled
+from cloud_service.recommender.training.trainer import Report
+from cloud_service.storage.store import Store
+from shared.errors import DataError
+
+PUBLISHED = "published.txt"
+
+
+def train_and_publish(
+    recipe: TrainingRecipe,
+    *,
+    store: Store,
+    work: Path,
+    data_folder: Path,
+    device: str = "auto",
+    report: Report = lambda progress: None,
+    log: Callable[[str], None] = lambda line: None,
+) -> str:
+    """Runs a recipe to the end and gives the version it published.
+
+    Everything is kept in `work`: called again with the same recipe it goes on where it was cut
+    off, and when it had finished it gives the same version. `report` may raise to stop it.
+
+    Raises DataError for data that cannot be used, TrainingDiverged.
+    """
+    if recipe.network != "scn+gcn":
+        raise DataError(
+            f"a device runs scn+gcn: {recipe.network} is there for comparison, and is not "
+            "published. Train scn+gcn, or compare with `cloud-service evaluate`"
+        )
+    report(Progress(phase="data", epochs=recipe.epochs))
+    parts = read_data(recipe, data_folder)
+    log(_describe(parts.log))
+    for caution in parts.cautions:
+        log(f"doubtful: {caution}")
+    target = choose_device(device)
+    log(f"training on {target} with PyTorch {torch.__version__}, {platform.machine()}")
+
+    def say(progress: Progress) -> None:
+        report(progress)
+        if not progress.step and progress.loss is not None:
+            log(
+                f"epoch {progress.epoch}: loss {progress.loss:.4f}, "
+                f"validation NDCG@10 {progress.ndcg:.4f}"
+            )
+
+    done = work / PUBLISHED
+    if done.exists():
+        version = done.read_text("ascii").strip()
+        store.manifest(version)
+        log(f"this run is complete: it published version {version}")
+        return version
+    fitted = fit(parts, recipe, work, device=target, report=say, log=log)
+    report(fitted.at("testing"))
+    metrics = test(fitted.model, parts, recipe.seed)
+    log(
+        "test NDCG@10, all items: "
+        f"corrected {metrics['corrected/all/ndcg@10']:.4f}, "
+        f"local {metrics['local/all/ndcg@10']:.4f}, "
+        f"popularity {metrics['popularity/all/ndcg@10']:.4f}"
+    )
+    exporting = fitted.at("exporting")
+    report(exporting)
+    version = publish(
+        store,
+        fitted.model.cpu(),
+        parts,
+        metrics,
+        # Not now: cut off after publication and run again, it must be the same version.
+        created=fitted.created,
+        training=fitted.training,
+        tick=lambda: report(exporting),
+    )
+    draft = done.with_suffix(".draft")
+    draft.write_text(f"{version}\n", "ascii")
+    draft.replace(done)
+    fitted.clear()
+    log(f"published version {version}")
+    report(fitted.at("done"))
+    return version
+
+
+def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
+    """The recipe's click log, filtered and split. Raises DataError."""
+    items = Path(recipe.items) if recipe.items else None
+    log = Treatment.of(recipe).load(recipe.data, data_folder, items)
+    if recipe.max_clicks is not None:
+        log = sampled(log, recipe.max_clicks, recipe.seed)
+    return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
+
+
+def test(model: SCNAndGCN, parts: Split, seed: int) -> dict[str, float]:
+    """All metrics on the test clicks: `corrected/`, `local/` and `popularity/`."""
+    popular = Popularity(parts.train_counts())
+    found: dict[str, float] = {}
+    for name, network in (("corrected", model), ("local", model.scn), ("popularity", popular)):
+        figures = held_out(network, parts, parts.test_positions, seed=seed).metrics()
+        found |= {f"{name}/{key}": value for key, value in figures.items()}
+    return found
+
+
+def choose_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, or with `auto` the GPU where there is one. Raises DataError."""
+    available = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise DataError(f"the device is auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not available:
+        raise DataError("PyTorch sees no GPU here: use --device cpu, or install a GPU build")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def _describe(log: ClickLog) -> str:
+    kind = "synthetic (nobody clicked)" if log.synthetic else "real clicks"
+    return (
+        f"{log.name}: {kind}, {log.user_count:,} users, {log.item_count:,} items, "
+        f"{log.click_count:,} clicks; {log.preprocessing}"
+    )

@@ -1,0 +1,1 @@
+"""The torch library: recipes, click logs, models, ranking, training, export."""

@@ -1,0 +1,240 @@
+"""What in a log makes figures of it doubtful: counted for every log, said where it is much."""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from cloud_service.recommender.data.order import tied
+from cloud_service.recommender.recipe import Repeats, Ties
+
+Int64 = NDArray[np.int64]
+
+NEAR_SECONDS: Final = 10
+"""Clicks of one user on one item that are no further apart may be one click, sent twice."""
+FEW_USERS: Final = 100
+_IDENTICAL: Final = 0.01
+_NEAR: Final = 0.01
+_MOSTLY_TIED: Final = 0.05
+_LARGEST_USER: Final = 0.05
+_LARGEST_ITEM: Final = 0.1
+_TIMES_THE_MEAN: Final = 5
+"""A user or an item that stands out has so many times the mean of all."""
+_SORTED: Final = 0.9
+_STEPS: Final = 100
+"""Of fewer steps it is not told whether they go in the order of item ids."""
+_SAME_AGAIN: Final = 0.1
+_SEEN_TESTS: Final = 0.2
+_LOST_TESTS: Final = 0.01
+
+_UNITS: Final = ((1e8, 1e10, 1), (1e11, 1e13, 10**3), (1e14, 1e16, 10**6), (1e17, 1e19, 10**9))
+"""Unix times from 1973 to 2286 in seconds, milli-, micro- and nanoseconds: what a median time
+must lie between, and the unit's parts of a second."""
+
+
+class LogChecks(BaseModel):
+    """Counts and shares over a log; what was filtered is not in the shares.
+
+    Attributes:
+        rows: as the log was read, before anything was done to it.
+        identical: rows whose user, item and time another row has too.
+        repeats, ties: what was done to identical rows, and to clicks at one time.
+        users_cut, clicks_cut: users above the cap on clicks, and how many clicks it took.
+        near: share of clicks on an item that the same user clicked at most 10 seconds before, at
+            another time; None where the times are no Unix times.
+        tied: share of clicks that share their time with another of the same user.
+        users_mostly_tied: share of users most of whose clicks do.
+        largest_user, largest_item: their shares of all clicks.
+        largest_user_clicks, median_user_clicks: how many clicks these users have.
+        ascending: share of a user's steps from an item to another one that go up in the order of
+            item ids, the mean over users; None where there are fewer than 100 steps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    identical: int
+    repeats: Repeats
+    ties: Ties
+    users_cut: int
+    clicks_cut: int
+    near: float | None
+    tied: float
+    users_mostly_tied: float
+    largest_user: float
+    largest_item: float
+    largest_user_clicks: int
+    median_user_clicks: float
+    ascending: float | None
+
+
+def near_share(users: Int64, items: Int64, times: Int64) -> float | None:
+    """The `near` of LogChecks. The clicks may be in any order."""
+    middle = float(np.median(times))
+    unit = next((unit for low, high, unit in _UNITS if low <= middle < high), None)
+    if unit is None:
+        return None
+    order = np.lexsort((times, items, users))
+    steps = np.diff(times[order])
+    same = (np.diff(users[order]) == 0) & (np.diff(items[order]) == 0)
+    return float((same & (steps > 0) & (steps <= NEAR_SECONDS * unit)).sum() / len(users))
+
+
+def tied_shares(users: Int64, times: Int64) -> tuple[float, float]:
+    """`tied` and `users_mostly_tied` of LogChecks. Users are numbered without gaps."""
+    together = tied(users, times)
+    share = np.bincount(users, together) / np.bincount(users)
+    return float(together.mean()), float((share > 0.5).mean())
+
+
+def ascending_share(users: Int64, items: Int64, item_ids: pl.Series) -> float | None:
+    """The `ascending` of LogChecks: of the order of texts or of numbers the more striking one.
+
+    Args:
+        users, items: the clicks in order; `items` numbers `item_ids`, which are sorted by bytes.
+    """
+    step = (np.diff(users) == 0) & (np.diff(items) != 0)
+    if step.sum() < _STEPS:
+        return None
+    orders = [items]
+    numeric = item_ids.cast(pl.Float64, strict=False)
+    if not numeric.null_count():
+        orders.append(numeric.rank("ordinal").to_numpy().astype(np.int64)[items])
+    owners = users[1:][step]
+    steps = np.bincount(owners)
+    shares = []
+    for order in orders:
+        ups = np.bincount(owners, np.diff(order)[step] > 0)
+        shares.append(float((ups[steps > 0] / steps[steps > 0]).mean()))
+    return max(shares, key=lambda share: abs(share - 0.5))
+
+
+def log_cautions(checks: LogChecks, *, users: int, items: int) -> tuple[str, ...]:
+    """What of the checks a careful reader must know, each with its figure and what to do."""
+    said = [
+        _identical(checks),
+        _near(checks),
+        _tied(checks),
+        _sorted(checks),
+        _largest_user(checks, users),
+        _largest_item(checks, items),
+        _few(users),
+    ]
+    return tuple(word for word in said if word)
+
+
+def split_cautions(*, same_again: float, seen_before: float, seen_left_out: bool) -> list[str]:
+    """What a split makes doubtful.
+
+    Args:
+        same_again: share of test clicks on the item clicked just before.
+        seen_before: share of test clicks on an item that its user clicked before.
+        seen_left_out: rankings leave out what the user clicked before.
+    """
+    said = []
+    if seen_left_out and seen_before >= _LOST_TESTS:
+        said.append(
+            f"{seen_before:.1%} of the test clicks are on an item that its user clicked before, "
+            "which rankings leave out: no model can find them; --seen ranked lets it"
+        )
+    elif same_again >= _SAME_AGAIN:
+        said.append(
+            f"{same_again:.1%} of the test clicks are on the item clicked just before: a model "
+            "that repeats the last click finds them; look whether the log sends clicks twice"
+        )
+    elif not seen_left_out and seen_before >= _SEEN_TESTS:
+        said.append(
+            f"{seen_before:.1%} of the test clicks are on an item that its user clicked before, "
+            "and sampled negatives never are: against these, a model that remembers looks better "
+            "than it is; go by the ranking of all items"
+        )
+    return said
+
+
+def _identical(checks: LogChecks) -> str:
+    if not checks.identical or checks.identical < _IDENTICAL * checks.rows:
+        return ""
+    words = (
+        f"{checks.identical:,} of {checks.rows:,} rows repeat the user, item and time of another "
+    )
+    if checks.repeats == "once":
+        return words + (
+            "and are not counted: look at how the file was made; --repeats all counts them, where "
+            "each is a click of its own"
+        )
+    return words + (
+        "and count: whatever repeats the last click looks like a good model; --repeats once "
+        "leaves them out"
+    )
+
+
+def _near(checks: LogChecks) -> str:
+    if checks.near is None or checks.near < _NEAR:
+        return ""
+    return (
+        f"{checks.near:.1%} of the clicks are on an item that the same user clicked at most "
+        f"{NEAR_SECONDS} seconds before: if these are clicks sent twice, keep the first of each, "
+        "or the next click is easy to foretell"
+    )
+
+
+def _tied(checks: LogChecks) -> str:
+    if checks.users_mostly_tied < _MOSTLY_TIED:
+        return ""
+    words = (
+        f"most clicks of {checks.users_mostly_tied:.0%} of the users share their time with another "
+        f"of the same user ({checks.tied:.1%} of all clicks): "
+    )
+    if checks.ties == "file":
+        return words + (
+            "their order is that of the file, and figures mean what it means; if the file is "
+            "sorted by anything but the order of the clicks, take --ties shuffled"
+        )
+    return words + (
+        "which came first is not known and was drawn, so figures say little of what is clicked "
+        "next; give finer times, or --ties file if the file's order is that of the clicks"
+    )
+
+
+def _sorted(checks: LogChecks) -> str:
+    share = checks.ascending
+    if share is None or 1.0 - _SORTED < share < _SORTED:
+        return ""
+    way, shown = ("up", share) if share > 0.5 else ("down", 1.0 - share)
+    return (
+        f"{shown:.0%} of a user's steps from item to item go {way} in the order of item ids: "
+        "the clicks look sorted by item, and a model that learns the sorting looks good; give the "
+        "times of the clicks"
+    )
+
+
+def _largest_user(checks: LogChecks, users: int) -> str:
+    share = checks.largest_user
+    if share < _LARGEST_USER or share * users < _TIMES_THE_MEAN:
+        return ""
+    return (
+        f"one user has {share:.1%} of all clicks ({checks.largest_user_clicks:,}; the median user "
+        f"{checks.median_user_clicks:,.0f}): what is learned and counted is mostly of that one; "
+        "leave a bot out, or set --max-user-clicks"
+    )
+
+
+def _largest_item(checks: LogChecks, items: int) -> str:
+    share = checks.largest_item
+    if share < _LARGEST_ITEM or share * items < _TIMES_THE_MEAN:
+        return ""
+    return (
+        f"one item has {share:.1%} of all clicks: if it is no item (a home page, a missing value), "
+        "leave its rows out; else compare with popularity before anything else"
+    )
+
+
+def _few(users: int) -> str:
+    if users >= FEW_USERS:
+        return ""
+    return (
+        f"only {users} users: one of them moves a figure by up to {1 / users:.3f}, and intervals "
+        "are narrower than they should be; give more users before a model is chosen by it"
+    )

@@ -1,0 +1,237 @@
+"""Which column of a file is the user's, the item's, the time's: by our names or by known ones.
+
+The names of well-known sets (MovieLens, RetailRocket, H&M, REES46, Amazon's reviews, RecBole's
+atomic files) are understood where only one reading is possible; any other name is given with
+`columns="user=NAME,item=NAME,time=NAME"`. A name that is wanted itself is never proposed.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from cloud_service.recommender.data.column_names import KEYS
+
+KNOWN: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
+    {
+        "user_id": (
+            ("user_id",),
+            ("userid", "visitorid", "customer_id", "reviewerid", "user", "uid"),
+        ),
+        # Amazon's reviews of 2023 have both: `parent_asin` names the product, `asin` its variant.
+        "item_id": (
+            ("item_id",),
+            ("parent_asin",),
+            ("itemid", "movieid", "movie_id", "article_id", "product_id", "asin", "item", "iid"),
+        ),
+        "timestamp": (("timestamp",), ("t_dat", "event_time", "unixreviewtime", "time")),
+        "title": (("title",), ("prod_name", "movie_title", "product_name", "item_name", "name")),
+    }
+)
+"""Names in small letters, `_` for blanks, without RecBole's types; an earlier group wins."""
+
+_HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "user_id": ("user", "usr", "member", "customer", "client", "visitor", "account", "buyer"),
+        "item_id": ("item", "product", "sku", "movie", "article", "book", "track", "video"),
+        "timestamp": ("time", "timestamp", "ts", "date", "datetime"),
+        "title": ("title", "name"),
+    }
+)
+"""Words in a column's name that point to its use: for proposals alone."""
+
+_SHOWN: Final = 12
+_TIME: Final = re.compile(r"\d{8,}(\.\d+)?|\d{4}-\d\d-\d\d([ T].*)?")
+_NUMBER: Final = re.compile(r"-?\d+(\.\d*)?")
+_TAOBAO: Final = frozenset(("pv", "buy", "cart", "fav"))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How far the wanted columns are in a header.
+
+    Attributes:
+        header: the names as the file has them, without blanks around them.
+        columns: position in the header of each wanted column that is there.
+        missing: wanted columns that are not.
+        doubtful: wanted columns that several may be, and these.
+        given: names that the user gave.
+    """
+
+    header: tuple[str, ...]
+    columns: Mapping[str, int]
+    missing: tuple[str, ...]
+    doubtful: Mapping[str, tuple[str, ...]]
+    given: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted column is there once."""
+        return not self.missing and not self.doubtful
+
+    def words(self) -> str:
+        """Which columns are read under another name; "" where none is."""
+        names = {name: self.header[index] for name, index in self.columns.items()}
+        other = {name: own for name, own in names.items() if own != name}
+        if not other:
+            return ""
+        noun = "column" if len(other) == 1 else "columns"
+        return f"{noun} {_listed(list(other.values()))} read as {_listed(list(other))}"
+
+
+def choose_columns(
+    header: Sequence[str], wanted: Sequence[str], given: Mapping[str, str]
+) -> Choice:
+    """Finds the wanted columns in a header: as given, by their own names, or by known ones."""
+    names = [name.strip(" \t\r\n\ufeff\u00a0") for name in header]
+    taken = {given.get(name, name) for name in wanted}
+    at: dict[str, int] = {}
+    missing: list[str] = []
+    doubtful: dict[str, tuple[str, ...]] = {}
+    plain = {_plain(name) for name in names}
+    of_the_day = plain & {"date", "day"}  # beside it, `time` is half a time
+    for name in wanted:
+        own = given.get(name, name)
+        own = "" if name not in given and own in given.values() else own  # another's by choice
+        near = [index for index, other in enumerate(names) if other == own]
+        for group in () if name in given else KNOWN[name]:
+            near = near or [
+                index
+                for index, other in enumerate(names)
+                if other not in taken
+                and _plain(other) in group
+                and not (of_the_day and name == "timestamp" and _plain(other) == "time")
+            ]
+        if len(near) == 1:
+            at[name] = near[0]
+        elif near:
+            doubtful[name] = tuple(names[index] for index in near)
+        else:
+            missing.append(name)
+    return Choice(tuple(names), at, tuple(missing), doubtful, given)
+
+
+def advice(choice: Choice, wanted: Sequence[str]) -> str:
+    """What is wrong with a header, and what to do: goes on after the name of the file."""
+    if choice.doubtful:
+        name, twins = next(iter(choice.doubtful.items()))
+        if len(set(twins)) == 1:
+            return f"has the column {twins[0]} twice: keep one of them."
+        return (
+            f"has no column {name} but several that may be it ({', '.join(twins)}): "
+            f"{_option(choice, wanted, {}) or f'rename one of them to {name}'}."
+        )
+    lost = [choice.given.get(name, name) for name in choice.missing]
+    opening = f"has no column{'s' * (len(lost) > 1)} {_listed(lost)}"
+    if not choice.columns and (line := _data_line(choice.header, wanted)):
+        return (
+            f"{opening}: the first line must name the columns, and it is {_shown(choice.header)}; "
+            f"{line}."
+        )
+    opening += f": it has {_shown(choice.header)}"
+    if len(choice.header) == 1:
+        return (
+            f"{opening}, parted by no comma, tab, semicolon or vertical bar; part the columns with "
+            "commas."
+        )
+    if "timestamp" in choice.missing and {"date", "time"} <= set(map(_plain, choice.header)):
+        return (
+            f"{opening}; make one column timestamp of the date and the time, such as "
+            "2024-05-31T18:30:00Z."
+        )
+    near = _proposals(choice)
+    if option := _option(choice, wanted, near):
+        return f"{opening}; {option}."
+    steps = [f"{own!r} to {name}" for name, own in near.items()]
+    if steps:
+        return f"{opening}; rename {_listed(steps)}."
+    return f"{opening}; name the columns {_listed(list(wanted))} in the first line."
+
+
+def data_for_names(choice: Choice, wanted: Sequence[str]) -> str:
+    """What is wrong with a header whose time was given by a time: it is a row; else ""."""
+    index = choice.columns.get("timestamp")
+    if index is None or not _TIME.fullmatch(choice.header[index]):
+        return ""
+    return (
+        f"has a first line that is a row and names no columns, {_shown(choice.header)}: "
+        f"{_data_line(choice.header, wanted) or 'add a line of names before it'}."
+    )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(repr(name[:60]) for name in names[:_SHOWN]) + (
+        ", ..." if len(names) > _SHOWN else ""
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + [names[-1]])
+
+
+def _plain(name: str) -> str:
+    """A name in small letters, without blanks and RecBole's type ("item_id:token")."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower().partition(":")[0])
+
+
+def _option(choice: Choice, wanted: Sequence[str], near: Mapping[str, str]) -> str:
+    """What to give as the option that names columns; "" where there is none."""
+    if set(wanted) != set(KEYS.values()):
+        return ""
+    names = {name: choice.header[index] for name, index in choice.columns.items()} | dict(near)
+    given = ",".join(f"{key}={names.get(name, 'NAME')}" for key, name in KEYS.items())
+    quoted = f'"{given}"' if " " in given else given
+    return f"say which is which with --columns {quoted}"
+
+
+def _proposals(choice: Choice) -> dict[str, str]:
+    """For each missing column the one free column whose name points to it, if one does."""
+    used = set(choice.columns.values())
+    free = [name for index, name in enumerate(choice.header) if index not in used and name]
+    near: dict[str, str] = {}
+    for name in choice.missing:
+        pointed = [other for other in free if other not in near.values() and _points(other, name)]
+        if len(pointed) == 1:
+            near[name] = pointed[0]
+    return near
+
+
+def _points(other: str, name: str) -> bool:
+    """Whether a column's name points to the use `name`: by a word, or nearly by the letters."""
+    plain = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", other))
+    if any(word in _HINTS[name] for word in re.split(r"[^a-z0-9]+", plain)):
+        return True
+    return bool(difflib.get_close_matches(plain, [name], n=1, cutoff=0.75))
+
+
+def _data_line(header: Sequence[str], wanted: Sequence[str]) -> str:
+    """What to do about a first line that is data; "" where it names columns."""
+    numbers = [name for name in header if _NUMBER.fullmatch(name)]
+    if any("::" in name for name in header):
+        return (
+            "fields between double colons, as MovieLens has them, are not read: fetch the set by "
+            "its name, or write it as CSV with a header"
+        )
+    if len(header) == 5 and header[3] in _TAOBAO:
+        return (
+            "add the line user_id,item_id,category_id,behavior,timestamp (the columns of Taobao's "
+            "UserBehavior.csv) before it"
+        )
+    if len(numbers) < 2:
+        return ""
+    if len(header) == 4 and len(numbers) == 4 and header[2] in {"1", "2", "3", "4", "5"}:
+        return (
+            "add a line with the names user_id, item_id, rating and timestamp (the columns of "
+            "MovieLens' u.data) before it, or fetch movielens-100k by its name"
+        )
+    if len(header) == len(wanted):
+        return (
+            f"add the line {','.join(wanted)} (in the order of your columns, and parted as they "
+            "are) before it"
+        )
+    return (
+        f"add a line of {len(header)} names before it, parted as your columns are, with "
+        f"{_listed(list(wanted))} for those that are these"
+    )

@@ -1,0 +1,86 @@
+"""Numbering ids and dropping rare items and users, on whole arrays."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cloud_service.recommender.data.checks import LogChecks
+from cloud_service.recommender.recipe import Ties
+
+Int64 = NDArray[np.int64]
+
+
+def numbered(column: pl.Series) -> tuple[Int64, pl.Series]:
+    """Numbers from 0 for the values of a string column, in the order of their bytes."""
+    values = column.unique().sort()
+    codes = column.cast(pl.Enum(values)).to_physical()
+    return codes.to_numpy().astype(np.int64), values
+
+
+def compact(codes: Int64, values: pl.Series) -> tuple[Int64, pl.Series]:
+    """The same numbering without the values that no code uses any more."""
+    used = np.bincount(codes, minlength=len(values)) > 0
+    return (np.cumsum(used) - 1)[codes], values.filter(pl.Series(used))
+
+
+def kept(
+    users: Int64, items: Int64, *, min_item: int, min_user: int, iterate: bool
+) -> tuple[Int64, str]:
+    """Flat positions that stay, and what each filter took, in words."""
+    keep = np.arange(len(users), dtype=np.int64)
+    by_items = by_users = 0
+    while True:
+        before = len(keep)
+        keep = keep[np.bincount(items[keep])[items[keep]] >= min_item]
+        between = len(keep)
+        keep = keep[np.bincount(users[keep])[users[keep]] >= min_user]
+        by_items += before - between
+        by_users += between - len(keep)
+        if not iterate or len(keep) in (before, 0):
+            break
+    return keep, (
+        f"of {len(users):,} clicks the minimum of {min_item} per item took {by_items:,}, then "
+        f"the minimum of {min_user} per user took {by_users:,}"
+    )
+
+
+def filter_words(min_item: int, min_user: int, iterate: bool) -> str:
+    """The filters, in words."""
+    if min_item == 1:
+        return f"users with at least {min_user} interactions"
+    return (
+        f"items with at least {min_item} interactions, then users with at least {min_user} left, "
+        + ("repeated until stable" if iterate else "each once")
+    )
+
+
+def order_words(checks: LogChecks, max_user_clicks: int | None) -> str:
+    """What was done to identical rows, to clicks at one time and to users with many clicks."""
+    words = []
+    if checks.identical:
+        counted = "and are left out" if checks.repeats == "once" else "and count"
+        words.append(
+            f"{checks.identical:,} of {checks.rows:,} rows repeat the user, item and time of "
+            f"another {counted}"
+        )
+    if checks.clicks_cut:
+        users = "1 user" if checks.users_cut == 1 else f"{checks.users_cut:,} users"
+        words.append(
+            f"of {users} only the newest {max_user_clicks:,} clicks "
+            f"({checks.clicks_cut:,} left out)"
+        )
+    return "; ".join(words)
+
+
+def repetition_words(users: Int64, items: Int64, times: Int64, ties: Ties) -> str:
+    """What makes next-item figures easier or less certain than they look."""
+    pairs = users * (int(items.max()) + 1) + items
+    repeated = len(pairs) - len(np.unique(pairs))
+    shared = int(((np.diff(users) == 0) & (np.diff(times) == 0)).sum())
+    words = []
+    if repeated:
+        words.append(f"{repeated:,} of {len(pairs):,} clicks repeat an earlier user-item pair")
+    if shared:
+        order = "keep the file's order" if ties == "file" else "are shuffled"
+        words.append(f"{shared:,} clicks share the time of the one before and {order}")
+    return "; ".join(words)

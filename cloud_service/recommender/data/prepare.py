@@ -1,0 +1,182 @@
+"""From the clicks of a file to a click log: ordered, filtered, numbered, and looked at."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cloud_service.recommender.data.checks import (
+    LogChecks,
+    ascending_share,
+    log_cautions,
+    near_share,
+    tied_shares,
+)
+from cloud_service.recommender.data.clicks import MIN_SPLIT, ClickLog
+from cloud_service.recommender.data.filters import (
+    compact,
+    filter_words,
+    kept,
+    numbered,
+    order_words,
+    repetition_words,
+)
+from cloud_service.recommender.data.order import first_of_identical, newest, shuffled_ties
+from cloud_service.recommender.recipe import Repeats, Ties
+from shared.errors import DataError
+
+Int64 = NDArray[np.int64]
+
+
+class _Clicks(NamedTuple):
+    """User numbers, item numbers and times, sorted by user, then time, (clicks,)."""
+
+    users: Int64
+    items: Int64
+    times: Int64
+
+    def at(self, chosen: NDArray[np.generic]) -> "_Clicks":
+        return _Clicks(self.users[chosen], self.items[chosen], self.times[chosen])
+
+
+def prepare(
+    frame: pl.DataFrame,
+    *,
+    name: str,
+    synthetic: bool = False,
+    titles: Mapping[str, str] | None = None,
+    ties: Ties = "shuffled",
+    repeats: Repeats = "once",
+    max_user_clicks: int | None = None,
+    min_item: int = 1,
+    min_user: int = MIN_SPLIT,
+    iterate: bool = False,
+    source: str = "",
+    cautions: Sequence[str] = (),
+) -> ClickLog:
+    """Orders and filters the clicks of `read_log` and numbers what is left.
+
+    Args:
+        frame: user_id, item_id, timestamp; sorted by user, then timestamp, as `read_log` does.
+        ties: the order of one user's clicks at one time: one that nothing can be learned from
+            (see `shuffled_ties`), or that of the frame.
+        repeats: rows with the same user, item and time count once, or each.
+        max_user_clicks: of each user only so many clicks stay, the newest; None for all.
+        min_item: then items with fewer interactions go.
+        min_user: then users with fewer interactions left go; at least 3.
+        iterate: repeat both until nothing more goes (a k-core), instead of once each.
+        source: what was done before, in words; opens `preprocessing`.
+        cautions: what reading the log gave rise to; open those of the log.
+
+    Raises:
+        DataError: the filters make no sense, or leave fewer than two users or two items.
+    """
+    _check_filters(min_item, min_user, max_user_clicks)
+    users, user_ids = numbered(frame["user_id"])
+    items, item_ids = numbered(frame["item_id"])
+    read = _Clicks(users, items, frame["timestamp"].to_numpy().astype(np.int64))
+    _check_sorted(read)
+    clicks, identical = _without_identical(read, repeats)
+    if ties == "shuffled":
+        order = shuffled_ties(*clicks, user_ids, item_ids)
+        clicks = clicks._replace(items=clicks.items[order])
+    clicks, cut = _newest(clicks, max_user_clicks)
+    keep, story = kept(*clicks[:2], min_item=min_item, min_user=min_user, iterate=iterate)
+    clicks = clicks.at(keep)
+    users, user_ids = compact(clicks.users, user_ids)
+    items, item_ids = compact(clicks.items, item_ids)
+    if len(user_ids) < 2 or len(item_ids) < 2:
+        raise DataError(
+            f"The filters leave {len(user_ids):,} users and {len(item_ids):,} items of {name} "
+            f"({story}): lower min_item or min_user, or give more clicks."
+        )
+    clicks = _Clicks(users, items, clicks.times)
+    checks = LogChecks(
+        rows=len(read.users),
+        identical=identical,
+        repeats=repeats,
+        ties=ties,
+        users_cut=int((cut > 0).sum()),
+        clicks_cut=int(cut.sum()),
+        **_shares(clicks, item_ids),
+    )
+    words = [
+        source,
+        order_words(checks, max_user_clicks),
+        filter_words(min_item, min_user, iterate),
+        repetition_words(*clicks, ties),
+    ]
+    lengths = np.bincount(users)
+    return ClickLog(
+        name=name,
+        synthetic=synthetic,
+        preprocessing="; ".join(word for word in words if word),
+        item_ids=tuple(item_ids.to_list()),
+        items=(items + 1).astype(np.int32),
+        timestamps=clicks.times,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        user_ids=tuple(user_ids.to_list()),
+        titles=_titles(item_ids, titles),
+        cautions=(*cautions, *log_cautions(checks, users=len(user_ids), items=len(item_ids))),
+        checks=checks,
+    )
+
+
+def _without_identical(clicks: _Clicks, repeats: Repeats) -> tuple[_Clicks, int]:
+    """The clicks that count, and how many rows are like an earlier one."""
+    first = first_of_identical(*clicks)
+    identical = len(first) - int(first.sum())
+    return (clicks.at(first) if identical and repeats == "once" else clicks), identical
+
+
+def _newest(clicks: _Clicks, count: int | None) -> tuple[_Clicks, Int64]:
+    """The last `count` clicks of each user, and how many each user lost."""
+    before = np.bincount(clicks.users)
+    if count is not None:
+        clicks = clicks.at(newest(clicks.users, count))
+    return clicks, before - np.bincount(clicks.users)
+
+
+def _shares(clicks: _Clicks, item_ids: pl.Series) -> dict[str, float | None]:
+    """What LogChecks says of the clicks that are left."""
+    users, items, times = clicks
+    by_user, by_item = np.bincount(users), np.bincount(items)
+    shared, mostly = tied_shares(users, times)
+    return {
+        "near": near_share(users, items, times),
+        "tied": shared,
+        "users_mostly_tied": mostly,
+        "largest_user": float(by_user.max() / len(users)),
+        "largest_item": float(by_item.max() / len(users)),
+        "largest_user_clicks": int(by_user.max()),
+        "median_user_clicks": float(np.median(by_user)),
+        "ascending": ascending_share(users, items, item_ids),
+    }
+
+
+def _check_filters(min_item: int, min_user: int, max_user_clicks: int | None) -> None:
+    if min_user < MIN_SPLIT:
+        raise DataError(
+            f"min_user is {min_user}, but a user needs {MIN_SPLIT} clicks to be split into "
+            f"training, validation and test: give at least {MIN_SPLIT}."
+        )
+    if min_item < 1:
+        raise DataError(f"min_item is {min_item}: give at least 1.")
+    if max_user_clicks is not None and max_user_clicks < min_user:
+        raise DataError(
+            f"max_user_clicks is {max_user_clicks}, below min_user ({min_user}), and would leave "
+            f"nobody: give at least {min_user}."
+        )
+
+
+def _check_sorted(clicks: _Clicks) -> None:
+    steps = np.diff(clicks.users)
+    if (steps < 0).any() or ((steps == 0) & (np.diff(clicks.times) < 0)).any():
+        raise ValueError("the clicks must be sorted by user, then timestamp, as read_log does")
+
+
+def _titles(item_ids: pl.Series, titles: Mapping[str, str] | None) -> tuple[str, ...] | None:
+    aligned = tuple(titles.get(item, "") for item in item_ids) if titles else ()
+    return aligned if any(aligned) else None

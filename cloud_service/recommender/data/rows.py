@@ -1,0 +1,302 @@
+"""The rows of a text: which separator, which line is the header, and every record below it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cloud_service.recommender.data.columns import Choice, advice, choose_columns, data_for_names
+from cloud_service.recommender.data.csv_text import SEPARATORS, Record, Row, Text, bad_byte, records
+from cloud_service.recommender.data.lines import (
+    Widths,
+    blank_lines,
+    count_lines,
+    style_of,
+    with_line_feeds,
+)
+from shared.errors import DataError
+
+_ROWS: Final = 1 << 16
+_HEADER_LINES: Final = 20
+_TELLING_LENGTH: Final = 8
+"""A shorter time may be any number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The wanted columns of a text.
+
+    Attributes:
+        frame: strings, an empty field as null, without blank lines.
+        lines: the line of the file that each row begins on, (rows,).
+        words: how the text was read where it is no plain CSV.
+    """
+
+    frame: pl.DataFrame
+    lines: NDArray[np.int64]
+    words: str
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a text is laid out."""
+
+    separator: str
+    choice: Choice
+    header_line: int
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return self.choice.header
+
+    def widths(self, path: Path) -> Widths:
+        """The check of the widths of the records, for one reading."""
+        at = self.choice.columns
+        leading = max(at.values()) < len(at)
+        # Ids and times hold no separators, titles do.
+        cut = "title" in at and len(self.header) > len(at)
+        return Widths(path, self.header, movable=cut or not leading)
+
+    def names(self) -> list[str]:
+        """The wanted columns, in the order of the file."""
+        return sorted(self.choice.columns, key=lambda name: self.choice.columns[name])
+
+
+def read_rows(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> Rows:
+    """Reads the wanted columns of a text; others are ignored, whatever they hold.
+
+    Args:
+        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
+
+    Raises:
+        DataError: a column is missing, a record cannot be told apart, or the header comes again;
+            names the line.
+    """
+    layout = _layout(text, columns, given)
+    words = [text.words]
+    if layout.separator != ",":
+        words.append(f"{SEPARATORS[layout.separator]} between fields")
+    words.append(layout.choice.words())
+    frame, lines = _all_rows(text, layout)
+    _check_repeated_header(text.path, frame, lines, layout.choice)
+    return Rows(frame.select(columns), lines, ", ".join(word for word in words if word))
+
+
+def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _Layout:
+    """The separator that parts the first line into the wanted columns, or the error about it."""
+    closest: tuple[tuple[int, int], _Layout] | None = None
+    for separator in SEPARATORS:
+        line, header = next(_headers(text, separator), (1, []))
+        choice = choose_columns(header, columns, given)
+        layout = _Layout(separator, choice, line)
+        if choice.complete:
+            if words := data_for_names(choice, columns):
+                raise DataError(f"{text.path} {words}")
+            return layout
+        score = len(choice.columns) + len(choice.doubtful), len(header)
+        if closest is None or score > closest[0]:
+            closest = score, layout
+    assert closest is not None
+    choice = closest[1].choice
+    if not choice.header:
+        for _ in records(text, ","):
+            pass
+        raise DataError(f"{text.path} is empty: give a file with a header and data.")
+    if any("\udc80" <= letter <= "\udcff" for name in choice.header for letter in name):
+        raise not_utf8(text) or DataError(f"{text.path} is not UTF-8 text: save it as UTF-8.")
+    if any("\0" in name for name in choice.header):
+        raise DataError(
+            f"{text.path} has zero bytes in its first line, as UTF-16 text without its mark has: "
+            "save it as UTF-8."
+        )
+    for separator in SEPARATORS:
+        for line, header in islice(_headers(text, separator), 1, _HEADER_LINES):
+            if choose_columns(header, columns, given).complete:
+                raise DataError(
+                    f"{text.path}: the line that names the columns is line {line}: remove what is "
+                    "above it."
+                )
+    raise DataError(f"{text.path} {advice(choice, columns)}")
+
+
+def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
+    """The first records that are not blank, with their lines, up to one that makes no sense."""
+    try:
+        for record in records(text, separator, padded=separator != "\t"):
+            if any(record.fields):
+                yield record.line, record.fields
+    except DataError:
+        return
+
+
+def _all_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """The rows by the fast way where every line is a record, else by Python's csv module."""
+    style = style_of(text, layout.separator)
+    if style.lone and not style.quoted:
+        text = with_line_feeds(text)
+    if not style.quoted or not (style.padded or style.lone):
+        rows = _line_rows(text, layout, quoted=style.quoted)
+        if rows is not None:
+            return rows
+    return _record_rows(text, layout, padded=style.padded)
+
+
+def _line_rows(
+    text: Text, layout: _Layout, *, quoted: bool
+) -> tuple[pl.DataFrame, NDArray[np.int64]] | None:
+    """The rows of a text whose lines are its records; None if they are not."""
+    header, separator = layout.header, layout.separator
+    widths = layout.widths(text.path)
+    odd = 0
+
+    def irregular(line: int, row: Row) -> None:
+        nonlocal odd
+        odd += 1
+        if line > layout.header_line:
+            widths.check(line, row)
+
+    lines = count_lines(text, separator, irregular, len(header), quoted=quoted)
+    if lines is None:
+        return None
+    widths.regular = lines - odd > 1  # the header is one
+    widths.finish()
+    frame = pl.read_csv(
+        text.path if text.content is None else text.content,
+        skip_lines=layout.header_line - 1,
+        columns=sorted(layout.choice.columns.values()),
+        separator=separator,
+        quote_char='"' if quoted else None,
+        infer_schema=False,
+        truncate_ragged_lines=True,
+        glob=False,
+    )
+    frame.columns = layout.names()
+    if frame.height != lines - layout.header_line:
+        raise DataError(
+            f"{text.path} has {lines - layout.header_line:,} lines below its header, of which "
+            f"{frame.height:,} could be read as rows: save it again as plain CSV."
+        )
+    if quoted:
+        frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
+    numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
+    first = frame.to_series(0)
+    empty = (first.is_null() | first.str.contains(r"^\s")).to_numpy()
+    if not empty.any():
+        return frame, numbers
+    blank = blank_lines(text, separator, layout.header_line, np.flatnonzero(empty))
+    keep = np.ones(frame.height, bool)
+    keep[list(blank)] = False
+    return frame.filter(pl.Series(keep)), numbers[keep]
+
+
+def _record_rows(
+    text: Text, layout: _Layout, *, padded: bool
+) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """The rows of a text in which quotes hold fields together."""
+    rows = _checked(text, layout, padded)
+    names = layout.names()
+    at = [layout.choice.columns[name] for name in names]
+    schema = dict.fromkeys(names, pl.String)
+    pieces = [pl.DataFrame(schema=schema)]
+    lines = [np.zeros(0, np.int64)]
+    while piece := list(islice(rows, _ROWS)):
+        values = {
+            name: [(fields[index] if index < len(fields) else "") or None for _, fields in piece]
+            for name, index in zip(names, at, strict=True)
+        }
+        pieces.append(pl.DataFrame(values, schema=schema))
+        lines.append(np.array([line for line, _ in piece], np.int64))
+    return pl.concat(pieces), np.concatenate(lines)
+
+
+def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, Row]]:
+    """The records below the header that are not blank, with their lines."""
+    widths = layout.widths(text.path)
+    for record in records(text, layout.separator, padded):
+        if record.line <= layout.header_line or not any(map(str.strip, record.fields)):
+            continue
+        widths.check(record.line, record.fields)
+        if record.last_line > record.line:
+            _check_swallowed(text.path, record, layout)
+        yield record.line, record.fields
+    widths.finish()
+
+
+def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
+    """Refuses a quoted field that holds what looks like a row: its quote was none.
+
+    It looks like one if it has as many fields as the header, the wanted ones filled, and its time
+    (or its id, where no time is wanted) is written as that of the row around it. Where the first
+    and the last line of a record look like rows, two quotes of two rows made one of both; so they
+    did where there are fields for two rows, and another time among them.
+    """
+    columns = layout.choice.columns
+    telling = columns.get("timestamp", columns["item_id"])
+    written = _shape(record.fields[telling])
+
+    def like_row(line: str) -> bool:
+        pieces = line.split(layout.separator)
+        return (
+            len(pieces) == len(layout.header)
+            and all(pieces[index].strip() for index in columns.values())
+            and _shape(pieces[telling]) == written
+        )
+
+    within = [line for field in record.fields for line in field.splitlines()[1:]]
+    first, *_, last = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
+    swallowed = next(filter(like_row, within), last if like_row(first) and like_row(last) else None)
+    time = record.fields[telling].strip()
+    if swallowed is None and "timestamp" in columns and len(time) >= _TELLING_LENGTH:
+        lines = [line for field in record.fields if "\n" in field for line in field.splitlines()]
+        pieces = [piece.strip() for line in lines for piece in line.split(layout.separator)]
+        if len(record.fields) + len(pieces) > 2 * len(layout.header):
+            like_time = (piece for piece in pieces if len(piece) == len(time))
+            swallowed = next((piece for piece in like_time if _shape(piece) == written), None)
+    if swallowed is not None:
+        raise DataError(
+            f"{path}: a quoted field in the row at lines {record.line} to {record.last_line} holds "
+            f"a line that looks like a row ({swallowed[:60]!r}): check its quotes, one is not "
+            "closed where it should be."
+        )
+
+
+def _shape(text: str) -> str:
+    """How a value is written: "2024-05-31" as "9-9-9"."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
+
+
+def _check_repeated_header(
+    path: Path, frame: pl.DataFrame, lines: NDArray[np.int64], choice: Choice
+) -> None:
+    """Refuses a header in the middle: of files that were joined, the second may differ."""
+    again = np.ones(frame.height, bool)
+    for name, index in reversed(list(choice.columns.items())):
+        alike = frame[name].str.contains(choice.header[index], literal=True).fill_null(False)
+        again &= alike.to_numpy()
+        if not again.any():
+            return
+    rows = frame.filter(pl.Series(again)).select(pl.all().str.strip_chars()).rows()
+    header = tuple(choice.header[choice.columns[name]] for name in frame.columns)
+    if header not in rows:
+        return
+    line = lines[again][rows.index(header)]
+    raise DataError(
+        f"{path}: line {line} repeats the header, as files that were joined have it: remove that "
+        "line if the columns below it are the same."
+    )
+
+
+def not_utf8(text: Text) -> DataError | None:
+    bad = bad_byte(text)
+    if bad is None:
+        return None
+    return DataError(
+        f"{text.path} is not UTF-8 text (line {bad[0]} holds the byte 0x{bad[1]:02x}): save it "
+        "as UTF-8."
+    )

@@ -1,0 +1,175 @@
+"""What a graph costs a device: floating-point operations and parameters.
+
+A multiply-add counts 2 (CoCorrRec's formula for a transformer counts it once). Every node of the
+exported graph is counted, in two sums: `matrix`, the products of MatMul, Gemm, Conv and GRU, and
+`elementwise`, all other arithmetic, where a function of a number (exp, tanh, GELU) counts 1.
+Moving numbers, looking them up, comparing them and all work on integers are free.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+from onnx import NodeProto, TensorProto, shape_inference
+
+from cloud_service.recommender.export.baselines import table_name
+from cloud_service.recommender.models.recommender import Recommender
+from shared.errors import DataError
+
+Shape = tuple[int, ...]
+
+_EACH_OUTPUT = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Reciprocal", "Clip"), 1),
+    **dict.fromkeys(("Exp", "Log", "Tanh", "Sigmoid", "Softplus", "Gelu", "Erf", "CumSum"), 1),
+    **dict.fromkeys(("Relu", "LeakyRelu", "PRelu"), 1),
+    "Softmax": 3,  # exp, sum, division
+    "LayerNormalization": 7,  # mean, difference, square, mean, division, weight, bias
+}
+"""Operations for each number that comes out."""
+
+_EACH_INPUT = {"ReduceSum": 1, "ReduceMean": 1, "ReduceMax": 1, "ReduceL2": 2}
+"""Operations for each number that goes in."""
+
+_FREE = {
+    *("Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Gather", "GatherND", "Identity"),
+    *("Pad", "Reshape", "ScatterElements", "Shape", "Slice", "Split", "Squeeze", "Transpose"),
+    *(
+        "Trilu",
+        "Unsqueeze",
+        "Where",
+        "And",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "IsNaN",
+        "Less",
+        "Not",
+    ),
+}
+
+_GRU_UNIT = 17
+"""Elementwise operations of a GRU's unit a step: 6 biases, 3 sums, 3 functions, 5 to mix."""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations."""
+
+    matrix: int = 0
+    elementwise: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.matrix + self.elementwise
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(self.matrix + other.matrix, self.elementwise + other.elementwise)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Trained numbers of a model, those of its item table apart."""
+
+    network: int
+    item_table: int
+
+
+def count_parameters(model: Recommender) -> Parameters:
+    """The parameters of a model with an item table."""
+    table = model.get_parameter(table_name(model)).numel()
+    return Parameters(sum(each.numel() for each in model.parameters()) - table, table)
+
+
+def count_flops(graph: bytes, **sizes: int) -> Flops:
+    """What one run of a graph costs; `sizes` are the lengths of its open axes, by name.
+
+    Raises DataError for a node that it does not know, or a shape that cannot be told.
+    """
+    model = _sized(onnx.load_from_string(graph), sizes)
+    shapes, kinds = _shapes(model)
+    total = Flops()
+    for node in model.graph.node:
+        if node.op_type in _FREE or kinds.get(node.output[0]) not in _FLOATS:
+            continue
+        count = _PRODUCTS.get(node.op_type, _elementwise)
+        total += count(node, shapes)
+    return total
+
+
+_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+
+
+def _sized(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelProto:
+    """The model with its open axes closed, and the shape of every value told."""
+    for value in model.graph.input:
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                if axis.dim_param not in sizes:
+                    raise DataError(f"how long is the axis {axis.dim_param} of {value.name}?")
+                axis.dim_value = sizes[axis.dim_param]
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+
+
+def _shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
+    """Shape and element type of every value by its name."""
+    graph = model.graph
+    shapes = {each.name: tuple(each.dims) for each in graph.initializer}
+    kinds = {each.name: each.data_type for each in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        kinds[value.name] = tensor.elem_type
+        axes = tensor.shape.dim
+        if tensor.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
+            shapes[value.name] = tuple(axis.dim_value for axis in axes)
+    for node in graph.node:
+        if node.op_type not in _FREE and node.output[0] not in shapes:
+            raise DataError(f"the shape of {node.output[0]} ({node.op_type}) cannot be told")
+    return shapes, kinds
+
+
+def _elementwise(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
+    if node.op_type in _EACH_INPUT:
+        return Flops(elementwise=_EACH_INPUT[node.op_type] * prod(shapes[node.input[0]]))
+    if node.op_type not in _EACH_OUTPUT:
+        raise DataError(f"what a {node.op_type} costs is not known")
+    return Flops(elementwise=_EACH_OUTPUT[node.op_type] * prod(shapes[node.output[0]]))
+
+
+def _matmul(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
+    return Flops(2 * prod(shapes[node.output[0]]) * shapes[node.input[0]][-1])
+
+
+def _gemm(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
+    first, out = shapes[node.input[0]], prod(shapes[node.output[0]])
+    inner = first[0] if _attribute(node, "transA") else first[1]
+    return Flops(2 * out * inner, out if len(node.input) > 2 else 0)
+
+
+def _conv(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
+    out = prod(shapes[node.output[0]])
+    # A weight is (channels, channels of its group, kernel ...).
+    return Flops(2 * out * prod(shapes[node.input[1]][1:]), out if len(node.input) > 2 else 0)
+
+
+def _gru(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
+    steps, batch, width = shapes[node.input[0]]
+    directions, _, units = shapes[node.input[2]]
+    runs = steps * batch * directions
+    return Flops(runs * 2 * 3 * units * (width + units), runs * units * _GRU_UNIT)
+
+
+def _attribute(node: NodeProto, name: str) -> int:
+    return next((each.i for each in node.attribute if each.name == name), 0)
+
+
+_PRODUCTS: dict[str, Callable[[NodeProto, Mapping[str, Shape]], Flops]] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "GRU": _gru,
+}

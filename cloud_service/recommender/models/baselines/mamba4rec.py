@@ -1,0 +1,172 @@
+"""Mamba4Rec (Liu et al., 2024): selective state spaces (Gu and Dao, 2023) over the clicks."""
+
+import math
+from typing import ClassVar, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cloud_service.recommender.models.baselines.selective_scan import (
+    recall,
+    remember,
+    selective_scan,
+)
+from cloud_service.recommender.models.recommender import (
+    Stepwise,
+    Tied,
+    at_last,
+    item_table,
+    look_up,
+)
+from cloud_service.recommender.models.residual import PostNorm
+
+MEMORY = 32
+"""Numbers a channel remembers."""
+WIDTH = 4
+"""Clicks the convolution sees."""
+EXPAND = 2
+"""Channels for each of the D features."""
+_FASTEST, _SLOWEST = 0.1, 0.001
+
+
+class SelectiveSpace(nn.Module):
+    """Mamba's block: a causal convolution per channel, then a memory that input and rate gate."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        channels, rank = EXPAND * dim, math.ceil(dim / 16)
+        self.split = (rank, MEMORY, MEMORY)
+        self.enter = nn.Linear(dim, 2 * channels, bias=False)
+        self.convolution = nn.Conv1d(channels, channels, WIDTH, groups=channels)
+        self.select = nn.Linear(channels, sum(self.split), bias=False)
+        self.rate = nn.Linear(rank, channels)
+        numbers = torch.arange(1, MEMORY + 1, dtype=torch.float32)
+        self.log_decay = nn.Parameter(numbers.log().repeat(channels, 1))
+        self.skip = nn.Parameter(torch.ones(channels))
+        self.leave = nn.Linear(channels, dim, bias=False)
+        _init_rate(self.rate, rank)
+
+    def forward(self, x: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
+        value, gate = self.enter(x).chunk(2, dim=-1)
+        value = functional.pad(value.transpose(1, 2), (WIDTH - 1, 0))
+        value = functional.silu(self.convolution(value)).transpose(1, 2)
+        rate, write, read = self._selected(value)
+        found = selective_scan(rate * value, rate, self._decay(), write, read)
+        return self._left(found, value, gate)
+
+    def step(
+        self,
+        x: Float[Tensor, "batch dim"],
+        recent: Float[Tensor, "batch earlier channels"],
+        memory: Float[Tensor, "batch channels memory"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The output (B, dim) for one more click, and both parts of what is carried on."""
+        value, gate = self.enter(x).chunk(2, dim=-1)
+        seen = torch.cat((recent, value.unsqueeze(1)), dim=1)
+        value = functional.silu(self.convolution(seen.transpose(1, 2)).squeeze(2))
+        rate, write, read = self._selected(value)
+        memory = remember(memory, rate * value, rate, self._decay(), write)
+        return self._left(recall(memory, read), value, gate), seen[:, 1:], memory
+
+    def _selected(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rate (..., channels), what to write and what to read (..., memory) of each click."""
+        rate, write, read = self.select(value).split(self.split, dim=-1)
+        return functional.softplus(self.rate(rate)), write, read
+
+    def _decay(self) -> Float[Tensor, "channels memory"]:
+        return -self.log_decay.exp()
+
+    def _left(self, found: Tensor, value: Tensor, gate: Tensor) -> Tensor:
+        out: Tensor = self.leave((found + self.skip * value) * functional.silu(gate))
+        return out
+
+
+def _init_rate(layer: nn.Linear, rank: int) -> None:
+    """Rates between 0.001 and 0.1 to begin with, even in their logarithm, as Mamba's."""
+    nn.init.uniform_(layer.weight, -(rank**-0.5), rank**-0.5)
+    first = torch.empty_like(layer.bias).uniform_(math.log(_SLOWEST), math.log(_FASTEST)).exp()
+    with torch.no_grad():
+        layer.bias.copy_(first + torch.log(-torch.expm1(-first)))  # softplus gives `first`
+
+
+class MambaLayer(PostNorm):
+    """A selective state space and a two-layer MLP, each with a norm after it.
+
+    `residual` adds its input to the state space's output, as where layers are stacked.
+    """
+
+    def __init__(self, dim: int, dropout: float, *, residual: bool) -> None:
+        super().__init__(dim, dropout, residual=residual)
+        self.space = SelectiveSpace(dim)
+
+
+class Mamba4Rec(Tied, Stepwise):
+    """Item embedding (V+1, D) with a norm, layers of a state space and an MLP each.
+
+    The item embedding also scores. Differs from the authors' code: rates begin as Mamba's do
+    (there they all begin at softplus(0)), and the scan is `selective_scan`'s.
+    """
+
+    carried: ClassVar[tuple[str, ...]] = ("recent", "memory")
+
+    def __init__(self, items: int, *, length: int, dim: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.items, self.length = items, length
+        self.item_embedding = item_table(items, dim)
+        self.norm, self.drop = nn.LayerNorm(dim), nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            MambaLayer(dim, dropout, residual=layers > 1) for _ in range(layers)
+        )
+
+    def states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch length dim"]:
+        """The last layer's output at every click. `users` is not read."""
+        return self._stack()[-1].mlp(self._mixed(clicks))
+
+    def last_states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        """The same at the last click, which is all the last MLP needs to see."""
+        return self._stack()[-1].mlp(at_last(self._mixed(clicks), clicks))
+
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        """No clicks for the convolution, (batch, layers, width - 1, channels), and no memory,
+        (batch, layers, channels, memory).
+        """
+        channels, layers = self._stack()[0].space.skip.numel(), len(self.layers)
+        zeros = self.item_embedding.new_zeros
+        return (
+            zeros(batch, layers, WIDTH - 1, channels),
+            zeros(batch, layers, channels, MEMORY),
+        )
+
+    def step(
+        self, state: tuple[Tensor, ...], clicks: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch dim"], tuple[Tensor, ...]]:
+        """The last layer's output for one more click."""
+        x, after = self._embedded(clicks), []
+        for layer, recent, memory in zip(
+            self._stack(), *(part.unbind(1) for part in state), strict=True
+        ):
+            space, *carried = layer.space.step(x, recent, memory)
+            x = layer.mlp(layer.mixed(x, space))
+            after.append(carried)
+        return x, tuple(torch.stack(part, dim=1) for part in zip(*after, strict=True))
+
+    def _embedded(self, clicks: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
+        out: Tensor = self.norm(self.drop(look_up(self.item_embedding, clicks)))
+        return out
+
+    def _mixed(self, clicks: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length dim"]:
+        """All layers but the last MLP."""
+        x = self._embedded(clicks)
+        *earlier, last = self._stack()
+        for layer in earlier:
+            x = layer.mlp(layer.mixed(x, layer.space(x)))
+        return last.mixed(x, last.space(x))
+
+    def _stack(self) -> list[MambaLayer]:
+        return cast(list[MambaLayer], list(self.layers))

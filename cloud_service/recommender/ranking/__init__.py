@@ -1,0 +1,1 @@
+"""How well a model ranks: metrics, their significance, chance."""

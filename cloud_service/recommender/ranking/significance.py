@@ -1,0 +1,174 @@
+"""Whether a difference between two models is more than chance, user by user.
+
+Both models ranked the same click of the same users, so the differences are paired. What varies is
+the users: a difference that is certain in this sense may still hang on the data set.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_service.recommender.ranking.metrics import NEGATIVES, Ranks
+
+RESAMPLES: Final = 10_000
+LEVEL: Final = 0.95
+_SEED: Final = 0
+_DRAWN: Final = 1 << 21
+"""Users drawn at once."""
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against a reference, in one metric.
+
+    Attributes:
+        value, reference: their means over users.
+        low, high: the 95% bootstrap interval of the difference.
+        p: of a paired t-test, two-sided, as if this were the only comparison.
+        holm: p corrected for all comparisons that it was made with, by Holm's method.
+    """
+
+    value: float
+    reference: float
+    low: float
+    high: float
+    p: float
+    holm: float
+    users: int
+
+    @property
+    def difference(self) -> float:
+        """How much higher the model is."""
+        return self.value - self.reference
+
+    @property
+    def relative(self) -> float | None:
+        """The difference as a share of the reference; None where that is 0."""
+        return self.difference / self.reference if self.reference else None
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves 0 out, and the corrected p is below 1 - LEVEL."""
+        return not self.low <= 0 <= self.high and self.holm < 1.0 - LEVEL
+
+
+def per_user(found: Ranks, metric: str) -> Float64:
+    """Each user's part of "ndcg@10", "hitrate@5" or (against sampled negatives) "uauc", (n,)."""
+    name, _, cutoff = metric.partition("@")
+    if name == "uauc":
+        return 1.0 - (found.greater + 0.5 * found.equal) / NEGATIVES
+    rank = found.pessimistic
+    gain = 1.0 / np.log2(1.0 + rank) if name == "ndcg" else np.ones(len(rank))
+    return np.where(rank <= int(cutoff), gain, 0.0)
+
+
+def compare(values: Float64, references: Float64) -> list[Comparison]:
+    """Compares columns (users, metrics) of a model with those of a reference.
+
+    Each is corrected as the only one: `corrected` knows which belong together.
+    """
+    if values.shape != references.shape:
+        raise ValueError(f"not the same users: {values.shape} against {references.shape}")
+    differences = values - references
+    lows, highs = bootstrap(differences)
+    found = []
+    for column in range(values.shape[1]):
+        p = t_test(differences[:, column])
+        means = float(values[:, column].mean()), float(references[:, column].mean())
+        found.append(
+            Comparison(*means, float(lows[column]), float(highs[column]), p, p, len(values))
+        )
+    return found
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons, each with its p corrected for all of them."""
+    adjusted = holm([each.p for each in comparisons])
+    return [replace(each, holm=p) for each, p in zip(comparisons, adjusted, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction: below a level, with that probability not one of them is by chance.
+
+    A p that is not a number (one user) stays so, and is not counted.
+    """
+    known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = list(p_values)
+    highest = 0.0
+    for smaller, (p, at) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - smaller)))
+        adjusted[at] = highest
+    return adjusted
+
+
+def bootstrap(
+    columns: Float64, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = _SEED
+) -> tuple[Float64, Float64]:
+    """Percentile interval of the mean of each column (n, columns) over resampled rows.
+
+    Every column sees the same resamples: how often each row is drawn is counted once, and a
+    product with the columns gives all means.
+    """
+    count = len(columns)
+    random = np.random.default_rng(seed)
+    step = max(1, _DRAWN // count)
+    means = []
+    for at in range(0, resamples, step):
+        rows = min(step, resamples - at)
+        drawn = random.integers(0, count, (rows, count), dtype=np.int32)
+        places = drawn + np.arange(rows, dtype=np.int64)[:, None] * count
+        often = np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count)
+        means.append(often.astype(np.float64) @ columns / count)
+    tail = (1.0 - level) / 2
+    low, high = np.quantile(np.concatenate(means), (tail, 1.0 - tail), axis=0)
+    return low, high
+
+
+def t_test(differences: Float64) -> float:
+    """Two-sided p-value of a paired t-test: that the mean of the differences is 0."""
+    count = len(differences)
+    if count < 2:
+        return math.nan
+    spread = float(differences.std(ddof=1))
+    mean = float(differences.mean())
+    if spread == 0.0:
+        return 1.0 if mean == 0.0 else 0.0
+    t = mean / (spread / math.sqrt(count))
+    return student_tail(t, count - 1)
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """P(|T| >= |t|) of Student's t: the incomplete beta function I_x(freedom / 2, 1 / 2)."""
+    x = freedom / (freedom + t * t)
+    a, b = freedom / 2.0, 0.5
+    if x in (0.0, 1.0):
+        return x
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    if x < (a + 1.0) / (a + b + 2.0):
+        return front * _fraction(a, b, x) / a
+    return 1.0 - front * _fraction(b, a, 1.0 - x) / b
+
+
+def _fraction(a: float, b: float, x: float) -> float:
+    """The continued fraction of the incomplete beta function, by Lentz's method."""
+    tiny = 1e-300
+    c, d = 1.0, 1.0 / ((1.0 - (a + b) * x / (a + 1.0)) or tiny)
+    found = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1.0 / ((1.0 + term * d) or tiny)
+            c = (1.0 + term / c) or tiny
+            found *= c * d
+        if abs(c * d - 1.0) < 1e-14:
+            break
+    return found

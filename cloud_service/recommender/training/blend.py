@@ -1,0 +1,112 @@
+"""What each teacher of a projected GCN counts, and the whole of it, put together and fitted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloud_service.recommender.data.clicks import Split, recent
+from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
+from cloud_service.recommender.models.recommender import Recommender
+from cloud_service.recommender.ranking.evaluate import validation_ndcg
+from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.training.build import build
+
+USERS: Final = 5000
+"""Validation clicks that the weights are fitted on, at most."""
+TRIED: Final = 2000
+"""Validation clicks that each sharpness is tried on, at most."""
+SHARPNESSES: Final = (0.5, 1.0, 2.0, 4.0)
+_ITEMS: Final = 1000
+_BATCH: Final = 128
+_ROUNDS: Final = 30
+
+
+def assemble(
+    split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]
+) -> ProjectedCoCorrRec:
+    """SCN and projected GCN from the models of `stages(recipe)`, in that order."""
+    whole = build(split, recipe, fit=False)
+    assert isinstance(whole, ProjectedCoCorrRec)
+    gcn = whole.gcn
+    device = next(models[0].parameters()).device
+    whole.scn.load_state_dict(models[0].state_dict())
+    for teacher, trained in zip(gcn.teachers, models[1:], strict=True):
+        teacher.load_state_dict(trained.state_dict())
+    whole.to(device).eval()
+    fit_gcn(whole, split)
+    return whole
+
+
+def fit_gcn(model: ProjectedCoCorrRec, split: Split) -> None:
+    """Sets what a projected GCN fits on validation clicks: what each teacher counts, and how much
+    more the best items count than the next."""
+    gcn = model.gcn
+    gcn.blend.fill_(1 / len(gcn.blend))  # the unweighted mean chooses what the fit looks at
+    gcn.blend.copy_(fit_blend(model, split))
+    some = split.train_users
+    if len(some) > TRIED:
+        some = np.sort(np.random.default_rng(0).choice(some, TRIED, replace=False))
+    reached = {}
+    for value in SHARPNESSES:
+        gcn.sharpness.fill_(value)
+        reached[value] = validation_ndcg(model, replace(split, train_users=some))
+    gcn.sharpness.fill_(max(reached, key=lambda each: reached[each]))
+
+
+@torch.no_grad()
+def fit_blend(model: ProjectedCoCorrRec, split: Split) -> Tensor:
+    """Weights (1 + teachers,) of the logits under which validation clicks are likeliest.
+
+    Stacking (Wolpert, 1992) among the items that the unweighted mean ranks best. The likelihood
+    is concave in the weights: Newton's method finds them. None is negative.
+    """
+    features, wanted = _examples(model, split)
+    weights = torch.full((features.shape[1],), 1 / features.shape[1], dtype=torch.float64)
+    for _ in range(_ROUNDS):
+        gradient, curvature = torch.zeros_like(weights), torch.zeros(len(weights), len(weights))
+        curvature = curvature.double()
+        for part, row in zip(features.split(_BATCH), wanted.split(_BATCH), strict=True):
+            part = part.double()
+            share = torch.einsum("nmi,m->ni", part, weights).softmax(1)
+            mean = torch.einsum("nmi,ni->nm", part, share)
+            chosen = part.gather(2, row[:, None, None].expand(-1, part.shape[1], 1)).squeeze(2)
+            gradient += (chosen - mean).sum(0)
+            curvature += torch.einsum("nmi,ni,nki->mk", part, share, part) - mean.T @ mean
+        curvature += 1e-3 * len(features) * torch.eye(len(weights), dtype=torch.float64)
+        step = torch.linalg.solve(curvature, gradient)
+        weights = (weights + step.clamp(-0.5, 0.5)).clamp_min(0)
+        if float(step.abs().max()) < 1e-3:
+            break
+    return weights.float()
+
+
+def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
+    """Logits (n, 1 + teachers, items) of the best items, and the place of the wanted one (n,).
+
+    Users whose validation click is not among their best items have nothing to say.
+    """
+    gcn, positions = model.gcn, split.validation_positions
+    chosen = np.random.default_rng(0).permutation(len(positions))[:USERS]
+    count = min(_ITEMS, model.items)
+    device = model.scn.item_embedding.device
+    features, wanted = [], []
+    for at in range(0, len(chosen), _BATCH):
+        rows = chosen[at : at + _BATCH]
+        clicks = torch.from_numpy(
+            recent(split.log.items, split.starts[rows], positions[rows], model.length)
+        ).to(device, torch.int64)
+        targets = torch.from_numpy(split.log.items[positions[rows]] - 1).to(device, torch.int64)
+        hidden = model.scn.segments(model.scn.hidden(clicks)).flatten(0, 1)
+        numbers = gcn.clicks(hidden)
+        scores = gcn.scores(gcn.local_state(hidden), numbers)
+        best = gcn.wanted(scores, numbers).topk(count, dim=1).indices
+        found = best == targets[:, None]
+        told = found.any(1)
+        picked = torch.stack([each.gather(1, best) for each in scores], dim=1)
+        features.append(picked[told].cpu())
+        wanted.append(found[told].int().argmax(1).cpu())
+    return torch.cat(features), torch.cat(wanted)

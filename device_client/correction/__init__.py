@@ -1,0 +1,1 @@
+"""The correction's way on the device: the link to the cloud and its budget."""

@@ -1,0 +1,1 @@
+"""The laboratory: models compared, devices simulated, parity checked."""

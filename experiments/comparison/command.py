@@ -1,0 +1,278 @@
+"""`cloud-service evaluate`: data sets x models x seeds, on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+from rich.table import Table
+
+from cloud_service.commands.output import err, out
+from cloud_service.recommender.recipe import Repeats, Seen, Ties
+from experiments.comparison.plan import Cell, cells
+from experiments.comparison.recipe import NETWORKS, Recipe, is_path, nearest, parse, read
+from shared.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from experiments.comparison.datasets import DataFacts
+
+EVALUATE_EXAMPLES: Final = (
+    "Example: cloud-service evaluate recipes/quick.toml --workers 2\n\n"
+    "Example: cloud-service evaluate recipes/correction.toml --data clicks.csv.gz --seeds 1\n\n"
+    "Example: cloud-service evaluate --data clicks.csv.gz --models scn,scn+gcn --seeds 3 "
+    "--epochs 20\n\n"
+    "Example: cloud-service evaluate --data synthetic --models scn,scn+gcn "
+    "--grid learning_rate=0.002,0.004"
+)
+TABLES_EXAMPLE: Final = "Example: cloud-service tables evaluation --reference scn"
+
+Selected = tuple[set[str], set[str]]
+"""Names of data sets, and of models."""
+
+
+def evaluate(
+    training: dict[str, Any],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe (TOML); else say --data and --models.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A named set or a click log; give it again for more. With a recipe: "
+                     "only these of its data sets, or its models on your log in their place."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="Networks, commas between. With a recipe: only these of its models."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds. (default: 1)")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="OPTION=VALUE,VALUE: searched with the first seed, the best on the "
+                     "validation click taken for all; give it again for more options."),
+    ] = None,
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Runs and results; given again, it goes on from there.")
+    ] = Path("evaluation"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time. (default: one a GPU, else a core)")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    data_folder: Annotated[
+        Path, typer.Option(help="Where `fetch` put the named sets.")
+    ] = Path("store/data"),
+    columns: Annotated[
+        str | None,
+        typer.Option(help="user=NAME,item=NAME,time=NAME: the log's columns, where they are not "
+                     "user_id, item_id and timestamp."),
+    ] = None,
+    ties: Annotated[
+        Ties | None,
+        typer.Option(help="Order of one user's clicks that share a time: one that nothing can be "
+                     "learned from, or the file's. (default: shuffled)"),
+    ] = None,
+    repeats: Annotated[
+        Repeats | None,
+        typer.Option(help="Whether rows with the same user, item and time count once, or each. "
+                     "(default: once)"),
+    ] = None,
+    max_user_clicks: Annotated[
+        int | None,
+        typer.Option(min=3, help="Of each user only so many clicks, the newest. (default: all)"),
+    ] = None,
+    min_item: Annotated[int | None, typer.Option(help="Clicks an item needs. (default: 1)")] = None,
+    min_user: Annotated[int | None, typer.Option(help="Clicks a user needs. (default: 3)")] = None,
+    iterate_filters: Annotated[
+        bool | None, typer.Option(help="Repeat both filters until nothing goes.")
+    ] = None,
+    seen: Annotated[
+        Seen | None,
+        typer.Option(help="Whether items clicked before are ranked. (default: auto, which leaves "
+                     "them out where nobody clicks twice)"),
+    ] = None,
+) -> None:  # fmt: skip
+    """Trains and tests models on data sets over seeds, and goes on where it was cut off.
+
+    Leaves OUT/results.csv (dataset, model, seed, protocol, metric, value), OUT/runs.csv and every
+    user's ranks. Exit code 1 where a run diverged or failed. Training options win over a recipe's.
+    """
+    filters = {
+        "columns": columns,
+        "ties": ties,
+        "repeats": repeats,
+        "max_user_clicks": max_user_clicks,
+        "min_item": min_item,
+        "min_user": min_user,
+        "iterate_filters": iterate_filters,
+        "seen": seen,
+    }
+    given = {name: value for name, value in filters.items() if value is not None}
+    if recipe is None:
+        wanted = _from_options(data, models, given)
+        selected = _selected(wanted, Path(), None, None, {})
+    else:
+        wanted = read(recipe)
+        own = [each for each in data or () if is_path(each)]
+        if own:
+            if len(own) < len(data or ()):
+                raise InvalidRequest("--data: name sets of the recipe, or your own logs, not both")
+            logs = _from_options(own, NETWORKS[0], given).datasets
+            wanted, data, given = wanted.model_copy(update={"datasets": logs}), None, {}
+        selected = _selected(wanted, recipe, data, models, given)
+    wanted = _changed(wanted, seeds, grid)
+    planned = cells(wanted, training)
+    if not _run(wanted, planned, selected, out_folder, workers, device, data_folder):
+        raise typer.Exit(1)
+
+
+def tables(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of an evaluation.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Row to compare the others with. (default: the recipe's, or scn)"),
+    ] = None,
+    plots: Annotated[bool, typer.Option(help="Draw the plots too (needs matplotlib).")] = True,
+) -> None:
+    """Makes tables and plots of an evaluation, also of one that is not complete yet.
+
+    In FOLDER/tables, Markdown and CSV: each data set's figures, its comparison with the reference
+    row (95% bootstrap interval, paired t-test, Holm's correction), and a summary; what to doubt
+    stands first. In FOLDER/plots, PNG and SVG.
+    """
+    from experiments.comparison.board import Board
+    from experiments.comparison.tables import write_tables
+
+    board = Board.read(folder)
+    written = write_tables(board, board.reference(reference))
+    if plots:
+        from experiments.comparison.plots import write_plots
+
+        written += write_plots(board)
+    for path in written:
+        out.print(str(path), soft_wrap=True, highlight=False)
+
+
+def _from_options(data: list[str] | None, models: str | None, filters: dict[str, Any]) -> Recipe:
+    if not data or not models:
+        raise InvalidRequest(
+            "name a recipe, or --data and --models: cloud-service evaluate --data clicks.csv.gz "
+            "--models scn,scn+gcn"
+        )
+    datasets = [{"data": each} | filters for each in data]
+    rows = [{"network": name.strip()} for name in models.split(",") if name.strip()]
+    return parse({"datasets": datasets, "models": rows}, "options")
+
+
+def _selected(
+    recipe: Recipe, path: Path, data: list[str] | None, models: str | None, filters: dict[str, Any]
+) -> Selected:
+    """The data sets and the models of a recipe that are asked for, or all. InvalidRequest."""
+    if filters:
+        option = next(iter(filters)).replace("_", "-")
+        raise InvalidRequest(
+            f"--{option} belongs to a data set: set it in {path}, or name your own log by --data"
+        )
+    names = [name.strip() for name in models.split(",")] if models else None
+    chosen = []
+    for what, wanted, rows in (
+        ("data set", data, recipe.datasets),
+        ("model", names, recipe.models),
+    ):
+        known = [row.name for row in rows]
+        for name in wanted or ():
+            if name not in known:
+                raise InvalidRequest(f"{path}: no {what} {name}: {nearest(name, known)}")
+        chosen.append(set(wanted or known))
+    return chosen[0], chosen[1]
+
+
+def _changed(recipe: Recipe, seeds: int | None, grid: list[str] | None) -> Recipe:
+    """With the seeds and the grid of the options."""
+    if seeds is not None:
+        if seeds < 1:
+            raise InvalidRequest("--seeds must be at least 1")
+        recipe = recipe.model_copy(update={"seeds": tuple(range(seeds))})
+    if grid:
+        plain = {"models": [{"network": NETWORKS[0]}], "datasets": [{"data": "synthetic"}]}
+        found = parse(plain | {"grid": dict(map(_axis, grid))}, "--grid")
+        if any(part.grid is not None for part in (*recipe.datasets, *recipe.models)):
+            raise InvalidRequest("--grid: the recipe has grids of its own: change them there")
+        recipe = recipe.model_copy(update={"grid": found.grid})
+    return recipe
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    name, _, values = text.partition("=")
+    return name.strip().replace("-", "_"), [_value(v.strip()) for v in values.split(",") if v]
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _run(
+    recipe: Recipe,
+    planned: tuple[Cell, ...],
+    selected: Selected,
+    folder: Path,
+    workers: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    data_folder: Path,
+) -> bool:
+    """Whether all went well."""
+    from experiments.comparison.datasets import open_data
+    from experiments.comparison.grid import Evaluation
+    from experiments.comparison.runs_bar import runs_bar
+    from experiments.comparison.workers import default_workers
+
+    place = "cpu"
+    if device != "cpu":
+        from cloud_service.publishing.pipeline import choose_device
+
+        place = choose_device(device).type
+    datasets, models = selected
+    facts = open_data(recipe, data_folder, datasets)
+    evaluation = Evaluation(
+        recipe,
+        planned,
+        facts,
+        folder,
+        data_folder,
+        selected=lambda cell: cell.dataset.name in datasets and cell.model.name in models,
+    )
+    count = workers or default_workers(place, evaluation.total)
+    try:
+        with runs_bar(evaluation, facts, min(count, evaluation.total)) as bar:
+            for event in evaluation.run(count, device=place):
+                bar.show(event)
+    except KeyboardInterrupt:
+        err.print("stopped: the same command goes on from here")
+        raise typer.Exit(130) from None
+    out.print(_summary(recipe, evaluation, facts))
+    out.print(str(folder / "results.csv"), soft_wrap=True, highlight=False)
+    problems = evaluation.problems()
+    for problem in problems:
+        err.print(problem, markup=False, highlight=False, soft_wrap=True)
+    return not problems
+
+
+def _summary(recipe: Recipe, evaluation: Any, facts: "list[DataFacts]") -> Table:
+    from experiments.comparison.results import read_results
+
+    caption = "NDCG@10, all items"
+    cautions = sum(len(each.cautions) for each in facts)
+    if cautions:
+        noun = "caution" if cautions == 1 else "cautions"
+        caption += f"; what to doubt: {cautions} {noun} above"
+    table = Table("model", *(each.name for each in recipe.datasets), caption=caption)
+    found = read_results(evaluation.out)
+    for model in recipe.row_names():
+        cells = [found.get((each.name, model, "all", "ndcg@10"), {}) for each in recipe.datasets]
+        shown = [f"{sum(values.values()) / len(values):.4f}" if values else "-" for values in cells]
+        table.add_row(model, *shown)
+    chance = {each.name: f"{each.random_ndcg:.4f}" for each in facts}
+    table.add_row("(a random ranking)", *(chance.get(each.name, "-") for each in recipe.datasets))
+    return table

@@ -1,0 +1,145 @@
+"""What simulated devices will do: the clicks of held-out users, and a candidate list for each.
+
+Every profile replays the same requests, so that their rankings can be compared. The rankings
+with the correction and without are worked out beforehand, over an unshaped connection.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_client.cloud import HISTORY, Cloud
+from device_client.correction.link import CorrectionLink
+from device_client.scn import Graphs
+from device_client.session import Session
+from experiments.simulation.quality import Compared, Rank
+from shared.wire import Form
+
+
+@dataclass(slots=True)
+class Request:
+    """One click of a held-out user and the rerank after it."""
+
+    click: int
+    """The item clicked now."""
+    target: int
+    """The item this user clicked next."""
+    candidates: NDArray[np.int64]
+    local: Rank = None
+    """The target's place without the correction, 0 the first; None: not among the candidates."""
+    corrected: Rank = None
+    """The same with it."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """One user's requests, in the order of his clicks, after `earlier` clicks."""
+
+    user: int
+    earlier: list[int]
+    requests: list[Request] = field(default_factory=list)
+
+
+def plan_visits(
+    cloud: Cloud,
+    version: str,
+    *,
+    wanted: int,
+    longest: int,
+    candidates: int,
+    seed: int,
+    skip: int = 0,
+    progress: Callable[[int, int], None],
+) -> list[Visit]:
+    """At least `wanted` requests (fewer if there are not so many) of random held-out users.
+
+    A visit is at most the last `longest` clicks of a user; what came before is history the
+    device had already. The users of the first `skip` requests come last: simulations that share
+    the load skip what the others play. Raises CloudError, and ValueError without any request.
+    """
+    items, offsets = cloud.replay(version)
+    visits, histories, total = [], [], 0
+    for user in _order(offsets, longest, skip, seed):
+        if total >= wanted:
+            break
+        clicks = [int(item) for item in items[offsets[user] : offsets[user + 1]]]
+        steps = range(max(0, len(clicks) - 1 - longest), len(clicks) - 1)
+        none = np.empty(0, np.int64)
+        visits.append(
+            Visit(
+                user,
+                clicks[: steps.start],
+                [Request(clicks[at], clicks[at + 1], none) for at in steps],
+            )
+        )
+        histories += [clicks[max(0, at + 1 - HISTORY) : at + 1] for at in steps]
+        total += len(steps)
+    if not total:
+        raise ValueError(
+            f"version {version} has no held-out user with two clicks to replay: train one with "
+            "--holdout-users 0.1"
+        )
+    lists = cloud.candidate_rows(version, histories, candidates, progress)
+    for request, listed in zip((r for v in visits for r in v.requests), lists, strict=True):
+        request.candidates = listed
+    return visits
+
+
+def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> list[int]:
+    """The users at random, those of the first `skip` requests moved to the end."""
+    users = np.random.default_rng(seed).permutation(len(offsets) - 1)
+    requests = np.clip(np.diff(offsets)[users] - 1, 0, longest)
+    before = np.cumsum(requests) - requests
+    if not requests.any():
+        return []
+    first = int(np.argmax(before >= skip % int(requests.sum())))
+    return [int(user) for user in np.roll(users, -first)]
+
+
+def compared(visits: Sequence[Visit]) -> list[Compared]:
+    """Where the next click stood, with the correction and without, of every request."""
+    return [
+        Compared(visit.user, len(visit.earlier) + index, request.corrected, request.local)
+        for visit in visits
+        for index, request in enumerate(visit.requests)
+    ]
+
+
+def rank_beforehand(
+    visits: list[Visit], graphs: Graphs, url: str, form: Form, progress: Callable[[int, int], None]
+) -> None:
+    """Fills in `local` and `corrected` of every request, with corrections in `form`.
+
+    Raises RuntimeError where a correction does not come even at leisure.
+    """
+    total, done = sum(len(visit.requests) for visit in visits), 0
+    link = CorrectionLink.to(url, graphs.bundle, form=form)
+    try:
+        for visit in visits:
+            session = Session(graphs, link)
+            session.preload_rows(visit.earlier, ask=False)
+            for request in visit.requests:
+                session.click_row(request.click)
+                answer = session.settle()
+                if answer is None or answer.correction is None:
+                    outcome = answer.outcome if answer else "nothing"
+                    raise RuntimeError(f"the cloud gives no corrections: {outcome}")
+                listed = request.candidates
+                request.local = place_of(request.target, listed, session.score_rows(listed))
+                request.corrected = place_of(
+                    request.target, listed, session.score_rows(listed, answer.correction)
+                )
+                done += 1
+            progress(done, total)
+    finally:
+        link.close()
+
+
+def place_of(target: int, candidates: NDArray[np.int64], scores: NDArray[np.float32]) -> Rank:
+    """The place of `target` by score, 0 the first, behind all that tie with it; None: not there."""
+    at = np.flatnonzero(candidates == target)
+    if not len(at):
+        return None
+    return int((scores >= scores[at[0]]).sum()) - 1

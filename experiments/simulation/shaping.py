@@ -1,0 +1,284 @@
+"""A real socket that behaves as if it crossed a network profile, or is just counted.
+
+The bytes are real and so are the waits: nothing here only adds numbers up. The connection's own
+handshake is not shaped: the socket comes connected.
+"""
+
+import contextlib
+import math
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from experiments.simulation.network import PACKET_BYTES, NetworkProfile, Randomness
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+SPIN_S = 80e-6
+"""`time.sleep` wakes up to about 60 us late on Linux, so the last stretch of a wait is spun."""
+
+POLL_S = 1e-3
+"""Python rounds the timeout of poll() up to whole milliseconds: below that, sleep in slices."""
+
+SLICE_S = 50e-6
+READ_BYTES = 65_536
+
+
+def wait_until(moment: float) -> None:
+    """Returns at `moment` of `time.perf_counter`, microseconds late at most on an idle core."""
+    while (left := moment - time.perf_counter()) > 0:
+        if left > SPIN_S:
+            time.sleep(left - SPIN_S)
+
+
+def shaped(
+    sock: socket.socket, profile: NetworkProfile, rng: Randomness
+) -> "ShapedSocket | CountedSocket":
+    """`sock` as if it crossed `profile`; one that changes nothing leaves it a real socket."""
+    return ShapedSocket(sock, profile, rng) if profile.shaped else CountedSocket(sock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Bytes on their way to the device; they may be read from `due` on. Empty: the end."""
+
+    due: float
+    data: memoryview
+
+
+class CountedSocket(socket.socket):
+    """A connected socket as it is, that counts what crosses it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Takes the place of `sock`, which is of no use any more."""
+        timeout = sock.gettimeout()
+        super().__init__(fileno=sock.detach())
+        self.settimeout(timeout)
+        self.sent_bytes = self.received_bytes = 0
+        """Headers and all."""
+        self.answer_arrived = 0.0
+        """When the first byte of the latest answer was read (`time.perf_counter`)."""
+        self._asked = False
+
+    def send(self, data: "Buffer", flags: int = 0, /) -> int:
+        """As of a socket."""
+        count = super().send(data, flags)
+        self._asked = True
+        self.sent_bytes += count
+        return count
+
+    def sendall(self, data: "Buffer", flags: int = 0, /) -> None:
+        """As of a socket."""
+        super().sendall(data, flags)
+        self._asked = True
+        self.sent_bytes += memoryview(data).nbytes
+
+    def recv_into(self, buffer: "Buffer", nbytes: int = 0, flags: int = 0, /) -> int:
+        """As of a socket."""
+        count = super().recv_into(buffer, nbytes, flags)
+        if self._asked:
+            self._asked, self.answer_arrived = False, time.perf_counter()
+        self.received_bytes += count
+        return count
+
+
+class ShapedSocket:
+    """A connected socket seen through a network profile. For one thread at a time.
+
+    A request goes out when the device calls `sendall`, and reaches the real socket only after
+    the time the network needs; `sendall` returns then, so its end is the end of the upload. All
+    that is sent before the next answer counts as one message and pays the one-way time once.
+    An answer's time starts when its bytes arrive here, if a `recv_into` is waiting for them,
+    else when one next looks. Its first byte is handed out by itself, so that a reader's clock
+    can tell the wait for the cloud from the download.
+    """
+
+    def __init__(self, sock: socket.socket, profile: NetworkProfile, rng: Randomness) -> None:
+        self._sock = sock
+        self._profile = profile
+        self._rng = rng
+        self._timeout = sock.gettimeout()
+        self._turn: Literal["none", "up", "down"] = "none"
+        self._latency = 0.0  # one way, of the present answer
+        self._offset = 0  # bytes of the present answer that have arrived
+        self._lost = 0.0  # what the losses of the present packet cost
+        self._free = 0.0  # when the downlink has passed on all that arrived
+        self._due = 0.0  # when the last piece may be read: order is kept
+        self._pieces: deque[_Piece] = deque()
+        self._ended = False
+        self._sent = 0
+        self._received = 0
+        self._arrived = 0.0
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        sock.setblocking(False)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes handed to the real socket, headers and all."""
+        return self._sent
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes handed to the device, headers and all."""
+        return self._received
+
+    @property
+    def answer_arrived(self) -> float:
+        """When the first byte of the latest answer came from the real socket, before it was held
+        back (`time.perf_counter`)."""
+        return self._arrived
+
+    def fileno(self) -> int:
+        """The real socket's descriptor. It turns readable when bytes arrive, before they are
+        handed out."""
+        return self._sock.fileno()
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Sets how long one later call may take, `None` for ever.
+
+        Raises ValueError for 0 or less: there is no non-blocking mode.
+        """
+        if seconds is not None and not seconds > 0:
+            raise ValueError("a timeout must be more than 0 s, or None")
+        self._timeout = seconds
+
+    def close(self) -> None:
+        """Closes the real socket; what is still on its way is dropped."""
+        self._pieces.clear()
+        self._sock.close()
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends all of `data` and returns when the network would have delivered it.
+
+        Raises TimeoutError at the timeout, with nothing of `data` sent if the network is to
+        blame, and OSError as a socket does.
+        """
+        count = memoryview(data).nbytes
+        now = time.perf_counter()
+        deadline = self._deadline(now)
+        arrival = now + self._upload_s(count)
+        if arrival > deadline:
+            wait_until(deadline)
+            raise TimeoutError("timed out")
+        wait_until(arrival)
+        self._deliver(data, deadline)
+        self._sent += count
+
+    def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0) -> int:
+        """Reads what has come, at most `nbytes` (0: the size of `buffer`), waiting for the first.
+
+        Returns the number of bytes, 0 at the end of the stream. Raises TimeoutError at the
+        timeout (the bytes on their way are kept for the next call), and OSError as a socket does.
+        """
+        room = memoryview(buffer).cast("B")
+        room = room[:nbytes] if nbytes else room
+        deadline = self._deadline(time.perf_counter())
+        self._arrive()
+        while not self._pieces:
+            if time.perf_counter() >= deadline:
+                raise TimeoutError("timed out")
+            self._listen(deadline)
+        due = self._pieces[0].due
+        until = min(due, deadline)
+        while time.perf_counter() < until:
+            self._listen(until)
+        if due > deadline:
+            raise TimeoutError("timed out")
+        count = self._hand_out(room)
+        self._received += count
+        return count
+
+    def _deadline(self, now: float) -> float:
+        return math.inf if self._timeout is None else now + self._timeout
+
+    def _upload_s(self, count: int) -> float:
+        """Draws what `count` bytes need from the device to the cloud, in seconds."""
+        latency = 0.0 if self._turn == "up" else self._profile.latency_s(self._rng)
+        self._turn = "up"
+        lost = self._profile.recovery_s(math.ceil(count / PACKET_BYTES), self._rng)
+        return self._profile.serialisation_s(count, up=True) + latency + lost
+
+    def _deliver(self, data: bytes | bytearray | memoryview, deadline: float) -> None:
+        """Hands `data` to the real socket; waits, until the deadline, only if that is full."""
+        view = memoryview(data).cast("B")
+        with contextlib.suppress(BlockingIOError):
+            view = view[self._sock.send(view) :]
+        if not view:
+            return
+        left = None if deadline == math.inf else max(deadline - time.perf_counter(), POLL_S)
+        self._sock.settimeout(left)
+        try:
+            self._sock.sendall(view)
+        finally:
+            self._sock.setblocking(False)
+
+    def _listen(self, until: float) -> None:
+        """Waits for bytes until `until` at most, and notes when they arrived.
+
+        It must listen while earlier bytes are held back, or the later ones would seem late.
+        """
+        left = until - time.perf_counter()
+        if self._ended or left <= SPIN_S:
+            wait_until(until)
+        elif left == math.inf:
+            self._poll.poll()
+        elif (whole := int((left - SPIN_S) * 1e3)) > 0:
+            self._poll.poll(whole)
+        else:
+            time.sleep(min(SLICE_S, left - SPIN_S))
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """Takes in all that the real socket holds, and says when each piece may be read."""
+        while not self._ended:
+            try:
+                data = self._sock.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            now = time.perf_counter()
+            if self._turn != "down":
+                self._turn, self._arrived = "down", now
+                self._latency = self._profile.latency_s(self._rng)
+                self._offset = 0
+            if not data:
+                self._ended = True
+                self._pieces.append(_Piece(max(self._due, now + self._latency), memoryview(b"")))
+            for piece in self._cut(memoryview(data)):
+                self._free = max(self._free, now)
+                self._free += self._profile.serialisation_s(len(piece), up=False)
+                self._due = max(self._due, self._free + self._latency + self._lost)
+                self._pieces.append(_Piece(self._due, piece))
+
+    def _cut(self, data: memoryview) -> Iterator[memoryview]:
+        """Cuts at the packets of the answer, however the reads fell, so that a seed repeats."""
+        while data:
+            within = self._offset % PACKET_BYTES
+            if within == 0:
+                self._lost = self._profile.recovery_s(1, self._rng)
+            size = 1 if self._offset == 0 else PACKET_BYTES - within
+            yield data[:size]
+            self._offset += min(size, len(data))
+            data = data[size:]
+
+    def _hand_out(self, room: memoryview) -> int:
+        """Copies all that is due into `room` and returns how many bytes that is."""
+        now = time.perf_counter()
+        count = 0
+        while self._pieces and self._pieces[0].due <= now and count < len(room):
+            piece = self._pieces[0]
+            if not piece.data:  # the end stays, for whoever reads again
+                break
+            part = piece.data[: len(room) - count]
+            room[count : count + len(part)] = part
+            count += len(part)
+            if len(part) == len(piece.data):
+                self._pieces.popleft()
+            else:
+                self._pieces[0] = _Piece(piece.due, piece.data[len(part) :])
+        return count

@@ -1,0 +1,272 @@
+"""The tables of the report page, as HTML. Every text is escaped here, in `cell` and `table`."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from experiments.simulation.measured import Limit, Summary
+from experiments.simulation.report import CASES, Case, Report
+from experiments.simulation.words import (
+    bandwidth,
+    bounds,
+    leg_rows,
+    ms,
+    occurred,
+    percent,
+    relative,
+    score,
+    signed,
+    signed_percent,
+)
+
+LEGS = {
+    "upload": "upload ↑: first byte of the request to its last",
+    "cloud": "correction time ○: last byte sent to first byte received",
+    "download": "download ↓: first byte received to last",
+    "total": "total: H to the whole correction",
+    "queue": "queue: waiting in the cloud, within ○",
+    "compute": "compute: the GCN in the cloud, within ○",
+    "hidden": "hidden: click to H",
+    "local": "local: ranking alone, without waiting",
+}
+
+
+def cell(text: str, under: str = "", kind: str = "") -> str:
+    """One cell; `under` is a small second line, `kind` a class."""
+    attribute = f' class="{kind}"' if kind else ""
+    small = f"<small>{escape(under)}</small>" if under else ""
+    return f"<td{attribute}>{escape(text)}{small}</td>"
+
+
+def table(
+    caption: str,
+    heads: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[str]]],
+    *,
+    ends_in_words: bool = False,
+) -> str:
+    """A table whose rows are a name and finished cells. It scrolls by itself on a small screen."""
+    kinds = [""] * len(heads)
+    if ends_in_words:
+        kinds[-1] = ' class="words"'
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(text)}</th>'
+        for text, kind in zip(heads, kinds, strict=True)
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>\n' for name, cells in rows
+    )
+    label = escape(caption, quote=True)
+    # The caption is outside of what scrolls: inside, it would be as wide as the table.
+    return (
+        f'<p class="caption">{escape(caption)}</p>\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
+        f"\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table></div>"
+    )
+
+
+def _at(summary: Summary | None, level: str) -> str:
+    """One percentile of a distribution; a dash for none."""
+    return ms(None if summary is None else getattr(summary, level))
+
+
+def legs_table(report: Report) -> str:
+    """Table 5 of the paper, ours above the paper's where it has the network."""
+    budget = report.settings.budget_ms
+    some_unsplit = any(result.unsplit for result in report.profiles)
+    rows = []
+    for row, result in zip(leg_rows(report), report.profiles, strict=True):
+        cells = [
+            cell(ms(ours), "" if paper is None else f"paper {paper:g}")
+            for ours, paper in zip(row.ours, row.paper, strict=True)
+        ]
+        gcn = result.legs.compute
+        cells.insert(2, cell(_at(gcn, "p50")))
+        cells.append(cell(percent(row.within)))
+        if some_unsplit:
+            cells.append(cell(f"{result.unsplit:,}", percent(result.unsplit / result.requests)))
+        rows.append((row.profile, cells))
+    heads = ["Network", "Upload ↑", "Correction ○", "of it GCN", "Download ↓", "In all"]
+    heads.append(f"Within {ms(budget)} ms")
+    caption = "Medians in ms; each median stands for itself, so legs need not add up."
+    if some_unsplit:
+        heads.append("Not split")
+        caption += (
+            " Not split: corrections whose legs contradict the cloud's own account, since a busy "
+            "machine read the device's clock late; they are in “In all”, and not in the legs."
+        )
+    return table(caption, heads, rows)
+
+
+def served_table(report: Report) -> str:
+    """What users got over each network: how many reranks were corrected, and what that gained."""
+    heads = ["Network"]
+    for words in ("Corrected {}", "NDCG@10 {}", "Over local {}"):
+        heads += [words.format(CASES[case]) for case in report.cases]
+    rows = []
+    for result in report.profiles:
+        served = [result.cases[case] for case in report.cases]
+        cells = [
+            *(cell(percent(got.corrected_share)) for got in served),
+            *(
+                cell(score(got.ranking.ndcg10), f"HitRate {score(got.ranking.hitrate10)}")
+                for got in served
+            ),
+            *(cell(signed(got.gain_ndcg10.mean), bounds(got.gain_ndcg10)) for got in served),
+        ]
+        rows.append((report.label(result), cells))
+    caption = (
+        "What was served: corrected where the correction was there in time, local elsewhere. Over "
+        "local: NDCG@10 served minus that of local rankings of the same requests, and its 95% "
+        "interval."
+    )
+    return table(caption, heads, rows)
+
+
+def outcomes_table(report: Report, case: Case) -> str:
+    """Counts and shares of the outcomes that occurred."""
+    words = occurred(report)
+    rows = []
+    for result in report.profiles:
+        served = result.cases[case]
+        cells = [
+            cell(f"{served.outcomes[word]:,}", percent(served.outcomes[word] / served.requests))
+            for word in words
+        ]
+        rows.append((report.label(result), [cell(f"{served.requests:,}"), *cells]))
+    caption = f"Reranks {CASES[case]}, by outcome; those not named did not occur."
+    return table(caption, ["Network", "Reranks", *words], rows)
+
+
+def glossary_table(report: Report) -> str:
+    """What each outcome that occurred means."""
+    rows = [(word, [cell(word.meaning, kind="words")]) for word in occurred(report)]
+    return table("What the outcomes mean.", ["Outcome", "Meaning"], rows, ends_in_words=True)
+
+
+def quality_table(report: Report) -> str:
+    """What the correction is worth where every one is applied: no matter over which network."""
+    rows = []
+    for quality in report.quality:
+        for name, corrected, local, gain in (
+            ("NDCG@10", quality.corrected.ndcg10, quality.local.ndcg10, quality.gain_ndcg10),
+            (
+                "HitRate@10",
+                quality.corrected.hitrate10,
+                quality.local.hitrate10,
+                quality.gain_hitrate10,
+            ),
+        ):
+            label = name if len(report.quality) == 1 else f"{name}, {quality.form}"
+            rows.append(
+                (
+                    label,
+                    [
+                        cell(score(corrected)),
+                        cell(score(local)),
+                        cell(signed(gain.mean), bounds(gain)),
+                        cell(signed_percent(relative(gain.mean, local))),
+                        cell(f"{quality.requests:,}", f"{quality.users:,} users"),
+                        cell(percent(quality.recall)),
+                    ],
+                )
+            )
+    heads = ["Measure", "Corrected", "Local", "Gain, 95% interval", "Relative", "Requests"]
+    heads.append("Next click a candidate")
+    return table("The same requests, ranked with the correction and without.", heads, rows)
+
+
+_KEPT_UP: dict[Limit | None, str] = {
+    None: "yes",
+    "simulator": "no: no processor time to spare",
+    "machine": "late: the machine was busy",
+    "devices": "no: too few devices",
+}
+
+
+def traffic_table(report: Report) -> str:
+    """Bytes of a rerank."""
+    rows = []
+    for result in report.profiles:
+        traffic = result.traffic
+        counts = (traffic.payload_up, traffic.sent_up, traffic.payload_down, traffic.sent_down)
+        rows.append((report.label(result), [cell(f"{count:,.0f}") for count in counts]))
+    heads = ["Network", "Up: payload", "Up: sent", "Down: payload", "Down: sent"]
+    return table("Mean bytes per request, those that came to nothing included.", heads, rows)
+
+
+def arrivals_table(report: Report) -> str:
+    """Whether the simulator kept up."""
+    rows = []
+    for result in report.profiles:
+        arrivals = result.arrivals
+        start, own = arrivals.start_delay, arrivals.own_delay
+        rows.append(
+            (
+                report.label(result),
+                [
+                    cell(f"{arrivals.achieved_per_s:,.1f} of {arrivals.intended_per_s:,.1f}"),
+                    cell(_at(start, "p90"), f"p99 {_at(start, 'p99')}"),
+                    cell(_at(own, "p90"), f"p99 {_at(own, 'p99')}"),
+                    cell("–" if arrivals.cpu_share is None else percent(arrivals.cpu_share)),
+                    cell(_KEPT_UP[arrivals.limit(report.settings.budget_ms)]),
+                ],
+            )
+        )
+    heads = ["Network", "Clicks/s, achieved of intended", "Start delay p90, ms"]
+    heads += ["The simulator's own", "CPU, of a core", "Kept up"]
+    return table("The simulator's own punctuality.", heads, rows)
+
+
+def links_table(report: Report) -> str:
+    """The numbers behind the names of the networks."""
+    rows = []
+    for result in report.profiles:
+        link = result.link
+        rows.append(
+            (
+                report.label(result),
+                [
+                    cell(bandwidth(link.up_bytes_per_s)),
+                    cell(bandwidth(link.down_bytes_per_s)),
+                    cell(f"{link.rtt_ms:g}"),
+                    cell(f"{link.jitter_ms:g}"),
+                    cell(f"{100 * link.loss:g}%"),
+                    cell(result.description, kind="words"),
+                ],
+            )
+        )
+    heads = ["Network", "Up", "Down", "RTT, ms", "Jitter, ms", "Loss", "What it stands for"]
+    note = "RTT is the shortest round trip; jitter is the mean on top of it."
+    return table(note, heads, rows, ends_in_words=True)
+
+
+def distribution_table(report: Report, leg: str) -> str:
+    """The distribution of one leg, for every network."""
+    rows = [(report.label(result), getattr(result.legs, leg)) for result in report.profiles]
+    return _distributions(f"{LEGS[leg]}; ms.", rows)
+
+
+def reranks_table(report: Report, case: Case) -> str:
+    """The distribution of whole rerank calls of `case`, for every network."""
+    rows = [(report.label(result), result.cases[case].rerank) for result in report.profiles]
+    return _distributions(f"{rerank_words(case)}; ms.", rows)
+
+
+def rerank_words(case: Case) -> str:
+    """What `reranks_table` shows."""
+    return f"rerank {CASES[case]}: the whole call, waiting included"
+
+
+def _distributions(caption: str, summaries: Iterable[tuple[str, Summary | None]]) -> str:
+    rows = []
+    for label, summary in summaries:
+        if summary is None:
+            rows.append((label, [cell("0"), *[cell("–")] * 6]))
+            continue
+        times = (
+            summary.mean, summary.p50, summary.p90, summary.p99, summary.p999, summary.max,
+        )  # fmt: skip
+        rows.append((label, [cell(f"{summary.count:,}"), *(cell(ms(time)) for time in times)]))
+    heads = ["Network", "Count", "Mean", "p50", "p90", "p99", "p99.9", "Max"]
+    return table(caption, heads, rows)

@@ -1,0 +1,129 @@
+"""What a report comes to, for a reader who decides: worth it, not worth it, or not known.
+
+The verdict rests on one test alone, that of the correction against no correction on the same
+requests; what each network let through is then said beside it.
+"""
+
+from dataclasses import dataclass
+
+from experiments.simulation.report import CASES, Case, ProfileResult, Quality, Report
+from experiments.simulation.words import (
+    percent_span,
+    real_networks,
+    relative,
+    score,
+    seconds,
+    share_span,
+    signed,
+)
+
+FEWEST_USERS = 20
+"""With fewer users the interval itself is a guess."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`title` is a few words, `reason` some sentences. `worth`: None where it cannot be told."""
+
+    title: str
+    reason: str
+    worth: bool | None
+
+
+def verdict(report: Report) -> Verdict:
+    """The verdict that the numbers allow."""
+    model = report.model
+    if model.training_limit:
+        return Verdict(
+            "No verdict: the model was not trained to its end",
+            f"Training stopped at a limit ({model.training_limit}) while validation still "
+            "improved: train longer first. An under-trained device makes any correction look "
+            "good, so the gains below say little.",
+            None,
+        )
+    if not report.quality:
+        return Verdict(
+            "No verdict: quality was not measured",
+            "No request was ranked both with a correction and without.",
+            None,
+        )
+    quality = report.quality[0]
+    where = "On made-up clicks: " if model.synthetic else ""
+    if quality.users < FEWEST_USERS:
+        return _verdict(
+            where,
+            "cannot be told from chance",
+            f"{quality.requests:,} requests of {quality.users:,} users are too few for a verdict, "
+            f"which takes {FEWEST_USERS} users at least: raise --requests, or hold out more users.",
+            None,
+        )
+    return _judged(report, quality, where)
+
+
+def _judged(report: Report, quality: Quality, where: str) -> Verdict:
+    gain, local = quality.gain_ndcg10, quality.local.ndcg10
+    form = f"With corrections in the form {quality.form}, " if len(report.quality) > 1 else ""
+    doubt = "The log is doubtful, as said below, and so is this. " if report.model.cautions else ""
+    tested = (
+        f"{doubt}{form}NDCG@10 is {score(quality.corrected.ndcg10)} with the correction and "
+        f"{score(local)} without: {signed(gain.mean)}, 95% interval by user {signed(gain.low)} to "
+        f"{signed(gain.high)}, over {quality.requests:,} requests of {quality.users:,} users."
+    )
+    if gain.mean == gain.low == gain.high == 0:
+        return _verdict(where, "not worth it: it changes no ranking", tested, False)
+    if gain.low <= 0 <= gain.high:
+        return _verdict(
+            where,
+            f"cannot be told from chance with {quality.requests:,} requests of "
+            f"{quality.users:,} users",
+            tested + " An interval that holds 0 is no gain and no loss. More --requests, or more "
+            "held-out users, would narrow it.",
+            None,
+        )
+    if gain.high < 0:
+        return _verdict(where, "not worth it: it makes rankings worse", tested, False)
+    spans = {case: _span(report, case) for case in report.cases}
+    said = [f"{span} for lists reranked {CASES[case]}" for case, span in spans.items()]
+    worth = any(_gained(report, case) for case in report.cases)
+    if not worth:
+        title = "not worth it on these networks: corrections come too late"
+    else:
+        title = "worth in NDCG@10: " + ", ".join(reversed(said))
+    reasons = [tested, *(_networks(report, case) for case in report.cases)]
+    return _verdict(where, title, " ".join(reasons), worth)
+
+
+def _verdict(where: str, title: str, reason: str, worth: bool | None) -> Verdict:
+    whole = where + title
+    return Verdict(whole[0].upper() + whole[1:], reason, worth)
+
+
+def _gained(report: Report, case: Case) -> list[ProfileResult]:
+    """The networks over which what was served was better than local, chance aside."""
+    return [result for result in real_networks(report) if result.cases[case].gain_ndcg10.low > 0]
+
+
+def _span(report: Report, case: Case) -> str:
+    """What was gained over all networks, relative to local rankings: `+1.2%` or `0% to +8.4%`."""
+    local = report.quality[0].local.ndcg10
+    gains = []
+    for result in real_networks(report):
+        gain = result.cases[case].gain_ndcg10
+        gains.append(gain.mean if gain.low > 0 or gain.high < 0 else 0.0)
+    return percent_span([relative(gain, local) for gain in gains])
+
+
+def _networks(report: Report, case: Case) -> str:
+    """Over which networks users got the gain, and what share of reranks had its correction."""
+    networks, gained = real_networks(report), _gained(report, case)
+    words = CASES[case].capitalize()
+    if case == "after-pause" and report.pauses is not None:
+        words += f" (median {seconds(report.pauses.drawn.p50)})"
+    share = share_span([result.cases[case].corrected_share for result in networks])
+    said = f"{words}, {share} of reranks were served corrected"
+    others = [result.name for result in networks if result not in gained]
+    if not gained:
+        return f"{said}: no gain over any network."
+    if others:
+        return f"{said}: no gain over {', '.join(others)}."
+    return f"{said}: a gain over every network."
