@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from cloud_service.commands import jobs, local, models, processes
-from cloud_service.commands.recipe import with_recipe_options, with_training_options
-from experiments.comparison import command as compare
+from cloud_service.commands.found import add_found_commands
+from cloud_service.commands.recipe import with_recipe_options
 from shared.errors import RecommendationError
 
 FAULT = 2
@@ -46,10 +46,8 @@ app.command(epilog="Example: cloud-service worker --store ./store")(processes.wo
 app.command(epilog="Example: cloud-service train --data synthetic --epochs 5 --store ./store")(
     with_recipe_options(local.train)
 )
-app.command(epilog=compare.EVALUATE_EXAMPLES)(with_training_options(compare.evaluate))
-app.command(epilog=compare.TABLES_EXAMPLE)(compare.tables)
 app.command(epilog="Example: cloud-service fetch online-retail")(local.fetch)
-app.command(epilog="Example: cloud-service parity published.npz")(local.parity)
+add_found_commands(app)
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 

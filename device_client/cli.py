@@ -1,18 +1,12 @@
 """`device-client`: pull a bundle, rerank for one user, simulate many devices."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from device_client.correction.budget import DEFAULT_BUDGET_MS, Budget
+from device_client.commands import Commands, add_budget, add_command, add_found_commands, budget_of
 from shared.errors import RecommendationError
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-DEFAULT_PROFILES = "loopback,4g-5,4g-15,5g-50,5g-100,wifi-home,5g-typical,lte-typical"
-_BUNDLES = Path("bundles")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_pull(commands)
     _add_rerank(commands)
-    _add_simulate(commands)
+    add_found_commands(commands)
     return parser
 
 
@@ -55,56 +49,8 @@ def _program_version() -> str:
         return "of an unknown version: it is not installed as a package"
 
 
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    help_text: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=help_text,
-        description=help_text,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=run)
-    command.add_argument(
-        "--url",
-        default=os.environ.get("CLOUD_URL") or DEFAULT_URL,
-        help=f"the cloud's address (default: CLOUD_URL of the environment, else {DEFAULT_URL})",
-    )
-    command.add_argument(
-        "--model",
-        default="production",
-        metavar="VERSION|ALIAS",
-        help="the model, by its version or by an alias (default: production, the one in use)",
-    )
-    command.add_argument(
-        "--bundles", type=Path, default=_BUNDLES, help="where bundles are kept (default bundles/)"
-    )
-    return command
-
-
-def _add_budget(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--budget-ms",
-        type=float,
-        default=DEFAULT_BUDGET_MS,
-        help=f"tolerance from H, in ms (default {DEFAULT_BUDGET_MS}, the paper's)",
-    )
-    command.add_argument(
-        "--timeout-s", type=float, default=2.0, help="a request is given up after this (default 2)"
-    )
-
-
-def _budget(options: argparse.Namespace) -> Budget:
-    return Budget(options.budget_ms, options.timeout_s)
-
-
-def _add_pull(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _command(
+def _add_pull(commands: Commands) -> None:
+    add_command(
         commands,
         "pull",
         _pull,
@@ -128,8 +74,8 @@ def _show_download(name: str, done: int, size: int) -> None:
         print(f"\r{name:24} {share:5.1f}% of {size:,} B", end=end, file=sys.stderr)
 
 
-def _add_rerank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = _command(
+def _add_rerank(commands: Commands) -> None:
+    command = add_command(
         commands,
         "rerank",
         _rerank,
@@ -149,71 +95,10 @@ def _add_rerank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument(
         "--offline", action="store_true", help="no cloud: the newest bundle in --bundles"
     )
-    _add_budget(command)
+    add_budget(command)
 
 
 def _rerank(options: argparse.Namespace) -> int:
     from device_client.terminal import rerank_one
 
-    return rerank_one(options, _budget(options), _show_download)
-
-
-def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = _command(
-        commands,
-        "simulate",
-        _simulate,
-        "Simulate many devices over named networks, and report what corrections are worth and "
-        "cost.",
-        "device-client simulate --devices 40 --rate 100 --profiles loopback,4g-5,lte-typical",
-    )
-    command.add_argument(
-        "--profiles", default=DEFAULT_PROFILES, help=f"comma-separated (default {DEFAULT_PROFILES})"
-    )
-    command.add_argument("--list-profiles", action="store_true", help="describe them and stop")
-    command.add_argument("--devices", type=int, default=60, help="devices at once (default 60)")
-    command.add_argument(
-        "--rate", type=float, default=150.0, help="clicks a second over all devices (default 150)"
-    )
-    command.add_argument(
-        "--requests", type=int, default=1200, help="reranks per network (default 1,200)"
-    )
-    command.add_argument(
-        "--longest", type=int, default=10, help="clicks replayed of one user (default: the last 10)"
-    )
-    command.add_argument("--candidates", type=int, default=100, help="list length (default 100)")
-    command.add_argument(
-        "--think",
-        default="both",
-        metavar="WHEN",
-        help="when a list is reranked: at the click (none), after a human pause (human), both of "
-        "the same clicks (both; default), or so many ms after the click",
-    )
-    command.add_argument(
-        "--pauses",
-        type=Path,
-        metavar="CSV",
-        help="a click log (user_id, timestamp in seconds) whose users pause as yours do (default: "
-        "pauses of MovieLens 100K)",
-    )
-    command.add_argument(
-        "--form",
-        default="full",
-        help="the correction on the wire: full (4,160 B, as the paper; default), row (416 B), "
-        "full-half or row-half (H and correction in float16); several, comma-separated, to compare",
-    )
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument(
-        "--report", type=Path, default=Path("report"), help="where the report goes (report/)"
-    )
-    _add_budget(command)
-
-
-def _simulate(options: argparse.Namespace) -> int:
-    try:
-        from experiments.simulation.command import simulate
-    except ModuleNotFoundError as error:
-        raise RuntimeError(
-            f"simulating needs {error.name}: pip install 'device-cloud-recommendation[simulate]'"
-        ) from error
-    return simulate(options, _budget(options))
+    return rerank_one(options, budget_of(options), _show_download)

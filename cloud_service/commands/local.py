@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from cloud_service.commands.output import download_bar, err, out, training_bar
 from cloud_service.commands.recipe import PromoteOption
@@ -74,25 +73,3 @@ def fetch(
             progress=lambda done, total: bar.update(task, completed=done, total=total or None),
         )
     out.print(str(path), soft_wrap=True)
-
-
-def parity(
-    file: Annotated[Path, typer.Argument(help="Weights and cases of a published model, .npz.")],
-) -> None:
-    """Runs every case of a published model in PyTorch and in ONNX Runtime.
-
-    Prints the largest difference of each array; exit code 1 where one is over 1e-4.
-    """
-    from experiments.parity import TOLERANCE, check_parity
-
-    table = Table("engine", "case", "array", "largest difference", "")
-    largest, within = 0.0, True
-    for found in check_parity(file):
-        verdict = "ok" if found.within else f"over {TOLERANCE:g}"
-        table.add_row(found.engine, found.case, found.array, f"{found.largest:.2e}", verdict)
-        largest = found.largest if not found.largest <= largest else largest
-        within = within and found.within
-    out.print(table)
-    out.print(f"largest difference {largest:.2e}, allowed {TOLERANCE:g}", highlight=False)
-    if not within:
-        raise typer.Exit(1)

@@ -9,9 +9,8 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import TRAINING_FIELDS, TrainingRecipe
 from cloud_service.services.job import Promotion
-from experiments.comparison.recipe import TRAINING
 from shared.errors import InvalidRequest
 from shared.model import ModelSettings
 
@@ -69,10 +68,10 @@ def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     def run(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in TRAINING}
+        chosen = {name: given.pop(name) for name in TRAINING_FIELDS}
         command({name: value for name, value in chosen.items() if value is not None}, **given)
 
-    added = [_parameter(name, _FIELDS[name]) for name in TRAINING]
+    added = [_parameter(name, _FIELDS[name]) for name in TRAINING_FIELDS]
     return _shown_as(run, command, [], added)
 
 
@@ -144,7 +143,7 @@ def _panel(name: str) -> str:
 def _default(name: str, field: FieldInfo) -> str:
     if field.default is not None:
         return str(field.default)
-    by_log = name in TRAINING and field.annotation in (int | None, float | None)
+    by_log = name in TRAINING_FIELDS and field.annotation in (int | None, float | None)
     return "by the log" if by_log else "none"
 
 

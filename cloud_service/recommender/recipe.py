@@ -187,3 +187,9 @@ TREATMENT_FIELDS: Final = (
 """The fields of a recipe that say how a log is read, ordered and filtered: a `Treatment`."""
 DATA_FIELDS: Final = ("data", "items", *TREATMENT_FIELDS, "max_clicks", "holdout_users", "seen")
 """The fields of a recipe that say which clicks are trained on, and how they are split."""
+_ELSEWHERE = frozenset({*DATA_FIELDS, "network", "model", "seed"})
+TRAINING_FIELDS: Final = (
+    *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
+    *ModelSettings.model_fields,
+)
+"""The fields of a recipe that say how a network is trained, its shape included."""

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from cloud_service.commands.output import err, out
+from cloud_service.commands.recipe import with_training_options
 from cloud_service.recommender.recipe import Repeats, Seen, Ties
 from experiments.comparison.plan import Cell, cells
 from experiments.comparison.recipe import NETWORKS, Recipe, is_path, nearest, parse, read
@@ -24,6 +25,17 @@ EVALUATE_EXAMPLES: Final = (
     "--grid learning_rate=0.002,0.004"
 )
 TABLES_EXAMPLE: Final = "Example: cloud-service tables evaluation --reference scn"
+
+
+def add_evaluate(app: typer.Typer) -> None:
+    """Adds `evaluate` to the commands of `cloud-service`."""
+    app.command(epilog=EVALUATE_EXAMPLES)(with_training_options(evaluate))
+
+
+def add_tables(app: typer.Typer) -> None:
+    """Adds `tables` to the commands of `cloud-service`."""
+    app.command(epilog=TABLES_EXAMPLE)(tables)
+
 
 Selected = tuple[set[str], set[str]]
 """Names of data sets, and of models."""

@@ -24,23 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from cloud_service.recommender.recipe import (
-    DATA_FIELDS,
-    Network,
-    Repeats,
-    Seen,
-    Ties,
-    TrainingRecipe,
-)
+from cloud_service.recommender.recipe import TRAINING_FIELDS, Network, Repeats, Seen, Ties
 from shared.errors import InvalidRequest
-from shared.model import ModelSettings
 
-_ELSEWHERE = frozenset({*DATA_FIELDS, "network", "model", "seed"})
-TRAINING: Final = (
-    *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
-    *ModelSettings.model_fields,
-)
-"""The training options of a recipe."""
 NETWORKS: Final[tuple[str, ...]] = get_args(Network)
 LOCAL: Final = "/local"
 """Ends the row of a corrected model's figures with every correction lost."""
@@ -138,8 +124,8 @@ class _Options(BaseModel):
             return given
         own = [name for name in cls.model_fields if name != "training"]
         for key in given:
-            if key not in own and key not in TRAINING:
-                raise ValueError(f"there is no key {key}: {nearest(key, (*own, *TRAINING))}")
+            if key not in own and key not in TRAINING_FIELDS:
+                raise ValueError(f"there is no key {key}: {nearest(key, (*own, *TRAINING_FIELDS))}")
         kept = {key: value for key, value in given.items() if key in own}
         return kept | {"training": {k: v for k, v in given.items() if k not in own}}
 
@@ -151,8 +137,8 @@ class _Options(BaseModel):
         if not grid:
             raise ValueError("an empty grid searches nothing: leave it out, or give it values")
         for name, values in grid.items():
-            if name not in TRAINING:
-                raise ValueError(f"there is no option {name}: {nearest(name, TRAINING)}")
+            if name not in TRAINING_FIELDS:
+                raise ValueError(f"there is no option {name}: {nearest(name, TRAINING_FIELDS)}")
             if not isinstance(values, list | tuple) or not values:
                 raise ValueError(f"{name} needs a list of at least one value")
             if len({repr(value) for value in values}) < len(values):

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from cloud_service.recommender.recipe import DATA_FIELDS, TrainingRecipe
+from cloud_service.recommender.recipe import DATA_FIELDS, TRAINING_FIELDS, TrainingRecipe
 from experiments.comparison.datasets import open_data
 from experiments.comparison.plan import cells
-from experiments.comparison.recipe import TRAINING, names_of, parse, read
+from experiments.comparison.recipe import names_of, parse, read
 from shared.errors import DataError, InvalidRequest
 from shared.model import ModelSettings
 from tests.conftest import ROOT
@@ -24,9 +24,9 @@ def planned(values, overrides=None):
 def test_every_field_is_a_training_option_or_belongs_elsewhere():
     elsewhere = {*DATA_FIELDS, "network", "model", "seed"}
     names = {*TrainingRecipe.model_fields, *ModelSettings.model_fields}
-    assert set(TRAINING) | elsewhere == names
+    assert set(TRAINING_FIELDS) | elsewhere == names
     assert set(DATA_FIELDS) <= names
-    assert len(TRAINING) == len(set(TRAINING))
+    assert len(TRAINING_FIELDS) == len(set(TRAINING_FIELDS))
 
 
 def test_the_more_special_option_wins_and_the_command_line_over_all():
