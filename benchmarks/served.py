@@ -92,7 +92,7 @@ def module(name: str, *arguments: str, speaks: bool = True) -> Iterator[str]:
 
 @contextmanager
 def peer(environment: Path, script: str, graph: Path, *arguments: str) -> Iterator[str]:
-    """A server of benchmarks/peers in the peers' virtual environment, with a GCN's graph: its
+    """A server of benchmarks/baselines in the peers' virtual environment, with a GCN's graph: its
     address, once it answers."""
     port = free_port()
     command = [str(environment / "bin" / "python"), str(PEERS / script), *arguments, str(port)]

@@ -184,7 +184,9 @@ def _measured(folder: Path, gcn: GCNForm, options: argparse.Namespace) -> dict[s
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--peers", type=Path, help="virtual environment of benchmarks/peers.txt")
+    parser.add_argument(
+        "--peers", type=Path, help="virtual environment of benchmarks/baselines.txt"
+    )
     parser.add_argument("--seconds", type=float, help="of one load (4)")
     parser.add_argument("--rounds", type=int, help="loads at the rate found (5)")
     parser.add_argument("--devices", type=int, default=500, help="connections (500)")

@@ -75,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--peers", type=Path, help="virtual environment of benchmarks/peers.txt")
+    parser.add_argument(
+        "--peers", type=Path, help="virtual environment of benchmarks/baselines.txt"
+    )
     parser.add_argument("--rounds", type=int, help="turns of every way (10)")
     parser.add_argument("--count", type=int, help="corrections in a turn (100)")
     parser.add_argument("--short", action="store_true", help="a glance that keeps nothing")

@@ -1,6 +1,6 @@
 """Ways to get one correction: each takes H (K, D) and gives `attn` and `bias`.
 
-Those whose library is not installed are left out (benchmarks/peers.txt).
+Those whose library is not installed are left out (benchmarks/baselines.txt).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Half an hour of everything at once, after which the books of both sides must balance.
+"""Half an hour of everything at once, after which the ledger of both sides must balance.
 
 A real cloud, a proxy that delays, drops, cuts, damages and doubles answers, and processes of
 devices whose sessions begin and end: both forms, causal and projected versions, candidate lists of
@@ -35,9 +35,9 @@ from benchmarks import served
 from benchmarks.machine import keep
 from benchmarks.processes import PROC, memory
 from benchmarks.served import SPARE
-from benchmarks.soak import books
-from benchmarks.soak.books import Life
+from benchmarks.soak import ledger
 from benchmarks.soak.figure import draw
+from benchmarks.soak.ledger import Life
 from cloud_service.publishing.publish import publish
 from cloud_service.recommender.data.clicks import split
 from cloud_service.recommender.data.synthetic import synthetic_log
@@ -86,7 +86,7 @@ ALIVE: Final = 3
 """Versions that answer; older ones are retired."""
 
 
-class Weather:
+class FaultSchedule:
     """Draws a fault for every answer, and notes it."""
 
     def __init__(self, out: TextIO, seed: int) -> None:
@@ -110,7 +110,7 @@ class Weather:
             self._out.write(" ".join(map(str, place)) + f" {status} {fault}\n")
 
 
-class TheCloud:
+class CloudProcess:
     """A cloud that is killed and started again on one port, and what it was seen to count."""
 
     def __init__(self, store: Store, folder: Path) -> None:
@@ -135,7 +135,7 @@ class TheCloud:
             if not quiet:
                 raise RuntimeError("the cloud did not answer for five seconds")
             self.lives[-1].looked = proxy.answered.copy()
-            self.lives[-1].counted = books.counters(self.http.get("/metrics").text)
+            self.lives[-1].counted = ledger.counters(self.http.get("/metrics").text)
 
     def end(self, how: signal.Signals) -> None:
         """Ends the process."""
@@ -196,7 +196,7 @@ class Samples:
         first = next((n for n, time_ in enumerate(self.times) if time_ >= begin), 0)
         return {
             name: {
-                what: books.slope(self.times[first:], values[first:])
+                what: ledger.slope(self.times[first:], values[first:])
                 for what, values in usage.items()
             }
             for name, usage in self.of.items()
@@ -215,17 +215,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pss = {name: usage["PSS, MB"] for name, usage in samples.of.items()}
         draw(samples.times, pss, kills, FIGURE)
     if results["wrong"]:
-        sys.exit("the books do not balance: " + "; ".join(results["wrong"]))
+        sys.exit("the ledgers do not balance: " + "; ".join(results["wrong"]))
 
 
 def soak(folder: Path, seconds: float, seed: int) -> tuple[dict[str, Any], Samples, list[float]]:
     """All of it: results, samples, and when the cloud was killed."""
-    cloud = TheCloud(Store(folder / "store"), folder)
+    cloud = CloudProcess(Store(folder / "store"), folder)
     versions = Versions(cloud.store, cloud.http)
     samples, kills = Samples(), []
     with (folder / "proxy").open("w") as out:
-        weather = Weather(out, seed)
-        proxy = Proxy(cloud.url, weather, weather.lost)
+        fault_schedule = FaultSchedule(out, seed)
+        proxy = Proxy(cloud.url, fault_schedule, fault_schedule.lost)
         cloud.start(proxy.answered.copy())
         devices = _devices(cloud, proxy.url, folder, seed)
         begun = time.monotonic()
@@ -286,7 +286,9 @@ def _published(store: Store, form: GCNForm, created: datetime) -> str:
     return publish(store, model, parts, {}, created=created)
 
 
-def _devices(cloud: TheCloud, proxy: str, folder: Path, seed: int) -> list[subprocess.Popen[bytes]]:
+def _devices(
+    cloud: CloudProcess, proxy: str, folder: Path, seed: int
+) -> list[subprocess.Popen[bytes]]:
     store = cloud.store.folder
     return [
         subprocess.Popen(
@@ -311,10 +313,10 @@ def _usage(pid: int) -> dict[str, float]:
     }
 
 
-def _balanced(folder: Path, cloud: TheCloud, ended: Counter[int]) -> dict[str, Any]:
-    """Every term of the books, and in `wrong` what does not add up."""
-    told, faults, differ = books.devices(folder)
-    matched = books.joined(folder)
+def _balanced(folder: Path, cloud: CloudProcess, ended: Counter[int]) -> dict[str, Any]:
+    """Every term of the ledger, and in `wrong` what does not add up."""
+    told, faults, differ = ledger.devices(folder)
+    matched = ledger.joined(folder)
     found = {name.removeprefix("request "): n for name, n in told.items() if "request " in name}
     terms = {
         "asked for": told["asked"],
@@ -364,10 +366,10 @@ def _balanced(folder: Path, cloud: TheCloud, ended: Counter[int]) -> dict[str, A
         "matched": matched,
         "answers": {"all": answered, "compared with the cloud's counters": looked},
         "lives": lives,
-        "late by, one device a process": books.excess(
+        "late by, one device a process": ledger.excess(
             folder, lambda name: name.split("-")[0] in single
         ),
-        "late by, four devices a process": books.excess(
+        "late by, four devices a process": ledger.excess(
             folder, lambda name: name.split("-")[0] not in single
         ),
     }

@@ -3,7 +3,7 @@
     python -m benchmarks.soak.device NUMBER DEVICES CLOUD_URL PROXY_URL STORE FOLDER SEED
 
 Ends at SIGTERM. Leaves FOLDER/requests-N-M (a line a request that was sent), FOLDER/rankings-N-M
-(a line a ranking) and FOLDER/books-N.json.
+(a line a ranking) and FOLDER/ledger-N.json.
 """
 
 import gc
@@ -66,7 +66,7 @@ class Counted(socket.socket):
         self.sent()
 
 
-class Noted(Breaker):
+class RecordingBreaker(Breaker):
     """A breaker that says whether it has just kept a request back."""
 
     kept_back = False
@@ -125,11 +125,11 @@ class Device:
         name = f"{number}-{device}"
         self._requests: TextIO = (folder / f"requests-{name}").open("w")
         self._rankings: TextIO = (folder / f"rankings-{name}").open("w")
-        self.books: Counter[str] = Counter()
+        self.ledger: Counter[str] = Counter()
         self._times: Counter[int] = Counter()
         self._unanswered: list[str] = []
         self._applied = 0
-        self._breaker = Noted(time.monotonic)
+        self._breaker = RecordingBreaker(time.monotonic)
         self.differ: list[str] = []
 
     def session(self, ended: threading.Event) -> None:
@@ -141,7 +141,7 @@ class Device:
         link = CorrectionLink.to(
             self._proxy, graphs.bundle, form=form, budget=budget, connect=self._connect
         )
-        self._breaker = link.breaker = Noted(time.monotonic, pause_s=0.2, longest_s=2.0)
+        self._breaker = link.breaker = RecordingBreaker(time.monotonic, pause_s=0.2, longest_s=2.0)
         link.watch = self._answered
         alone = DeviceSCN(graphs)
         session = Session(graphs, link, budget)
@@ -152,18 +152,18 @@ class Device:
                 self._step(session, alone, corrector)
         finally:
             session.close()
-        books = self.books
-        books["sessions"] += 1
-        books["replaced by a newer H"] += link.replaced
-        books["on its way when its session ended"] += len(self._unanswered)
+        ledger = self.ledger
+        ledger["sessions"] += 1
+        ledger["replaced by a newer H"] += link.replaced
+        ledger["on its way when its session ended"] += len(self._unanswered)
         self._note("session ended")
         for outcome, count in link.outcomes.items():
-            books[f"request {outcome}"] += count
+            ledger[f"request {outcome}"] += count
         for found, count in session.outcomes.items():
-            books[f"ranking {found}"] += count
+            ledger[f"ranking {found}"] += count
 
     def close(self) -> None:
-        """Closes the books."""
+        """Closes the ledger."""
         self._requests.close()
         self._rankings.close()
 
@@ -177,7 +177,7 @@ class Device:
         session.click_row(item)
         alone.click(item)
         alone.prepare()
-        self.books["asked"] += 1
+        self.ledger["asked"] += 1
         for _ in range(int(random.choice((0, 1, 1, 1, 1, 2)))):
             time.sleep(float(random.choice((0.0, 0.0, 0.002, 0.02))))
             candidates = random.integers(1, items + 1, int(random.integers(10, 1001)))
@@ -207,11 +207,11 @@ class Device:
             f"{ranking.outcome} {len(candidates)} {over_us:.1f} {waited_us:.1f} "
             f"{local_ns / 1e3:.1f}\n"
         )
-        self.books["rankings"] += 1
+        self.ledger["rankings"] += 1
         if ranking.outcome is not Outcome.APPLIED:
             same = np.array_equal(ranking.scores, local) and np.array_equal(ranking.order, order)
-            self.books["local rankings"] += 1
-            self.books["local rankings that differ"] += not same
+            self.ledger["local rankings"] += 1
+            self.ledger["local rankings that differ"] += not same
             return
         self._applied += 1
         if self._applied % CHECKED == 0:
@@ -220,11 +220,11 @@ class Device:
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
             wanted = alone.scores(candidates, right)
             scale = float(np.abs(wanted).max()) or 1.0
-            self.books["corrected rankings computed again"] += 1
+            self.ledger["corrected rankings computed again"] += 1
             difference = float(np.abs(ranking.scores - wanted).max()) / scale
             self._rankings.write(f"difference 0 {difference * 1e3:.6f} 0 0\n")
             if difference > CLOSENESS:
-                self.books["corrected rankings that differ"] += 1
+                self.ledger["corrected rankings that differ"] += 1
                 model, times = session.bundle.manifest.model.gcn, ranking.timeline
                 self.differ.append(
                     f"{model}, {difference:.2g} of the largest score, {alone.count} clicks, "
@@ -245,10 +245,10 @@ class Device:
             sock.connect(self._to)
         except BaseException:
             sock.close()
-            self.books["connections refused"] += 1
+            self.ledger["connections refused"] += 1
             raise
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.books["connections"] += 1
+        self.ledger["connections"] += 1
         port = sock.getsockname()[1]
         self._times[port] += 1
         # By the socket: the link of a session that has ended may still open one.
@@ -257,16 +257,16 @@ class Device:
 
     def _sent(self, connection: str, numbers: "itertools.count[int]") -> None:
         """A request is on its way. By whoever has the line, like `_answered`."""
-        self.books["requests sent"] += 1
+        self.ledger["requests sent"] += 1
         self._unanswered.append(f"{connection} {next(numbers)}")
 
     def _answered(self, received: Received) -> None:
         if self._breaker.kept_back:  # an older request may still be on its way
             self._breaker.kept_back = False
-            self.books["kept back by the breaker"] += 1
+            self.ledger["kept back by the breaker"] += 1
             return
         if not self._unanswered:
-            self.books[f"not connected, {received.outcome}"] += 1
+            self.ledger[f"not connected, {received.outcome}"] += 1
         self._note(received.outcome)
 
     def _note(self, outcome: str) -> None:
@@ -306,14 +306,14 @@ def main() -> None:
     play(made[0])
     for thread in threads:
         thread.join()
-    books: Counter[str] = Counter()
+    ledger: Counter[str] = Counter()
     differ: list[str] = []
     for device in made:
         device.close()
-        books.update(device.books)
+        ledger.update(device.ledger)
         differ += device.differ
-    (out / f"books-{number}.json").write_text(
-        json.dumps({"books": books, "faults": faults, "differ": differ})
+    (out / f"ledger-{number}.json").write_text(
+        json.dumps({"ledger": ledger, "faults": faults, "differ": differ})
     )
 
 

@@ -69,7 +69,7 @@ def _run(
 ) -> dict[str, Any]:
     arguments = [cloud.url, cloud.pid, bundle, devices, rate, seconds, seed]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth.simulated", *map(str, arguments)],
+        [sys.executable, "-m", "benchmarks.scaling.simulated", *map(str, arguments)],
         env=os.environ | SPARE,
         stdout=subprocess.PIPE,
         check=True,

@@ -47,7 +47,7 @@ _PANELS = {
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Writes the figure as SVG, a panel for every part that was measured."""
-    with mpl.rc_context(STYLE | {"svg.hashsalt": "growth"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "scaling"}):
         figure = Figure(figsize=(3.3 * len(results), 4.0), layout="constrained")
         panels = figure.subplots(1, len(results), squeeze=False)[0]
         for axes, (part, rows) in zip(panels, results.items(), strict=True):

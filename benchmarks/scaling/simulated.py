@@ -1,6 +1,6 @@
 """One run of simulated devices, in a process of its own: `device-client simulate` without pages.
 
-    python -m benchmarks.growth.simulated URL PID BUNDLE DEVICES RATE SECONDS SEED
+    python -m benchmarks.scaling.simulated URL PID BUNDLE DEVICES RATE SECONDS SEED
 
 PID is the cloud's. Prints JSON: the result over an unshaped network as the report has it, and CPU
 seconds of this process and of the cloud. No request's ranking is compared with another: random

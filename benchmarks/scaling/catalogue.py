@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import served
-from benchmarks.growth import stores
-from benchmarks.growth.asking import Asker, spread, summary
 from benchmarks.processes import available_memory, memory
+from benchmarks.scaling import stores
+from benchmarks.scaling.asking import Asker, spread, summary
 from benchmarks.served import SPARE
 from cloud_service.storage.store import Store
 from shared.model import GCNForm
@@ -89,7 +89,7 @@ def _version(store: Store) -> str:
 
 def _device(store: Store, asked: int) -> dict[str, Any]:
     folder = store.version_folder(_version(store))
-    command = [sys.executable, "-m", "benchmarks.growth.device", str(folder), str(asked)]
+    command = [sys.executable, "-m", "benchmarks.scaling.device", str(folder), str(asked)]
     done = subprocess.run(command, env=os.environ | SPARE, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

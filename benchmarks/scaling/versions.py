@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import served
-from benchmarks.growth import stores
-from benchmarks.growth.asking import Asker, spread, summary
 from benchmarks.processes import memory
+from benchmarks.scaling import stores
+from benchmarks.scaling.asking import Asker, spread, summary
 from cloud_service.storage.store import Store
 
 GOALS = {"median": 1.25, "p99": 1.5}

@@ -1,4 +1,4 @@
-"""The books of a soak: what devices sent, what the proxy did to it, what the cloud counted."""
+"""The ledger of a soak: what devices sent, what the proxy did to it, what the cloud counted."""
 
 import json
 import math
@@ -73,7 +73,7 @@ class Life:
     """By the cloud, at that look."""
 
     def differences(self) -> dict[str, int]:
-        """Cloud's counters less the proxy's by status: all 0 where the books balance."""
+        """Cloud's counters less the proxy's by status: all 0 where the ledger balances."""
         cloud: Counter[int] = Counter()
         for outcome, count in self.counted.items():
             cloud[STATUS_OF.get(outcome, -1)] += count
@@ -119,15 +119,15 @@ def joined(folder: Path) -> dict[str, Any]:
 
 def devices(folder: Path) -> tuple[Counter[str], list[str], list[str]]:
     """All devices' counts, what should never have been raised, and corrections that were wrong."""
-    books: Counter[str] = Counter()
+    ledger: Counter[str] = Counter()
     faults: list[str] = []
     differ: list[str] = []
-    for path in sorted(folder.glob("books-*.json")):
+    for path in sorted(folder.glob("ledger-*.json")):
         found = json.loads(path.read_text())
-        books.update(found["books"])
+        ledger.update(found["ledger"])
         faults += found["faults"]
         differ += found["differ"]
-    return books, faults, differ
+    return ledger, faults, differ
 
 
 def excess(folder: Path, alone: Callable[[str], bool]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One device with one bundle, in a process of its own that has nothing but the device's software.
 
-    python -m benchmarks.growth.device FOLDER COUNT
+    python -m benchmarks.scaling.device FOLDER COUNT
 
 Prints JSON: how long the bundle took to open, when its files had to come from the disk and when
 they were in the page cache, how long until the first ranking, times of `COUNT` clicks and reranks
