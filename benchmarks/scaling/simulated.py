@@ -36,7 +36,7 @@ def visits_for(url: str, version: str, devices: int, requests: int, seed: int) -
         planned = plan_visits(
             cloud,
             version,
-            wanted=min(requests, PLANNED),
+            request_count=min(requests, PLANNED),
             longest=LONGEST,
             candidates=CANDIDATES,
             seed=seed,
