@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.processes import available_memory, memory
 from benchmarks.scaling import stores
-from benchmarks.scaling.asking import Asker, spread, summary
+from benchmarks.scaling.asking import ReplySink, spread, summary
 from benchmarks.served import SPARE
 from cloud_service.storage.store import Store
 from shared.model import GCNForm
@@ -99,7 +99,7 @@ def _device(store: Store, requests: int) -> dict[str, Any]:
 
 def _cloud(store: Store, requests: int) -> dict[str, Any]:
     version, times = _version(store), []
-    with served.ready_cloud(store) as cloud, closing(Asker(cloud.port)) as asker:
+    with served.ready_cloud(store) as cloud, closing(ReplySink(cloud.port)) as asker:
         first_answer = asker.ask(version)
         asker.ask(version)
         with _at_most(_LONGEST_S) as runs:

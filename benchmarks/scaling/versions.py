@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.processes import memory
 from benchmarks.scaling import stores
-from benchmarks.scaling.asking import Asker, spread, summary
+from benchmarks.scaling.asking import ReplySink, spread, summary
 from cloud_service.storage.store import Store
 
 GOALS = {"median": 1.25, "p99": 1.5}
@@ -36,7 +36,7 @@ def measured(counts: Sequence[int], rounds: int, requests: int, folder: Path) ->
 
 
 def _once(store: Store, versions: list[str], requests: int) -> dict[str, Any]:
-    with served.ready_cloud(store) as cloud, closing(Asker(cloud.port)) as asker:
+    with served.ready_cloud(store) as cloud, closing(ReplySink(cloud.port)) as asker:
         before = memory(cloud.pid)
         answers = [asker.ask(version) for version in versions]
         asker.ask_all(versions, len(versions))

@@ -129,9 +129,9 @@ def _check_tunnel(head: bytes, proxy: Proxy, address: Address) -> None:
         raise NoTunnel(f"the proxy {proxy} gave no HTTP answer to CONNECT")
     if not status[1].startswith(b"2"):
         groups = [group for group in status.groups() if group]
-        status_line = b" ".join(groups).decode("ascii").strip()
+        reason = b" ".join(groups).decode("ascii").strip()
         raise NoTunnel(
-            f"the proxy {proxy} opens no tunnel to {named(address.host, address.port)} ({status_line}): "
+            f"the proxy {proxy} opens no tunnel to {named(address.host, address.port)} ({reason}): "
             f"let it, or set NO_PROXY={address.host}"
         )
     if not head.endswith(b"\r\n\r\n"):
