@@ -32,9 +32,9 @@ from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.recommender.ranking.evaluate import Clicked, ranks_over_all, user_states
 from cloud_service.recommender.ranking.significance import bootstrap, per_user
 from cloud_service.recommender.recipe import TrainingRecipe
-from cloud_service.recommender.training.blend import fit_gcn
 from cloud_service.recommender.training.build import build
 from cloud_service.recommender.training.fit import fit
+from cloud_service.recommender.training.stacking import fit_gcn
 from shared.model import ModelSettings
 
 DAY: Final = 86_400
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("evaluation/freshness"))
     options = parser.parse_args()
     weeks = sorted({0, *(int(text) for text in options.weeks.split(","))})
-    recipe = TrainingRecipe(
+    recipe = TrainingRecipe.of(
         model=ModelSettings(gcn="projected", fusion="shift"),
         teachers=options.teachers,
         epochs=options.epochs,
@@ -80,7 +80,7 @@ def main() -> None:
     rows = []
     for week in weeks:
         at = made_at + week * WEEK
-        dataset = split(_before(log, at), seen=recipe.seen)
+        dataset = split(_before(log, at), seen=recipe.data.seen)
         work = options.work / options.data.name / f"week-{week}"
         new = fit(dataset, recipe, work, device=torch.device("cpu")).model.eval()
         assert isinstance(new, ProjectedCoCorrRec)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import keep
-from benchmarks.runs import corrected_runs, runs_parser
+from benchmarks.runs import corrected_runs, runs_parser, teachers_of
 from cloud_service.recommender.data.clicks import Split
 from cloud_service.recommender.export.graphs import export_module
 from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
@@ -42,7 +42,7 @@ def main() -> None:
     options = runs_parser(__doc__).parse_args()
     quality: dict[str, Any] = {}
     for run in corrected_runs(options.folder, options.data, options.seed):
-        if run.recipe.teachers == "item-knn":
+        if teachers_of(run.recipe) == "item-knn":
             quality[run.name] = measure(run.model, run.parts)
             _show(run.name, quality[run.name])
     times = look_ups()

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import keep
-from benchmarks.runs import model_of, split_of, trained_runs
+from benchmarks.runs import model_of, split_of, teachers_of, trained_runs
 from cloud_service.recommender.data.clicks import Split
 from cloud_service.recommender.export.baselines import export_ranker, export_scorer, export_step
 from cloud_service.recommender.export.cost import count_flops
@@ -75,7 +75,7 @@ def measure(runs: list[tuple[TrainingRecipe, Path]], path: Path) -> dict[str, An
     gains: dict[str, NDArray[np.float64]] = {}
     flops: dict[str, int] = {}
     cuts = {
-        (recipe.min_item, recipe.min_user, recipe.iterate_filters, recipe.seen)
+        (recipe.data.min_item, recipe.data.min_user, recipe.data.iterate_filters, recipe.data.seen)
         for recipe, _ in runs
     }
     if len(cuts) > 1:
@@ -100,17 +100,17 @@ def measure(runs: list[tuple[TrainingRecipe, Path]], path: Path) -> dict[str, An
 
 
 def _forms(model: Recommender, recipe: TrainingRecipe) -> Iterator[Form]:
-    layers = " (one layer)" if recipe.layers == 1 else ""
-    name, length = f"{recipe.network}{layers}", recipe.model.length
+    layers = " (one layer)" if recipe.options()["layers"] == 1 else ""
+    name, length = f"{recipe.network.kind}{layers}", recipe.network.model.length
     if isinstance(model, SCNAndGCN):
-        if recipe.model.gcn == "projected":
-            suffix = "" if recipe.model.readout == "norm" else ", readout"
+        if recipe.network.model.gcn == "projected":
+            suffix = "" if recipe.network.model.readout == "norm" else ", readout"
             flops = _scn_flops(model.scn)
             yield Form(f"{SCN_ALONE}{suffix}", model.scn, flops, length)
-            yield Form(f"SCN corrected by {recipe.teachers}{suffix}", model, flops, length)
+            yield Form(f"SCN corrected by {teachers_of(recipe)}{suffix}", model, flops, length)
     elif isinstance(model, ItemKNN):
         yield Form(name, model, 2 * length * model.ids.shape[1], length)
-    elif recipe.network in READERS:
+    elif recipe.network.kind in READERS:
         yield Form(f"{name}, window", model, _flops(export_ranker(model, length)), length)
     if isinstance(model, Stepwise):
         carried = _flops(export_step(model)) + _flops(export_scorer(model))

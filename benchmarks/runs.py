@@ -17,7 +17,7 @@ from cloud_service.recommender.data.clicks import Split, recent, split
 from cloud_service.recommender.data.treatment import Treatment
 from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.recommender.models.recommender import Recommender
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import CoCorrRecNetwork, TrainingRecipe
 from cloud_service.recommender.training.build import build
 from cloud_service.recommender.training.checkpoint import BEST
 
@@ -43,7 +43,9 @@ def trained_runs(folder: Path, seed: int) -> list[Run]:
             text = (path / "recipe.json").read_text("utf-8")
             recipe = TrainingRecipe.model_validate(json.loads(text)["recipe"])
             tested = row["chosen"] == "yes" and (path / BEST).is_file()
-            if tested and recipe.seed == seed and recipe.ablation == "none":
+            network = recipe.network
+            whole = not isinstance(network, CoCorrRecNetwork) or network.ablation == "none"
+            if tested and recipe.optimisation.seed == seed and whole:
                 pairs.append((recipe, path / BEST))
     return pairs
 
@@ -66,25 +68,32 @@ def corrected_runs(folder: Path, logs: Sequence[Path], seed: int = 0) -> Iterato
     runs = [
         (recipe, weights)
         for recipe, weights in trained_runs(folder, seed)
-        if recipe.network == "scn+gcn" and recipe.model.gcn == "projected"
+        if recipe.network.kind == "scn+gcn" and recipe.network.model.gcn == "projected"
     ]
     pairs = False
     for path in logs:
         for recipe, weights in runs:
-            if recipe.data == path.name:
+            if recipe.data.data == path.name:
                 pairs, dataset = True, split_of(recipe, path)
-                readout = "" if recipe.model.readout == "norm" else ", readout"
+                readout = "" if recipe.network.model.readout == "norm" else ", readout"
                 model = model_of(recipe, dataset, weights)
                 assert isinstance(model, ProjectedCoCorrRec)
-                name = f"{dataset.log.name}, {recipe.teachers.replace(',', ' and ')}{readout}"
+                name = f"{dataset.log.name}, {teachers_of(recipe).replace(',', ' and ')}{readout}"
                 yield Corrected(name, recipe, dataset, model)
     if not pairs:
         raise SystemExit(f"{folder} has no projected run of seed {seed} on those logs")
 
 
+def teachers_of(recipe: TrainingRecipe) -> str:
+    """The teachers of a corrected network."""
+    network = recipe.network
+    assert isinstance(network, CoCorrRecNetwork)
+    return network.teachers.names
+
+
 def split_of(recipe: TrainingRecipe, path: Path) -> Split:
     """The clicks of a run, from the log at `path`."""
-    return split(Treatment.of(recipe).load(str(path), path.parent), seen=recipe.seen)
+    return split(Treatment.of(recipe.data).load(str(path), path.parent), seen=recipe.data.seen)
 
 
 def model_of(recipe: TrainingRecipe, dataset: Split, weights: Path) -> Recommender:

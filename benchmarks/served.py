@@ -49,7 +49,7 @@ def untrained(dataset: Split, gcn: GCNForm) -> SCNAndGCN:
     if gcn != "projected":
         settings = ModelSettings(gcn=gcn)
         return CoCorrRec(dataset.log.item_count, settings, init_std=0.5).eval()
-    model = build(dataset, TrainingRecipe(model=ModelSettings(gcn=gcn), teachers="item-knn"))
+    model = build(dataset, TrainingRecipe.of(model=ModelSettings(gcn=gcn), teachers="item-knn"))
     assert isinstance(model, SCNAndGCN)
     return model.eval()
 

@@ -30,7 +30,7 @@ from cloud_service.recommender.data.synthetic import synthetic_log
 from cloud_service.recommender.models.cocorrrec import CoCorrRec
 from cloud_service.recommender.models.recommender import Recommender, at_last
 from cloud_service.recommender.progress import Progress
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import CoCorrRecNetwork, TrainingRecipe
 from cloud_service.recommender.training.trainer import Trainer
 from cloud_service.recommender.training.windows import cut_windows, gather
 from shared.model import ModelSettings
@@ -48,10 +48,10 @@ COMPARED: Final = ("scn", "gru4rec", "sasrec")
 def recipes() -> dict[str, TrainingRecipe]:
     """What is timed, by name."""
     forms = {
-        f"scn+gcn, {form}": TrainingRecipe(model=ModelSettings(gcn=form))
+        f"scn+gcn, {form}": TrainingRecipe.of(model=ModelSettings(gcn=form))
         for form in ("causal", "released")
     }
-    return forms | {name: TrainingRecipe(network=name) for name in COMPARED}
+    return forms | {name: TrainingRecipe.of(network=name) for name in COMPARED}
 
 
 def main() -> None:
@@ -118,15 +118,15 @@ def _loops(dataset: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Ca
     slow = Trainer(dataset, recipe, folder / "slow")  # its products are exact: `_step` has the fast
     network = slow.model.train()
     random = np.random.default_rng(0)
-    windows = cut_windows(dataset, recipe.model.length, random)
+    windows = cut_windows(dataset, recipe.network.model.length, random)
     items = dataset.log.items
     targets = np.setdiff1d(dataset.train_positions, dataset.starts)
     starts = np.repeat(dataset.starts, dataset.stops - dataset.starts)
     first_start = dict(zip(dataset.train_positions.tolist(), starts.tolist(), strict=True))
-    size = slow.settings.batch_size
+    size = slow.hyperparameters.batch_size
 
     def one_pass(matmul: str) -> Callable[[int], int]:
-        changed = recipe.model_copy(update={"matmul": matmul})
+        changed = recipe.changed(matmul=matmul)
         fast = Trainer(dataset, changed, folder / matmul)
         fast.model.train()
 
@@ -141,7 +141,7 @@ def _loops(dataset: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Ca
     def plain(step_number: int) -> int:
         chosen = random.choice(targets, size)
         begin = np.array([first_start[int(position)] for position in chosen])
-        window = recent(items, begin, chosen, recipe.model.length).astype(np.int64)
+        window = recent(items, begin, chosen, recipe.network.model.length).astype(np.int64)
         states = _states_of_prefixes(network, torch.from_numpy(window), recipe, random)
         wanted = torch.from_numpy(items[chosen]).long() - 1
         slow.optimiser.zero_grad(set_to_none=True)
@@ -161,7 +161,9 @@ def _states_of_prefixes(
     if not isinstance(network, CoCorrRec):
         return at_last(network.states(clicks, torch.zeros_like(clicks[:, 0])), clicks)
     hidden = network.scn.trained_hidden(clicks)
-    gate = torch.from_numpy(random.random(len(clicks)) >= recipe.drop_corrections).float()
+    options = recipe.network
+    assert isinstance(options, CoCorrRecNetwork)
+    gate = torch.from_numpy(random.random(len(clicks)) >= options.drop_corrections).float()
     output = network.scn(hidden, network.gcn(hidden), gate)
     return network.scn.user_state(at_last(output, clicks))
 
@@ -174,7 +176,7 @@ def _rate(loop: Callable[[int], int], first_start: int, steps: int) -> float:
 
 def _to_quality(dataset: Split, name: str, epochs: int) -> dict[str, Any]:
     """Seconds until the validation NDCG@10 first had 95% of its best."""
-    recipe = recipes()[name].model_copy(update={"epochs": epochs})
+    recipe = recipes()[name].changed(epochs=epochs)
     ends: list[float] = []
 
     def note(progress: Progress) -> None:

@@ -109,7 +109,7 @@ class JobRunner:
     def _shown(self, job: str, request: JobRequest) -> Iterator[None]:
         """Says in the worker's own log when a job begins and how it ended."""
         self.running, began = job, time.monotonic()
-        _log.info("job %s begins: data %s", job, request.recipe.data)
+        _log.info("job %s begins: data %s", job, request.recipe.data.data)
         try:
             yield
         except (JobFailed, JobCancelled) as error:
@@ -135,8 +135,8 @@ class JobRunner:
             return outcome
 
     def _with_files(self, recipe: TrainingRecipe) -> TrainingRecipe:
-        data, items = resolve_data(recipe.data, recipe.items, self._settings.log_folder)
-        return recipe.model_copy(update={"data": data, "items": items})
+        data, items = resolve_data(recipe.data.data, recipe.data.items, self._settings.log_folder)
+        return recipe.changed(data=data, items=items)
 
 
 class Reporter:

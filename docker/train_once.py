@@ -3,7 +3,7 @@
 python train_once.py http://cloud:8000 [FILE]
 
 FILE gets the alias that devices are to ask for. ADMIN_TOKEN_FILE names the file of the admin token.
-TRAIN_ and the name of a field of TrainingRecipe or ModelSettings sets it (TRAIN_EPOCHS=5);
+TRAIN_ and the name of a field of FlatRecipe or ModelSettings sets it (TRAIN_EPOCHS=5);
 TRAIN_AGAIN=1 trains though there is a model, and serves what comes of it.
 """
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from cloud_service.commands.client import CloudClient
 from cloud_service.commands.jobs import watch
 from cloud_service.commands.recipe import one_line
-from cloud_service.recommender.recipe import DATA_FIELDS, TrainingRecipe
+from cloud_service.recommender.recipe import FlatRecipe, TrainingRecipe
 from cloud_service.services.job import Job, JobRequest
 from shared.errors import RecommendationError
 from shared.model import ModelSettings
@@ -45,10 +45,11 @@ def main(url: str, file: Path | None) -> int:
 
 def _recipe() -> TrainingRecipe:
     """The recipe of the environment. Raises ValueError."""
-    shape, plain = _given(ModelSettings), _given(TrainingRecipe)
+    shape, plain = _given(ModelSettings), _given(FlatRecipe)
     try:
-        # The environment knows texts alone: here, and only here, "5" is a number.
-        return TrainingRecipe.model_validate(plain | {"model": shape}, strict=False)
+        # Environment variables are strings: here, and only here, "5" is a number.
+        flat = FlatRecipe.model_validate(plain | {"model": shape}, strict=False)
+        return TrainingRecipe.of(**dict(flat))
     except ValidationError as error:
         raise ValueError(f"TRAIN_...: {one_line(error)}") from None
 
@@ -58,18 +59,13 @@ def _given(fields: type[BaseModel]) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def _data_of(recipe: TrainingRecipe) -> dict[str, Any]:
-    """What says which clicks a recipe trains on."""
-    return recipe.model_dump(include=set(DATA_FIELDS))
-
-
 def _serving(cloud: CloudClient, recipe: TrainingRecipe) -> str | None:
     """The alias of a model of the same data: same log, same filters. None where there is none."""
     models = {model["version"]: model for model in cloud.get("/v1/models")}
-    served = {alias: each for each in models.values() for alias in each["aliases"]}
+    served = {alias: model for model in models.values() for alias in model["aliases"]}
     for job in map(Job.model_validate, cloud.get("/v1/jobs", limit=JOBS)):
         model = models.get(job.version or "")
-        if model is None or _data_of(job.request.recipe) != _data_of(recipe):
+        if model is None or job.request.recipe.data != recipe.data:
             continue
         alias = str(model["log_alias"])
         if alias in served:
@@ -91,7 +87,7 @@ def _nothing_to_train(alias: str, model: dict[str, Any]) -> None:
 def _open_job(cloud: CloudClient, recipe: TrainingRecipe) -> str | None:
     """A job of the same data that an earlier start left behind: its worker goes on with it."""
     for job in map(Job.model_validate, cloud.get("/v1/jobs", limit=JOBS)):
-        same = _data_of(job.request.recipe) == _data_of(recipe)
+        same = job.request.recipe.data == recipe.data
         if same and job.state in ("queued", "running"):
             _say(f"job {job.id} is {job.state} already")
             return job.id
@@ -101,7 +97,7 @@ def _open_job(cloud: CloudClient, recipe: TrainingRecipe) -> str | None:
 def _submit(cloud: CloudClient, recipe: TrainingRecipe, *, again: bool) -> str:
     request = JobRequest(recipe=recipe, promote="always" if again else "better")
     job = Job.model_validate(cloud.post("/v1/jobs", request.model_dump(mode="json")))
-    _say(f"job {job.id} is queued: {recipe.data}, until validation stops improving")
+    _say(f"job {job.id} is queued: {recipe.data.data}, until validation stops improving")
     return job.id
 
 

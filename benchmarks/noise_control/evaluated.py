@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from cloud_service.recommender.data.clicks import Split, split
 from cloud_service.recommender.data.treatment import Treatment
-from experiments.comparison.board import Board
+from experiments.comparison.comparison_recipe import ComparisonRecipe, parse
 from experiments.comparison.datasets import open_data
-from experiments.comparison.grid import Evaluation
 from experiments.comparison.plan import cells
-from experiments.comparison.recipe import Recipe, parse
+from experiments.comparison.results_reader import EvaluationResults
+from experiments.comparison.scheduler import Evaluation
 from experiments.comparison.tasks import Ended
 from experiments.comparison.workers import Workers
 
@@ -35,7 +35,7 @@ def evaluated(
     pool: type[Workers] = Workers,
     say: Callable[[str], None] = lambda line: None,
     treatment: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[Board, dict[str, Split]]:
+) -> tuple[EvaluationResults, dict[str, Split]]:
     """Trains and tests all models on each world; goes on where it was cut off.
 
     Args:
@@ -45,7 +45,7 @@ def evaluated(
         The evaluation, read back from `folder`, and the split of each world by its file's stem.
     """
     datasets = [{"name": path.stem, "data": str(path), **treatment} for path in paths]
-    recipe: Recipe = parse(
+    recipe: ComparisonRecipe = parse(
         {"datasets": datasets, "models": list(models), "epochs": epochs, "patience": 2}, "noise"
     )
     facts = open_data(recipe, folder)
@@ -59,4 +59,4 @@ def evaluated(
         dataset.name: split(Treatment.of(dataset).load(dataset.data, folder), seen=dataset.seen)
         for dataset in recipe.datasets
     }
-    return Board.read(folder / "evaluation"), parts
+    return EvaluationResults.read(folder / "evaluation"), parts

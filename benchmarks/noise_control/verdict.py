@@ -20,9 +20,9 @@ from cloud_service.recommender.data.clicks import Split
 from cloud_service.recommender.ranking import chance
 from cloud_service.recommender.ranking.metrics import ALL, NEGATIVES, SAMPLED, Ranks
 from cloud_service.recommender.ranking.significance import LEVEL, compare, holm, per_user
-from experiments.comparison.board import Board
+from experiments.comparison.comparison_recipe import LOCAL
 from experiments.comparison.files import read_ranks
-from experiments.comparison.recipe import LOCAL
+from experiments.comparison.results_reader import EvaluationResults
 
 CUTOFF: Final = 10
 METRICS: Final = {ALL: f"ndcg@{CUTOFF}", SAMPLED: "uauc"}
@@ -98,7 +98,9 @@ def fair_gains(found: Ranks) -> Float64:
     return np.asarray((upper - lower) / (found.equal + 1))
 
 
-def against_chance(board: Board, dataset: Split, world: str, *, skewed: bool) -> list[Against]:
+def against_chance(
+    board: EvaluationResults, dataset: Split, world: str, *, skewed: bool
+) -> list[Against]:
     """Every model of a world against a random ranking, or against popularity where it is skewed."""
     rows = [row for row in board.about.models if not row.endswith(LOCAL)]
     users = {row: _users(board, world, row) for row in rows}
@@ -228,7 +230,7 @@ def _variances(counts: Int64) -> Float64:
     return np.asarray(squares / np.maximum(counts, 1) - chance.random_ndcg(counts, CUTOFF) ** 2)
 
 
-def _users(board: Board, world: str, row: str) -> dict[str, Float64]:
+def _users(board: EvaluationResults, world: str, row: str) -> dict[str, Float64]:
     (run,) = board.chosen(world, row)
     ranks = read_ranks(board.folder / run["folder"] / "ranks.npz")
     return {ALL: fair_gains(ranks[ALL][0]), SAMPLED: per_user(ranks[SAMPLED][0], "uauc")}

@@ -17,7 +17,7 @@ _WHEN = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 _METRICS = {"corrected/all/ndcg@10": 0.1873, "local/all/ndcg@10": 0.1869}
 
 _request = JobRequest(
-    recipe=TrainingRecipe(data="synthetic", min_item=5, holdout_users=0.1, epochs=20)
+    recipe=TrainingRecipe.of(data="synthetic", min_item=5, holdout_users=0.1, epochs=20)
 )
 JOB_REQUEST: dict[str, Any] = {
     "recipe": {"data": "synthetic", "min_item": 5, "holdout_users": 0.1, "epochs": 20},

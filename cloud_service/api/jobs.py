@@ -49,7 +49,7 @@ def submit_job(
 
     Data that are not there are refused at once, with the command that fetches them.
     """
-    resolve_data(request.recipe.data, request.recipe.items, services.log_folder)
+    resolve_data(request.recipe.data.data, request.recipe.data.items, services.log_folder)
     job = services.jobs.submit(request)
     response.headers["location"] = f"/v1/jobs/{job.id}"
     return job

@@ -85,7 +85,7 @@ def list_jobs(
 def _row(job: Job) -> tuple[str, ...]:
     running = figures(job.progress) if job.progress and job.state == "running" else ""
     result = job.version or job.error or job.waits_for or running
-    data = job.request.recipe.data
+    data = job.request.recipe.data.data
     shown = data if len(data) <= _DATA_WIDTH else f"{data[: _DATA_WIDTH - 1]}…"
     age = _ago((datetime.now(UTC) - job.created).total_seconds())
     return job.id[:SHORT], job.state, shown, age, " ".join(result.split())

@@ -1,4 +1,4 @@
-"""Command-line options that mirror TrainingRecipe: made from its fields, so they cannot differ."""
+"""Command-line options of a training recipe, generated from its fields."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from cloud_service.recommender.recipe import TRAINING_FIELDS, TrainingRecipe
+from cloud_service.recommender.recipe import OPTIONS, TRAINING_FIELDS, TrainingRecipe
 from cloud_service.services.job import Promotion
 from shared.errors import InvalidRequest
 from shared.model import ModelSettings
@@ -23,7 +23,7 @@ PromoteOption = Annotated[
 ]
 _MODEL = frozenset(ModelSettings.model_fields)
 _FIELDS: dict[str, FieldInfo] = {
-    name: field for name, field in TrainingRecipe.model_fields.items() if name != "model"
+    name: field for name, field in OPTIONS.items() if name != "model"
 } | dict(ModelSettings.model_fields)
 
 _PANELS = {
@@ -115,7 +115,7 @@ def read_recipe(path: Path | None, chosen: Mapping[str, Any]) -> TrainingRecipe:
 
 
 def one_line(error: ValidationError) -> str:
-    """What does not fit, without the values that were given."""
+    """The first errors on one line, without the input values."""
     faults = error.errors(include_url=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, f['loc'])) or 'recipe'}: {f['msg']}" for f in faults[:3])
 

@@ -1,4 +1,4 @@
-"""From a recipe to a published model version: data, training, test, export, publication."""
+"""Runs a recipe to a published model version: data, training, test, export, publication."""
 
 import platform
 from collections.abc import Callable
@@ -35,17 +35,17 @@ def train_and_publish(
 ) -> str:
     """Runs a recipe to the end and gives the version it published.
 
-    Everything is kept in `work`: called again with the same recipe it goes on where it was cut
-    off, and when it had finished it gives the same version. `report` may raise to stop it.
+    All state is in `work`: called again with the same recipe, it resumes a run that was cut off,
+    and gives the same version if the run was complete. `report` may raise to stop it.
 
     Raises DataError for data that cannot be used, TrainingDiverged.
     """
-    if recipe.network != "scn+gcn":
+    if recipe.network.kind != "scn+gcn":
         raise DataError(
-            f"a device runs scn+gcn: {recipe.network} is there for comparison, and is not "
+            f"a device runs scn+gcn: {recipe.network.kind} is there for comparison, and is not "
             "published. Train scn+gcn, or compare with `cloud-service evaluate`"
         )
-    report(Progress(phase="data", epochs=recipe.epochs))
+    report(Progress(phase="data", epochs=recipe.optimisation.epochs))
     dataset = read_data(recipe, data_folder)
     log(_describe(dataset.log))
     for caution in dataset.cautions:
@@ -53,7 +53,7 @@ def train_and_publish(
     target = choose_device(device)
     log(f"training on {target} with PyTorch {torch.__version__}, {platform.machine()}")
 
-    def say(progress: Progress) -> None:
+    def report_and_log(progress: Progress) -> None:
         report(progress)
         if not progress.step and progress.loss is not None:
             log(
@@ -67,9 +67,9 @@ def train_and_publish(
         store.manifest(version)
         log(f"this run is complete: it published version {version}")
         return version
-    fitted = fit(dataset, recipe, work, device=target, report=say, log=log)
+    fitted = fit(dataset, recipe, work, device=target, report=report_and_log, log=log)
     report(fitted.at("testing"))
-    metrics = test(fitted.model, dataset, recipe.seed)
+    metrics = test(fitted.model, dataset, recipe.optimisation.seed)
     log(
         "test NDCG@10, all items: "
         f"corrected {metrics['corrected/all/ndcg@10']:.4f}, "
@@ -83,7 +83,7 @@ def train_and_publish(
         fitted.model.cpu(),
         dataset,
         metrics,
-        # Not now: cut off after publication and run again, it must be the same version.
+        # The time of the weights, not the current time: a resumed run must give the same version.
         created=fitted.created,
         training=fitted.training,
         tick=lambda: report(exporting),
@@ -99,11 +99,12 @@ def train_and_publish(
 
 def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
     """The recipe's click log, filtered and split. Raises DataError."""
-    items = Path(recipe.items) if recipe.items else None
-    log = Treatment.of(recipe).load(recipe.data, data_folder, items)
-    if recipe.max_clicks is not None:
-        log = sampled(log, recipe.max_clicks, recipe.seed)
-    return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
+    data, seed = recipe.data, recipe.optimisation.seed
+    items = Path(data.items) if data.items else None
+    log = Treatment.of(data).load(data.data, data_folder, items)
+    if data.max_clicks is not None:
+        log = sampled(log, data.max_clicks, seed)
+    return split(log, holdout_users=data.holdout_users, seed=seed, seen=data.seen)
 
 
 def test(model: SCNAndGCN, dataset: Split, seed: int) -> dict[str, float]:

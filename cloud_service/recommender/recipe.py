@@ -1,178 +1,225 @@
 """A training recipe: everything that decides the outcome of a training run."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from copy import copy
+from typing import Any, Final, Self, cast, get_args
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import (
+    ConfigDict,
+    GetJsonSchemaHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from cloud_service.recommender.data.column_names import parse_columns
-from shared.errors import DataError
+from cloud_service.recommender.recipe_sections import (
+    OPTION_PATHS,
+    TEACHERS,
+    Ablation,
+    CoCorrRecNetwork,
+    CountingNetwork,
+    DataRecipe,
+    FactorNetwork,
+    LayeredNetwork,
+    Network,
+    NetworkRecipe,
+    Optimisation,
+    Repeats,
+    SCNNetwork,
+    Seen,
+    TeacherRecipe,
+    Ties,
+)
 from shared.model import ModelSettings, StrictModel
 
-Ablation = Literal["none", "only-attn", "only-bias", "shuffled-users"]
-"""What is left of a correction: all of it, one of its two arrays, or that of another user."""
-
-Network = Literal[
-    "scn+gcn",
-    "scn",
-    "popularity",
-    "item-knn",
-    "mf",
-    "fm",
-    "neumf",
-    "deepfm",
-    "din",
-    "gru4rec",
-    "sasrec",
-    "bert4rec",
-    "mamba4rec",
+__all__ = [
+    "DATA_FIELDS",
+    "OPTIONS",
+    "TEACHERS",
+    "TRAINING_FIELDS",
+    "TREATMENT_FIELDS",
+    "Ablation",
+    "CoCorrRecNetwork",
+    "CountingNetwork",
+    "DataRecipe",
+    "FactorNetwork",
+    "FlatRecipe",
+    "LayeredNetwork",
+    "Network",
+    "Optimisation",
+    "Repeats",
+    "SCNNetwork",
+    "Seen",
+    "TeacherRecipe",
+    "Ties",
+    "TrainingRecipe",
+    "identity",
 ]
-"""What is trained: the device's and the cloud's networks, the device's alone, or a baseline."""
+
+INTRODUCED: Final[dict[str, Any]] = {}
+"""The value that an option had when it was introduced, as JSON; `model.NAME` for a field of
+ModelSettings.
+
+An entry is added with each new option and never edited: a run made before the option existed was
+made with this value. The options that were there before this table are always in the digest."""
 
 
-TEACHERS: Final[tuple[Network, ...]] = ("item-knn", "scn", "gru4rec", "sasrec", "mamba4rec")
-"""What the scores of a projected GCN can come from: `scn` is the device's network again, wider."""
+def _option_field(name: str) -> FieldInfo:
+    """The field of an option, from the section that has it."""
+    section, *_, field = OPTION_PATHS[name]
+    if name == "network":
+        return FieldInfo(
+            annotation=cast(Any, Network),
+            default="scn+gcn",
+            description="what is trained; baselines for comparison",
+        )
+    if section == "data":
+        return DataRecipe.model_fields[field]
+    if section == "optimisation":
+        return Optimisation.model_fields[field]
+    if "teachers" in OPTION_PATHS[name][:-1]:
+        return TeacherRecipe.model_fields[field]
+    return (CoCorrRecNetwork.model_fields | LayeredNetwork.model_fields)[field]
 
-Seen = Literal["auto", "ranked", "left-out"]
-"""Whether a ranking of all items holds what its user clicked before."""
+
+OPTIONS: Final[dict[str, FieldInfo]] = {name: _option_field(name) for name in OPTION_PATHS}
+"""The options of the flat form and their fields, in the order of the flat form."""
 
 
-Ties = Literal["auto", "shuffled", "file"]
-"""How the clicks of one user at one time are ordered."""
+class _FrozenOptions(StrictModel):
+    model_config = ConfigDict(frozen=True)
 
-Repeats = Literal["once", "all"]
-"""Whether rows with the same user, item and time count once, or each."""
+
+FlatRecipe: Final[type[StrictModel]] = create_model(
+    "FlatRecipe",
+    __base__=_FrozenOptions,
+    __doc__="Everything that decides the outcome of a training run, and nothing that does not.",
+    **cast(Any, {name: (field.annotation, copy(field)) for name, field in OPTIONS.items()}),
+)
+"""A recipe as it is written in JSON, in TOML and on the command line: one level, any option.
+
+An option that the recipe's network does not read has no effect: it is dropped when the recipe is
+composed.
+"""
+
+
+_LAYERED: Final = get_args(LayeredNetwork.model_fields["kind"].annotation)
 
 
 class TrainingRecipe(StrictModel):
     """Everything that decides the outcome of a training run, and nothing that does not.
 
-    A setting of the training that is None is the log's: `training/suited.py`.
+    Written and read as JSON it is flat (`FlatRecipe`), so jobs and runs of older releases stay
+    readable; it may be given in its sections too.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    data: str = Field("synthetic", min_length=1, description="a named set or a click log")
-    items: str | None = Field(None, description="an item file with titles")
-    columns: str | None = Field(
-        None,
-        description="names of the log's columns where they are not user_id, item_id and "
-        "timestamp: user=NAME,item=NAME,time=NAME",
-    )
-    ties: Ties = Field(
-        "auto",
-        description="order of one user's clicks that share a time: shuffled, so that nothing can "
-        "be learned from it, or the file's; auto is the file's for named sets that are known to "
-        "be in the order of the clicks",
-    )
-    repeats: Repeats = Field(
-        "once", description="whether rows with the same user, item and time count once, or each"
-    )
-    max_user_clicks: Annotated[
-        int | None, Field(ge=3, description="of each user only so many clicks, the newest, count")
-    ] = None
-    max_clicks: Annotated[
-        int | None,
-        Field(
-            ge=1000,
-            description="of a larger log only random users count, with about so many clicks in all",
-        ),
-    ] = None
-    min_item: Annotated[int, Field(ge=1)] = 1
-    min_user: Annotated[int, Field(ge=3)] = 3
-    iterate_filters: bool = Field(False, description="repeat both filters until nothing goes")
-    holdout_users: Annotated[
-        float, Field(ge=0, lt=1, description="share of users kept out, for simulated devices")
-    ] = 0.0
-    seen: Seen = Field(
-        "auto",
-        description="whether items clicked before are ranked; auto leaves them out where "
-        "nobody clicks twice",
-    )
-    network: Network = Field("scn+gcn", description="what is trained; baselines for comparison")
-    model: ModelSettings = ModelSettings()
-    layers: Annotated[
-        int, Field(ge=1, le=16, description="layers of a baseline's encoder or MLP")
-    ] = 2
-    item_init: Literal["auto", "random", "spectral"] = Field(
-        "auto",
-        description="what item embeddings begin from: noise, or items clicked near each other lie "
-        "near each other (networks that read clicks and score by their item embedding); auto is "
-        "spectral where items have few clicks",
-    )
-    loss: Literal["softmax", "sampled_softmax", "sampled_bce"] = Field(
-        "softmax",
-        description="softmax over all items (paper), over sampled negatives, or binary "
-        "cross-entropy at 1:4 (released)",
-    )
-    negatives: Annotated[
-        int, Field(ge=1, le=10_000, description="sampled negatives a positive")
-    ] = 4
-    learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
-    weight_decay: Annotated[float | None, Field(ge=0, le=1)] = None
-    ema: Annotated[
-        float,
-        Field(
-            ge=0,
-            lt=1,
-            description="how much of their moving average the weights keep at a step; the average "
-            "is validated and kept, 0 for none",
-        ),
-    ] = 0.999
-    dropout: Annotated[
-        float | None, Field(ge=0, lt=1, description="on H, or within a baseline")
-    ] = None
-    drop_corrections: Annotated[
-        float, Field(ge=0, le=1, description="share of sequences trained without a correction")
-    ] = 0.3
-    teachers: str = Field(
-        "item-knn",
-        description="models that a projected GCN follows, commas between: " + ", ".join(TEACHERS),
-    )
-    teacher_learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
-    teacher_dropout: Annotated[float | None, Field(ge=0, lt=1)] = None
-    teacher_weight_decay: Annotated[float | None, Field(ge=0, le=1)] = None
-    ablation: Ablation = Field("none", description="what is left out of the correction")
-    batch_size: Annotated[int | None, Field(ge=1, le=65536, description="sequences a step")] = None
-    epochs: Annotated[
-        int, Field(ge=1, le=10_000, description="of a network at most; patience ends it sooner")
-    ] = 200
-    patience: Annotated[
-        int, Field(ge=1, description="epochs without a better validation NDCG@10")
-    ] = 4
-    minutes: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            description="a network trains so many minutes at most, though validation still "
-            "improves: the outcome then depends on the machine",
-        ),
-    ] = None
-    matmul: Literal["fast", "exact"] = Field(
-        "fast",
-        description="products of matrices while training: PyTorch's default, or the faster ones "
-        "it keeps for those who allow them to round factors to bfloat16, as processors with AMX "
-        "and GPUs do; validation and test are always exact",
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: DataRecipe = DataRecipe()
+    network: NetworkRecipe = CoCorrRecNetwork()
+    optimisation: Optimisation = Optimisation()
 
-    @field_validator("columns")
     @classmethod
-    def _names(cls, columns: str | None) -> str | None:
-        try:
-            return columns if columns is None or parse_columns(columns) else None
-        except DataError as error:
-            raise ValueError(error.detail.removeprefix("columns: ")) from error
+    def of(cls, **options: Any) -> Self:
+        """A recipe from options of the flat form. Raises ValidationError."""
+        return cls.model_validate(options)
 
-    @field_validator("teachers")
+    def changed(self, **options: Any) -> Self:
+        """This recipe with other values for options of the flat form. Raises ValidationError."""
+        return self.model_validate(self.options() | options)
+
+    def options(self) -> dict[str, Any]:
+        """The flat form; an option that the network does not read has its default."""
+        return {name: _value_at(self, path, OPTIONS[name]) for name, path in OPTION_PATHS.items()}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As Pydantic's, but refuses options of the flat form, which it would set without effect."""
+        if update is not None and not _is_composed(dict(update)):
+            raise TypeError("use changed() for options of the flat form")
+        return super().model_copy(update=update, deep=deep)
+
+    @model_validator(mode="before")
     @classmethod
-    def _known(cls, teachers: str) -> str:
-        names = teachers.split(",")
-        for name in names:
-            if name not in TEACHERS:
-                raise ValueError(f"{name!r} is no teacher: one or more of {', '.join(TEACHERS)}")
-        if len(set(names)) < len(names):
-            raise ValueError("a teacher is named twice")
-        return teachers
+    def _compose(cls, given: Any) -> Any:
+        """Accepts the flat form beside the sections."""
+        if not isinstance(given, dict | FlatRecipe) or _is_composed(given):
+            return given
+        flat = given if isinstance(given, FlatRecipe) else FlatRecipe.model_validate(given)
+        return _sections(flat)
+
+    @model_serializer
+    def _flatten(self) -> dict[str, Any]:
+        return self.options()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema of the flat form, which is what is read and written."""
+        return handler(FlatRecipe.__pydantic_core_schema__)
+
+
+def _is_composed(given: Mapping[str, Any] | StrictModel) -> bool:
+    return (
+        isinstance(given, dict)
+        and bool(given)
+        and all(
+            name in TrainingRecipe.model_fields and not isinstance(section, str)
+            for name, section in given.items()
+        )
+    )
+
+
+def _sections(flat: StrictModel) -> dict[str, Any]:
+    """The values of the flat form in their sections, without what the network does not read."""
+    sections: dict[str, Any] = {"data": {}, "network": {"teachers": {}}, "optimisation": {}}
+    for name, path in OPTION_PATHS.items():
+        target = sections[path[0]]
+        for step in path[1:-1]:
+            target = target[step]
+        target[path[-1]] = getattr(flat, name)
+    network = sections["network"]
+    if network["kind"] != "scn+gcn":
+        for unread in ("teachers", "drop_corrections", "ablation"):
+            del network[unread]
+    if network["kind"] not in _LAYERED:
+        del network["layers"]
+    return sections
+
+
+def _value_at(recipe: TrainingRecipe, path: tuple[str, ...], field: FieldInfo) -> Any:
+    value: Any = recipe
+    for step in path:
+        if not hasattr(value, step):
+            return field.default
+        value = getattr(value, step)
+    return value
+
+
+def identity(recipe: TrainingRecipe, introduced: Mapping[str, Any] = INTRODUCED) -> dict[str, Any]:
+    """What the digest of a run is made of: the flat form as JSON, in its order.
+
+    An option that still has the value it was introduced with is left out, so that a new option
+    makes no finished run a new one. A changed default does: the value itself is in the digest.
+    """
+    return identity_of(recipe.model_dump(mode="json"), introduced)
+
+
+def identity_of(options: Mapping[str, Any], introduced: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` of the flat form without those that have their value of `introduced`."""
+
+    def kept(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        absent = object()
+        return {
+            name: kept(value, f"{name}.") if isinstance(value, dict) else value
+            for name, value in values.items()
+            if introduced.get(prefix + name, absent) != value
+        }
+
+    return kept(options, "")
 
 
 TREATMENT_FIELDS: Final = (
@@ -184,12 +231,12 @@ TREATMENT_FIELDS: Final = (
     "min_user",
     "iterate_filters",
 )
-"""The fields of a recipe that say how a log is read, ordered and filtered: a `Treatment`."""
+"""The options that say how a log is read, ordered and filtered: a `Treatment`."""
 DATA_FIELDS: Final = ("data", "items", *TREATMENT_FIELDS, "max_clicks", "holdout_users", "seen")
-"""The fields of a recipe that say which clicks are trained on, and how they are split."""
+"""The options that say which clicks are trained on, and how they are split."""
 _ELSEWHERE = frozenset({*DATA_FIELDS, "network", "model", "seed"})
 TRAINING_FIELDS: Final = (
-    *(name for name in TrainingRecipe.model_fields if name not in _ELSEWHERE),
+    *(name for name in OPTIONS if name not in _ELSEWHERE),
     *ModelSettings.model_fields,
 )
-"""The fields of a recipe that say how a network is trained, its shape included."""
+"""The options that say how a network is trained, its shape included."""

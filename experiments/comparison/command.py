@@ -9,8 +9,15 @@ from rich.table import Table
 from cloud_service.commands.output import err, out
 from cloud_service.commands.recipe import with_training_options
 from cloud_service.recommender.recipe import Repeats, Seen, Ties
+from experiments.comparison.comparison_recipe import (
+    NETWORKS,
+    ComparisonRecipe,
+    nearest,
+    parse,
+    read,
+)
+from experiments.comparison.names import is_path
 from experiments.comparison.plan import Cell, cells
-from experiments.comparison.recipe import NETWORKS, Recipe, is_path, nearest, parse, read
 from shared.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -153,20 +160,22 @@ def tables(
     row (95% bootstrap interval, paired t-test, Holm's correction), and a summary; what to doubt
     stands first. In FOLDER/plots, PNG and SVG.
     """
-    from experiments.comparison.board import Board
+    from experiments.comparison.results_reader import EvaluationResults
     from experiments.comparison.tables import write_tables
 
-    board = Board.read(folder)
-    written = write_tables(board, board.reference(reference))
+    results = EvaluationResults.read(folder)
+    written = write_tables(results, results.reference(reference))
     if plots:
         from experiments.comparison.plots import write_plots
 
-        written += write_plots(board)
+        written += write_plots(results)
     for path in written:
         out.print(str(path), soft_wrap=True, highlight=False)
 
 
-def _from_options(data: list[str] | None, models: str | None, filters: dict[str, Any]) -> Recipe:
+def _from_options(
+    data: list[str] | None, models: str | None, filters: dict[str, Any]
+) -> ComparisonRecipe:
     if not data or not models:
         raise InvalidRequest(
             "name a recipe, or --data and --models: cloud-service evaluate --data clicks.csv.gz "
@@ -178,7 +187,11 @@ def _from_options(data: list[str] | None, models: str | None, filters: dict[str,
 
 
 def _selected(
-    recipe: Recipe, path: Path, data: list[str] | None, models: str | None, filters: dict[str, Any]
+    recipe: ComparisonRecipe,
+    path: Path,
+    data: list[str] | None,
+    models: str | None,
+    filters: dict[str, Any],
 ) -> Selected:
     """The data sets and the models of a recipe that are asked for, or all. InvalidRequest."""
     if filters:
@@ -200,7 +213,9 @@ def _selected(
     return chosen[0], chosen[1]
 
 
-def _changed(recipe: Recipe, seeds: int | None, grid: list[str] | None) -> Recipe:
+def _changed(
+    recipe: ComparisonRecipe, seeds: int | None, grid: list[str] | None
+) -> ComparisonRecipe:
     """With the seeds and the grid of the options."""
     if seeds is not None:
         if seeds < 1:
@@ -230,7 +245,7 @@ def _value(text: str) -> Any:
 
 
 def _run(
-    recipe: Recipe,
+    recipe: ComparisonRecipe,
     planned: tuple[Cell, ...],
     selected: Selected,
     folder: Path,
@@ -240,8 +255,8 @@ def _run(
 ) -> bool:
     """Whether all went well."""
     from experiments.comparison.datasets import open_data
-    from experiments.comparison.grid import Evaluation
     from experiments.comparison.runs_bar import runs_bar
+    from experiments.comparison.scheduler import Evaluation
     from experiments.comparison.workers import default_workers
 
     device_name = "cpu"
@@ -275,7 +290,7 @@ def _run(
     return not problems
 
 
-def _summary(recipe: Recipe, evaluation: Any, facts: "list[DataFacts]") -> Table:
+def _summary(recipe: ComparisonRecipe, evaluation: Any, facts: "list[DataFacts]") -> Table:
     from experiments.comparison.results import read_results
 
     caption = "NDCG@10, all items"

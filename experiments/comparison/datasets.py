@@ -9,7 +9,8 @@ from cloud_service.recommender.data.checks import LogChecks
 from cloud_service.recommender.data.clicks import Split, split
 from cloud_service.recommender.data.treatment import Treatment
 from cloud_service.recommender.ranking.chance import candidates, random_ndcg
-from experiments.comparison.recipe import DataSet, Recipe, is_path, nearest
+from experiments.comparison.comparison_recipe import ComparisonRecipe, DataSet, nearest
+from experiments.comparison.names import is_path
 from shared.errors import DataError
 
 
@@ -52,7 +53,7 @@ class DataFacts(BaseModel):
 
 
 def open_data(
-    recipe: Recipe, folder: Path, needed: Container[str] | None = None
+    recipe: ComparisonRecipe, folder: Path, needed: Container[str] | None = None
 ) -> list[DataFacts]:
     """Opens every data set once. Raises DataError where one of the `needed` (or all) cannot be.
 

@@ -8,23 +8,23 @@ import numpy as np
 from cloud_service.recommender.data.checks import NEAR_SECONDS, LogChecks
 from cloud_service.recommender.ranking.metrics import ALL
 from cloud_service.recommender.ranking.significance import LEVEL, holm, t_test
-from experiments.comparison.board import METRICS, Board
+from experiments.comparison.comparison_recipe import LOCAL
 from experiments.comparison.datasets import DataFacts
 from experiments.comparison.markdown import markdown
-from experiments.comparison.recipe import LOCAL
+from experiments.comparison.results_reader import METRICS, EvaluationResults
 
 METRIC: Final = "ndcg@10"
 _POPULARITY: Final = "popularity"
 
 
-def doubts_page(board: Board, datasets: Iterable[DataFacts]) -> list[str]:
+def doubts_page(results: EvaluationResults, datasets: Iterable[DataFacts]) -> list[str]:
     """The section that stands before all figures: counts of every log, and what they mean."""
     datasets = list(datasets)
     counted = [_counts(facts.name, facts.checks) for facts in datasets if facts.checks]
     sentences = [
         f"- {facts.name}: {caution}."
         for facts in datasets
-        for caution in (*facts.cautions, *doubts(board, facts))
+        for caution in (*facts.cautions, *doubts(results, facts))
     ]
     columns = ["data set", "identical rows", "clicks at a shared time"]
     columns += [f"same item within {NEAR_SECONDS} s", "largest user", "largest item"]
@@ -32,9 +32,9 @@ def doubts_page(board: Board, datasets: Iterable[DataFacts]) -> list[str]:
     return sections + [markdown(columns, counted)] * bool(counted)
 
 
-def doubts(board: Board, facts: DataFacts) -> list[str]:
+def doubts(results: EvaluationResults, facts: DataFacts) -> list[str]:
     """What the results of a data set make doubtful, a sentence each."""
-    return [*_cut_short(board, facts.name), *_no_better(board, facts)]
+    return [*_cut_short(results, facts.name), *_no_better(results, facts)]
 
 
 def _counts(name: str, checks: LogChecks) -> list[str]:
@@ -50,15 +50,15 @@ def _counts(name: str, checks: LogChecks) -> list[str]:
     ]  # fmt: skip
 
 
-def _cut_short(board: Board, dataset: str) -> list[str]:
+def _cut_short(results: EvaluationResults, dataset: str) -> list[str]:
     """Rows whose validation was still improving in the last epoch there was."""
     rows = [
         row
-        for row in board.about.models
+        for row in results.about.models
         if not row.endswith(LOCAL)
         and any(
             run["epochs"] and int(run["epochs"]) > 0 and run["best_epoch"] == run["epochs"]
-            for run in board.chosen(dataset, row)
+            for run in results.chosen(dataset, row)
         )
     ]
     if not rows:
@@ -69,13 +69,13 @@ def _cut_short(board: Board, dataset: str) -> list[str]:
     ]
 
 
-def _no_better(board: Board, facts: DataFacts) -> list[str]:
+def _no_better(results: EvaluationResults, facts: DataFacts) -> list[str]:
     """Models that are not above popularity, or not above a random ranking."""
-    figures = {row: board.figure(facts.name, row, ALL, METRIC) for row in board.about.models}
+    figures = {row: results.figure(facts.name, row, ALL, METRIC) for row in results.about.models}
     means = {row: figure.mean for row, figure in figures.items() if figure is not None}
     if not means:
         return []
-    if not _above_chance(board, facts, list(means)):
+    if not _above_chance(results, facts, list(means)):
         return [
             f"no model is told from a random ranking (NDCG@10 {facts.random_ndcg:.4f}, all items): "
             "differences between models mean nothing here"
@@ -89,11 +89,11 @@ def _no_better(board: Board, facts: DataFacts) -> list[str]:
     return []
 
 
-def _above_chance(board: Board, facts: DataFacts, rows: list[str]) -> bool:
+def _above_chance(results: EvaluationResults, facts: DataFacts, rows: list[str]) -> bool:
     column = METRICS[ALL].index(METRIC)
     p_values = []
     for row in rows:
-        users = board.users(facts.name, row, ALL)
+        users = results.users(facts.name, row, ALL)
         above = np.zeros(1) if users is None else users[:, column] - facts.random_ndcg
         p_values.append(t_test(above) if above.mean() > 0 else 1.0)
     return any(p < 1.0 - LEVEL for p in holm(p_values))

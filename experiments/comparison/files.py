@@ -1,4 +1,4 @@
-"""The files of an evaluation: there whole or not at all, and what one run leaves in its folder."""
+"""The files of an evaluation, written atomically, and the folder of one run."""
 
 import csv
 import fcntl
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_service.recommender.ranking.metrics import Ranks
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import TrainingRecipe, identity
 from cloud_service.recommender.training.checkpoint import BEST
 from shared.errors import InvalidRequest
 
@@ -65,15 +65,15 @@ class Result(BaseModel):
 
 
 class RunFolder:
-    """What a run keeps: checkpoints, how it was trained, its figures and every user's ranks."""
+    """The folder of a run: checkpoints, training outcome, test figures and ranks of every user."""
 
     def __init__(self, runs: Path, recipe: TrainingRecipe, clicks: str) -> None:
-        """`clicks` is the digest of the click log."""
-        content = json.dumps({"recipe": recipe.model_dump(mode="json"), "clicks": clicks})
+        """`clicks` is the digest of the click log; the name ends with that of recipe and clicks."""
+        content = json.dumps({"recipe": identity(recipe), "clicks": clicks})
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-        data = re.sub(r"(\.csv|\.gz|\.parquet)+$", "", recipe.data)
-        plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{data[:40]}-{recipe.network}")
-        self.path = runs / f"{plain}-seed{recipe.seed}-{digest}"
+        data = re.sub(r"(\.csv|\.gz|\.parquet)+$", "", recipe.data.data)
+        plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{data[:40]}-{recipe.network.kind}")
+        self.path = runs / f"{plain}-seed{recipe.optimisation.seed}-{digest}"
 
     def trained(self) -> Trained | None:
         """How its training ended, or None before that."""
@@ -120,7 +120,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """This run is ours alone: waits for a process that has not quite died yet."""
+        """Holds the lock of this run; waits for a process that has not exited yet."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""From a recipe to what is run: every model on every data set, its points and its seeds."""
+"""The cells of a comparison: every model on every data set, with its grid points and seeds."""
 
 import itertools
 import math
@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from cloud_service.recommender.recipe import TREATMENT_FIELDS, TrainingRecipe
 from cloud_service.recommender.training.stages import NO_GCN, UNTRAINED, untrained
-from experiments.comparison.recipe import (
+from experiments.comparison.comparison_recipe import (
+    ComparisonRecipe,
     DataSet,
     Grid,
     ModelRow,
     Override,
-    Recipe,
     faults,
 )
 from shared.errors import InvalidRequest
@@ -42,7 +42,7 @@ class Cell:
         plain = {k: v for k, v in chosen.items() if k not in shape}
         data = self.dataset
         # Only the file's name: a run stays the same run where its log is moved.
-        planned = TrainingRecipe(
+        planned = TrainingRecipe.of(
             data=Path(data.data).name,
             **{name: getattr(data, name) for name in TREATMENT_FIELDS},
             seen=data.seen,
@@ -51,10 +51,10 @@ class Cell:
             seed=seed,
             **plain,
         )
-        return untrained(planned) if planned.network in UNTRAINED else planned
+        return untrained(planned) if planned.network.kind in UNTRAINED else planned
 
 
-def cells(recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> tuple[Cell, ...]:
+def cells(recipe: ComparisonRecipe, overrides: Mapping[str, Any] | None = None) -> tuple[Cell, ...]:
     """Every model on every data set, each checked. `overrides` win over all options.
 
     Raises InvalidRequest.
@@ -67,9 +67,11 @@ def cells(recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> tuple[C
     return tuple(planned)
 
 
-def _cell(recipe: Recipe, dataset: DataSet, model: ModelRow, overrides: Mapping[str, Any]) -> Cell:
+def _cell(
+    recipe: ComparisonRecipe, dataset: DataSet, model: ModelRow, overrides: Mapping[str, Any]
+) -> Cell:
     where = f"{model.name} on {dataset.name}"
-    levels: list[Recipe | DataSet | ModelRow | Override] = [recipe, dataset, model]
+    levels: list[ComparisonRecipe | DataSet | ModelRow | Override] = [recipe, dataset, model]
     levels += [model.on[dataset.name]] if dataset.name in model.on else []
     base: dict[str, Any] = {}
     for level in levels:
@@ -97,7 +99,7 @@ def _cell(recipe: Recipe, dataset: DataSet, model: ModelRow, overrides: Mapping[
     return cell
 
 
-def _check_budget(recipe: Recipe, dataset: DataSet, planned: list[Cell]) -> None:
+def _check_budget(recipe: ComparisonRecipe, dataset: DataSet, planned: list[Cell]) -> None:
     """Every model that trains is searched with as many points: more luck is no better model."""
     counts = {c.model.name: len(c.points) for c in planned if c.model.network not in UNTRAINED}
     if len(set(counts.values())) > 1 and not recipe.uneven_search:
@@ -108,7 +110,7 @@ def _check_budget(recipe: Recipe, dataset: DataSet, planned: list[Cell]) -> None
         )
 
 
-def point_words(point: Mapping[str, Any]) -> str:
+def point_description(point: Mapping[str, Any]) -> str:
     """A grid point as it is shown: "learning_rate=0.001 dropout=0.2"."""
     return " ".join(f"{k}={v:g}" if _real(v) else f"{k}={v}" for k, v in point.items())
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from cloud_service.recommender.ranking.significance import bootstrap
-from experiments.comparison.board import METRICS, Board
+from experiments.comparison.comparison_recipe import LOCAL
 from experiments.comparison.files import write_whole
-from experiments.comparison.recipe import LOCAL
+from experiments.comparison.results_reader import METRICS, EvaluationResults
 from experiments.comparison.tables import SHOWN
 
 FOLDER: Final = "plots"
@@ -36,16 +36,16 @@ _STYLE: Final[Any] = {
 }
 
 
-def write_plots(board: Board) -> list[Path]:
+def write_plots(results: EvaluationResults) -> list[Path]:
     """Writes all plots into FOLDER/plots and gives their paths. Raises InvalidRequest."""
-    folder = board.folder / FOLDER
+    folder = results.folder / FOLDER
     folder.mkdir(exist_ok=True)
     written = []
-    for facts in board.about.datasets:
+    for facts in results.about.datasets:
         name = facts.name
         drawn = (
-            (f"{name}-{_SHOWN_METRIC.replace('@', '')}", _bars(board, name)),
-            (f"{name}-validation", _curves(board, name)),
+            (f"{name}-{_SHOWN_METRIC.replace('@', '')}", _bars(results, name)),
+            (f"{name}-validation", _curves(results, name)),
         )
         for stem, draw in drawn:
             if draw is not None:
@@ -80,20 +80,20 @@ def _draw(folder: Path, stem: str, height: float, draw: Callable[[Any], None]) -
     return written
 
 
-def _bars(board: Board, dataset: str) -> Draw | None:
+def _bars(results: EvaluationResults, dataset: str) -> Draw | None:
     """NDCG@10 of every row in both protocols, with 95% intervals over the users."""
-    bars = {protocol: _intervals(board, dataset, protocol) for protocol in METRICS}
+    bars = {protocol: _intervals(results, dataset, protocol) for protocol in METRICS}
     bars = {protocol: panel_bars for protocol, panel_bars in bars.items() if panel_bars}
     if not bars:
         return None
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(1, len(bars), sharey=True, squeeze=False)[0]
-        rows = board.about.models
+        rows = results.about.models
         for axes, (protocol, panel_bars) in zip(panels, bars.items(), strict=True):
             for row_index, row in enumerate(rows):
                 if row not in panel_bars:
-                    label = board.missing(dataset, row) or "not run"
+                    label = results.missing(dataset, row) or "not run"
                     axes.text(0, row_index, f" {label}", va="center", fontsize=7.5)
                     continue
                 mean, low, high = panel_bars[row]
@@ -112,15 +112,17 @@ def _bars(board: Board, dataset: str) -> Draw | None:
             axes.grid(axis="x")
         figure.suptitle(f"{dataset}: test clicks, 95% intervals over users", fontsize=9)
 
-    return 1.1 + 0.29 * len(board.about.models), draw
+    return 1.1 + 0.29 * len(results.about.models), draw
 
 
-def _intervals(board: Board, dataset: str, protocol: str) -> dict[str, tuple[float, float, float]]:
+def _intervals(
+    results: EvaluationResults, dataset: str, protocol: str
+) -> dict[str, tuple[float, float, float]]:
     column = METRICS[protocol].index(_SHOWN_METRIC)
     columns = {
         row: users[:, column]
-        for row in board.about.models
-        if (users := board.users(dataset, row, protocol)) is not None
+        for row in results.about.models
+        if (users := results.users(dataset, row, protocol)) is not None
     }
     if not columns:
         return {}
@@ -132,13 +134,13 @@ def _intervals(board: Board, dataset: str, protocol: str) -> dict[str, tuple[flo
     }
 
 
-def _curves(board: Board, dataset: str) -> Draw | None:
+def _curves(results: EvaluationResults, dataset: str) -> Draw | None:
     """Validation NDCG@10 of every run, over epochs and over seconds."""
-    rows = board.about.models
+    rows = results.about.models
     trained = {
         row_index: runs
         for row_index, row in enumerate(rows)
-        if not row.endswith(LOCAL) and (runs := list(board.curves(dataset, row)))
+        if not row.endswith(LOCAL) and (runs := list(results.curves(dataset, row)))
     }
     if not trained:
         return None

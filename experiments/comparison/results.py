@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments.comparison.datasets import DataFacts
 from experiments.comparison.files import read_csv, write_csv, write_model
-from experiments.comparison.plan import Cell, point_words
+from experiments.comparison.plan import Cell, point_description
 from experiments.comparison.tasks import Status, Task
 from shared.errors import InvalidRequest
 
@@ -117,7 +117,7 @@ def _result_rows(line: Line) -> list[dict[str, Any]]:
                     {
                         "dataset": line.cell.dataset.name,
                         "model": line.cell.model.name + ending,
-                        "seed": line.task.recipe.seed,
+                        "seed": line.task.recipe.optimisation.seed,
                         "protocol": protocol,
                         "metric": metric,
                         "value": repr(value),
@@ -132,8 +132,8 @@ def _run_row(line: Line, out: Path) -> dict[str, Any]:
         "dataset": cell.dataset.name,
         "model": cell.model.name,
         "network": cell.model.network,
-        "seed": line.task.recipe.seed,
-        "point": point_words(line.point),
+        "seed": line.task.recipe.optimisation.seed,
+        "point": point_description(line.point),
         "points": len(cell.points),
         "chosen": "yes" if line.chosen else "no",
         "status": line.status,

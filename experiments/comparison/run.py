@@ -1,4 +1,4 @@
-"""One run, as a worker does it: train until validation is best, then rank the test clicks."""
+"""One run of a worker: train until validation stops improving, then rank the test clicks."""
 
 import time
 from collections.abc import Callable
@@ -14,11 +14,12 @@ from cloud_service.recommender.models.cocorrrec import SCNAndGCN
 from cloud_service.recommender.models.recommender import Recommender
 from cloud_service.recommender.progress import Progress
 from cloud_service.recommender.ranking.evaluate import held_out, validation_ndcg
-from cloud_service.recommender.recipe import Seen
-from cloud_service.recommender.training.blend import assemble
+from cloud_service.recommender.recipe import Seen, TrainingRecipe
 from cloud_service.recommender.training.build import build
 from cloud_service.recommender.training.checkpoint import Checkpoints
+from cloud_service.recommender.training.fit import train_in_stages
 from cloud_service.recommender.training.trainer import Trainer, TrainingDiverged
+from experiments.comparison.comparison_recipe import LOCAL
 from experiments.comparison.files import (
     RESULT,
     TRAINED,
@@ -28,7 +29,6 @@ from experiments.comparison.files import (
     write_model,
     write_ranks,
 )
-from experiments.comparison.recipe import LOCAL
 from experiments.comparison.tasks import Task
 from shared.errors import DataError
 
@@ -39,7 +39,7 @@ Report = Callable[[Progress], None]
 
 
 def perform(task: Task, device: torch.device, report: Report) -> Trained:
-    """Does what of a task is not done yet, and gives how its training ended.
+    """Does the unfinished part of a task, and gives how its training ended.
 
     Raises DataError where the data are not those of the task.
     """
@@ -48,8 +48,8 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
         trained = folder.trained()
         if trained and (trained.status == "diverged" or not task.test or folder.result()):
             return trained
-        report(Progress(phase="data", epochs=task.recipe.epochs))
-        dataset = _parts(task)
+        report(Progress(phase="data", epochs=task.recipe.optimisation.epochs))
+        dataset = _open_split(task)
         try:
             model, trained = _trained(task, dataset, device, report)
             if task.test:
@@ -57,7 +57,7 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
                     Progress(
                         phase="testing",
                         epoch=trained.epochs,
-                        epochs=task.recipe.epochs,
+                        epochs=task.recipe.optimisation.epochs,
                         best=trained.best,
                     )
                 )
@@ -69,8 +69,8 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
         return trained
 
 
-def _parts(task: Task) -> Split:
-    recipe = task.recipe
+def _open_split(task: Task) -> Split:
+    recipe = task.recipe.data
     dataset, digest = _split(
         task.clicks, task.data, task.data_folder, Treatment.of(recipe), recipe.seen
     )
@@ -91,11 +91,11 @@ def _split(
 def _trained(
     task: Task, dataset: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
-    """The model of the best epoch: read where it was trained before. Raises TrainingDiverged."""
+    """The model of the best epoch, loaded if it was trained before. Raises TrainingDiverged."""
     folder = task.folder
     before = folder.trained()
     if before and folder.has_weights():
-        return _kept(task, dataset, device), before
+        return _load_best(task, dataset, device), before
     train = _assemble if task.stages() else _train
     model, trained = train(task, dataset, device, report)
     write_model(folder.path / TRAINED, trained)
@@ -103,7 +103,7 @@ def _trained(
     return model, trained
 
 
-def _kept(task: Task, dataset: Split, device: torch.device) -> Recommender:
+def _load_best(task: Task, dataset: Split, device: torch.device) -> Recommender:
     model = build(dataset, task.recipe, fit=False).to(device)
     Checkpoints(task.folder.path, task.recipe, task.clicks).load_best(model)
     return model
@@ -112,41 +112,37 @@ def _kept(task: Task, dataset: Split, device: torch.device) -> Recommender:
 def _assemble(
     task: Task, dataset: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
-    """A model of several, each trained as a run of its own, which other runs find there."""
-    models, trained_stages = [], []
-    for stage in task.stages():
-        if not stage.folder.has_weights():  # trained, perhaps, but not the point that was chosen
+    """A model of several stages, each a run of its own that other evaluations can use too."""
+    stage_tasks = task.stages()
+
+    def train_stage(index: int, recipe: TrainingRecipe) -> tuple[Recommender, Trained]:
+        stage = stage_tasks[index]
+        if not stage.folder.has_weights():  # a grid point that lost: its weights were removed
             (stage.folder.path / TRAINED).unlink(missing_ok=True)
         trained = perform(stage, device, report)
         if trained.status == "diverged":
-            raise TrainingDiverged(f"{stage.recipe.network}: {trained.reason}")
-        trained_stages.append(trained)
-        models.append(_kept(stage, dataset, device))
-    began = time.monotonic()
-    model = assemble(dataset, task.recipe, models)
-    best = _finite(lambda: validation_ndcg(model, dataset))
-    Checkpoints(task.folder.path, task.recipe, task.clicks).save_best(model)
-    spent = [
-        s
-        for trained in trained_stages
-        for s in (*trained.seconds, trained.fitting)
-        if s is not None
-    ]
+            raise TrainingDiverged(f"{recipe.network.kind}: {trained.reason}")
+        return _load_best(stage, dataset, device), trained
+
+    checkpoints = Checkpoints(task.folder.path, task.recipe, task.clicks)
+    assembled = train_in_stages(dataset, task.recipe, checkpoints, device, train_stage)
+    model, outcomes = assembled.model, assembled.outcomes
+    stage_seconds = [s for trained in outcomes for s in (*trained.seconds, trained.fitting) if s]
     return model, Trained(
         status="done",
-        best=best,
-        best_local=trained_stages[0].best,
-        best_epoch=trained_stages[0].best_epoch,
-        epochs=trained_stages[0].epochs,
+        best=assembled.best,
+        best_local=outcomes[0].best,
+        best_epoch=outcomes[0].best_epoch,
+        epochs=outcomes[0].epochs,
         limit="; ".join(
-            f"{stage.recipe.network}: {trained.limit}"
-            for stage, trained in zip(task.stages(), trained_stages, strict=True)
+            f"{stage.recipe.network.kind}: {trained.limit}"
+            for stage, trained in zip(stage_tasks, outcomes, strict=True)
             if trained.limit
         ),
-        metrics=[best],
-        fitting=sum(spent) + time.monotonic() - began,
+        metrics=[assembled.best],
+        fitting=sum(stage_seconds) + assembled.seconds,
         parameters=sum(tensor.numel() for tensor in model.parameters()),
-        loss=trained_stages[0].loss,
+        loss=outcomes[0].loss,
         device=str(device),
     )
 
@@ -173,7 +169,7 @@ def _train(
         best=run.best if run.metrics else _finite(lambda: validation_ndcg(model, dataset)),
         best_epoch=run.best_epoch,
         epochs=run.epoch,
-        limit=trainer.end().limit,
+        limit=trainer.outcome().limit,
         metrics=run.metrics,
         seconds=folder.seconds(run.epoch),
         fitting=0.0 if run.epoch else time.monotonic() - started,

@@ -1,4 +1,4 @@
-"""How an evaluation's progress looks on stderr: a bar over all runs and a line for each at work."""
+"""The progress of an evaluation on stderr: a bar over all runs and a line for each running one."""
 
 import time
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from cloud_service.commands.output import err, figures
 from experiments.comparison.datasets import DataFacts
-from experiments.comparison.grid import Evaluation
-from experiments.comparison.tasks import Ended, Event, Moved, Started, Task
+from experiments.comparison.scheduler import Evaluation
+from experiments.comparison.tasks import Advanced, Ended, Event, Started, Task
 
 QUIET_SECONDS: Final = 60.0
-"""Without a terminal, a line is said of all running ones at least this often."""
+"""Without a terminal, the progress of all running ones is printed at least this often."""
 
 _ENOUGH: Final = 0.05
-"""Runs, or shares of them, from which the time left can be told."""
+"""Finished runs, or shares of them, that an estimate of the remaining time needs."""
 
 
 class RunsBar:
@@ -26,38 +26,38 @@ class RunsBar:
         self._bar, self._evaluation, self._workers = bar, evaluation, workers
         self._overall = bar.add_task("runs", total=evaluation.total, figures="")
         self._running: dict[Task, TaskID] = {}
-        self._moved: dict[Task, Moved] = {}
+        self._progress: dict[Task, Advanced] = {}
         self._began: dict[Task, float] = {}
         self._took: list[float] = []
-        self._said = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def show(self, event: Event | None) -> None:
-        """Moves the bar, says what began and ended."""
+        """Updates the bar, prints what began and ended."""
         if isinstance(event, Started):
             self._start(event.task)
-        elif isinstance(event, Moved):
-            self._moved[event.task] = event
+        elif isinstance(event, Advanced):
+            self._progress[event.task] = event
             self._bar.update(
                 self._running[event.task],
                 completed=event.progress.share,
                 figures=figures(event.progress),
             )
         elif isinstance(event, Ended):
-            self._end(event)
+            self._finish(event)
         done, total = self._evaluation.done, self._evaluation.total
         self._bar.update(
             self._overall,
             completed=done + self._shares(),
             description=f"{done}/{total} runs",
-            figures=self._left(),
+            figures=self._remaining(),
         )
-        if not err.is_terminal and time.monotonic() - self._said > QUIET_SECONDS:
-            for moved in self._moved.values():
-                self.say(f"{self._name(moved.task)}: {figures(moved.progress)}")
+        if not err.is_terminal and time.monotonic() - self._printed_at > QUIET_SECONDS:
+            for event in self._progress.values():
+                self.say(f"{self._name(event.task)}: {figures(event.progress)}")
 
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
-        self._said = time.monotonic()
+        self._printed_at = time.monotonic()
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _start(self, task: Task) -> None:
@@ -66,11 +66,11 @@ class RunsBar:
         if not err.is_terminal:
             self.say(f"begins: {self._name(task)}")
 
-    def _end(self, event: Ended) -> None:
+    def _finish(self, event: Ended) -> None:
         task = event.task
         took = time.monotonic() - self._began.pop(task)
         self._took.append(took)
-        self._moved.pop(task, None)
+        self._progress.pop(task, None)
         self._bar.remove_task(self._running.pop(task))
         progress_text = f"{self._evaluation.done}/{self._evaluation.total}"
         text = f"{event.status}: {event.reason}" if event.reason else event.status
@@ -78,18 +78,18 @@ class RunsBar:
         if event.status == "done" and trained and trained.best is not None:
             epochs = f"{trained.epochs} epoch" + "s" * (trained.epochs != 1)
             text = f"validation NDCG@10 {trained.best:.4f} after {epochs}"
-        remaining = self._left()
+        remaining = self._remaining()
         self.say(
             f"{progress_text}  {self._name(task)}: {text}, {took:.0f} s"
             + f"  ({remaining})" * bool(remaining)
         )
 
     def _shares(self) -> float:
-        """How much of the running ones is done, in runs."""
-        return sum(event.progress.share for event in self._moved.values())
+        """The finished share of the running ones, summed, in runs."""
+        return sum(event.progress.share for event in self._progress.values())
 
-    def _left(self) -> str:
-        """How long it may still take, from what was done so far and how long that took."""
+    def _remaining(self) -> str:
+        """Estimated remaining time, from the runs done so far and their times; "" if unknown."""
         clock_s = time.monotonic()
         worked = sum(self._took) + sum(clock_s - began for began in self._began.values())
         finished = len(self._took) + self._shares()
@@ -109,7 +109,7 @@ class RunsBar:
 
 @contextmanager
 def runs_bar(evaluation: Evaluation, facts: list[DataFacts], workers: int) -> Iterator[RunsBar]:
-    """Live bars on stderr, after a line of what is to be done."""
+    """Live bars on stderr, after a line for each log and the number of runs."""
     for log in facts:
         text = (
             f"{log.name}: {log.users:,} users, {log.items:,} items, {log.clicks:,} clicks; "

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from cloud_service.recommender.ranking.metrics import ALL, NEGATIVES, SAMPLED
 from cloud_service.recommender.ranking.significance import RESAMPLES, Comparison
-from experiments.comparison.board import METRICS, Board, Figure
+from experiments.comparison.comparison_recipe import LOCAL
 from experiments.comparison.datasets import DataFacts
 from experiments.comparison.doubts import doubts_page
 from experiments.comparison.files import write_csv, write_whole
 from experiments.comparison.markdown import markdown
-from experiments.comparison.recipe import LOCAL
-from experiments.comparison.served import served
+from experiments.comparison.model_selection import select_model
+from experiments.comparison.results_reader import METRICS, EvaluationResults, Figure
 
 FOLDER: Final = "tables"
 SHOWN: Final = {ALL: "ranked among all items", SAMPLED: f"ranked among {NEGATIVES} negatives"}
@@ -45,22 +45,22 @@ _CAPPED: Final = (
 _HEADLINES: Final = {ALL: ("ndcg@10", "hitrate@10"), SAMPLED: ("uauc", "ndcg@10", "hitrate@10")}
 
 
-def write_tables(board: Board, reference: str) -> list[Path]:
+def write_tables(results: EvaluationResults, reference: str) -> list[Path]:
     """Writes all tables into FOLDER/tables and gives their paths. Raises InvalidRequest."""
-    folder = board.folder / FOLDER
+    folder = results.folder / FOLDER
     folder.mkdir(exist_ok=True)
     written = []
-    for facts in board.about.datasets:
+    for facts in results.about.datasets:
         name = facts.name
-        compared = {entry: board.comparisons(name, reference, entry) for entry in METRICS}
+        compared = {entry: results.comparisons(name, reference, entry) for entry in METRICS}
         page, figures = folder / f"{name}.md", folder / f"{name}.csv"
         comparison = folder / f"{name}-comparison.csv"
-        write_whole(page, _dataset_page(board, facts, reference, compared).encode())
-        _write_figures(figures, board, name)
+        write_whole(page, _dataset_page(results, facts, reference, compared).encode())
+        _write_figures(figures, results, name)
         _write_comparisons(comparison, reference, compared)
         written += [page, figures, comparison]
     summary = folder / "summary.md"
-    write_whole(summary, _summary_page(board).encode())
+    write_whole(summary, _summary_page(results).encode())
     return [summary, *written]
 
 
@@ -81,12 +81,12 @@ def shown(figure: Figure | None, best: float, missing: str) -> str:
 
 
 def _dataset_page(
-    board: Board,
+    results: EvaluationResults,
     facts: DataFacts,
     reference: str,
     compared: dict[str, dict[tuple[str, str], Comparison]],
 ) -> str:
-    sections = [f"# {facts.name}", _described(facts), *doubts_page(board, [facts])]
+    sections = [f"# {facts.name}", _described(facts), *doubts_page(results, [facts])]
     sections.append(
         "Test clicks. Mean over seeds ± their standard deviation; the best in bold. A model's "
         f"`{LOCAL}` row is the same network with every correction lost."
@@ -94,10 +94,10 @@ def _dataset_page(
     for protocol, metrics in METRICS.items():
         sections += [
             f"## {SHOWN[protocol].capitalize()}",
-            _figures(board, facts.name, protocol, metrics),
+            _figures(results, facts.name, protocol, metrics),
         ]
     sections += [f"## Against {reference}", _comparison_words(reference)]
-    sections += [_comparisons(compared), "## Training", _training(board, facts.name)]
+    sections += [_comparisons(compared), "## Training", _training(results, facts.name)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -109,12 +109,14 @@ def _described(facts: DataFacts) -> str:
     )
 
 
-def _figures(board: Board, dataset: str, protocol: str, metrics: Sequence[str]) -> str:
-    best = {metric: board.best(dataset, protocol, metric) for metric in metrics}
+def _figures(
+    results: EvaluationResults, dataset: str, protocol: str, metrics: Sequence[str]
+) -> str:
+    best = {metric: results.best(dataset, protocol, metric) for metric in metrics}
     rows = []
-    for row in board.about.models:
-        missing = board.missing(dataset, row)
-        figures = {metric: board.figure(dataset, row, protocol, metric) for metric in metrics}
+    for row in results.about.models:
+        missing = results.missing(dataset, row)
+        figures = {metric: results.figure(dataset, row, protocol, metric) for metric in metrics}
         cells = [shown(figures[metric], best[metric], missing) for metric in metrics]
         count = max((entry.seeds for entry in figures.values() if entry), default=0)
         rows.append([row, *cells, f"{count}" + f" ({missing})" * bool(missing and count)])
@@ -155,11 +157,11 @@ def _small(p: float) -> str:
     return "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _training(board: Board, dataset: str) -> str:
+def _training(results: EvaluationResults, dataset: str) -> str:
     rows = []
-    for model in (row for row in board.about.models if not row.endswith(LOCAL)):
-        searched = board.runs_of(dataset, model)
-        runs = board.chosen(dataset, model)
+    for model in (row for row in results.about.models if not row.endswith(LOCAL)):
+        searched = results.runs_of(dataset, model)
+        runs = results.chosen(dataset, model)
         if not searched:
             rows.append([model, "", "not run", "", "", "", "", ""])
             continue
@@ -168,7 +170,7 @@ def _training(board: Board, dataset: str) -> str:
             [
                 model,
                 searched[0]["points"],
-                first_run.get("point") or ("" if runs else board.missing(dataset, model)),
+                first_run.get("point") or ("" if runs else results.missing(dataset, model)),
                 _mean(runs, "validation_ndcg@10", ".4f"),
                 _mean(runs, "epochs", ".1f") + " (cap)" * any(run.get("limit") for run in runs),
                 _mean(runs, "seconds", ".0f"),
@@ -188,18 +190,24 @@ def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:
     return f"{sum(figures) / len(figures):{form}}" if figures else ""
 
 
-def _summary_page(board: Board) -> str:
-    names = [entry.name for entry in board.about.datasets]
-    sections = ["# Summary", *doubts_page(board, board.about.datasets), *_served(board)]
+def _summary_page(results: EvaluationResults) -> str:
+    names = [entry.name for entry in results.about.datasets]
+    sections = [
+        "# Summary",
+        *doubts_page(results, results.about.datasets),
+        *_selected_models(results),
+    ]
     sections.append("Mean over seeds ± their standard deviation; the best in bold.")
-    chance = {entry.name: f"{entry.random_ndcg:.4f}" for entry in board.about.datasets}
+    chance = {entry.name: f"{entry.random_ndcg:.4f}" for entry in results.about.datasets}
     for protocol, metric in ((ALL, "ndcg@10"), (SAMPLED, "ndcg@10"), (SAMPLED, "uauc")):
-        best = {name: board.best(name, protocol, metric) for name in names}
+        best = {name: results.best(name, protocol, metric) for name in names}
         rows = []
-        for row in board.about.models:
+        for row in results.about.models:
             cells = [
                 shown(
-                    board.figure(name, row, protocol, metric), best[name], board.missing(name, row)
+                    results.figure(name, row, protocol, metric),
+                    best[name],
+                    results.missing(name, row),
                 )
                 for name in names
             ]
@@ -213,11 +221,11 @@ def _summary_page(board: Board) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _served(board: Board) -> list[str]:
+def _selected_models(results: EvaluationResults) -> list[str]:
     """What validation would serve, on every data set that has something to choose from."""
     rows = []
-    for name in (entry.name for entry in board.about.datasets):
-        figures = served(board, name)
+    for name in (entry.name for entry in results.about.datasets):
+        figures = select_model(results, name)
         if figures is not None:
             compared = figures.comparison
             value, *cells = _compared(compared)
@@ -238,13 +246,13 @@ def _served(board: Board) -> list[str]:
     ]
 
 
-def _write_figures(path: Path, board: Board, dataset: str) -> None:
+def _write_figures(path: Path, results: EvaluationResults, dataset: str) -> None:
     rows: list[dict[str, Any]] = []
     for protocol, metrics in METRICS.items():
         for metric in metrics:
-            best = board.best(dataset, protocol, metric)
-            for row in board.about.models:
-                figures = board.figure(dataset, row, protocol, metric)
+            best = results.best(dataset, protocol, metric)
+            for row in results.about.models:
+                figures = results.figure(dataset, row, protocol, metric)
                 rows.append(
                     {
                         "model": row,
@@ -254,7 +262,7 @@ def _write_figures(path: Path, board: Board, dataset: str) -> None:
                         "std": figures and figures.spread,
                         "seeds": figures.seeds if figures else 0,
                         "best": "yes" if figures and figures.mean == best else "no",
-                        "missing": board.missing(dataset, row),
+                        "missing": results.missing(dataset, row),
                     }
                 )
     write_csv(path, _FIGURES, rows)

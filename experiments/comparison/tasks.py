@@ -1,4 +1,4 @@
-"""What goes between an evaluation and its workers."""
+"""The messages between an evaluation and its workers."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,11 +35,11 @@ class Task:
         return RunFolder(self.runs, self.recipe, self.clicks)
 
     def stages(self) -> "list[Task]":
-        """The trainings that this one is put together of, each a run of its own."""
+        """The trainings that this one is assembled of, each a run of its own."""
         return [replace(self, recipe=stage, test=False) for stage in stages(self.recipe)]
 
     def trains(self) -> set[Path]:
-        """Folders of the runs that are done on the way: what no other may do at the same time."""
+        """Folders of all runs that this task trains: no other task may train them meanwhile."""
         open_stages = [stage for stage in self.stages() if not stage.is_done()]
         return {stage.folder.path for stage in (self, *open_stages)}
 
@@ -57,8 +57,8 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A run goes on."""
+class Advanced:
+    """A run reports its progress."""
 
     task: Task
     progress: Progress
@@ -73,4 +73,4 @@ class Ended:
     reason: str = ""
 
 
-Event = Started | Moved | Ended
+Event = Started | Advanced | Ended

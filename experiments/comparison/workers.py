@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from cloud_service.recommender.progress import Progress
-from experiments.comparison.tasks import Ended, Event, Moved, Started, Task
+from experiments.comparison.tasks import Advanced, Ended, Event, Started, Task
 from shared.errors import RecommendationError
 
 _STOP_SECONDS: Final = 5.0
@@ -45,7 +45,7 @@ def default_workers(device: str, tasks: int) -> int:
 
 @dataclass
 class _Worker:
-    number: int
+    index: int
     process: SpawnProcess
     line: Connection
     task: Task | None = None
@@ -123,7 +123,7 @@ class Workers:
         return next((task for task in self._queue if busy.isdisjoint(task.trains())), None)
 
     def _spawn(self) -> _Worker:
-        used_numbers = {worker.number for worker in self._workers}
+        used_numbers = {worker.index for worker in self._workers}
         worker_number = next(n for n in range(self._count) if n not in used_numbers)
         ours, theirs = _spawn.Pipe()
         process = _spawn.Process(
@@ -146,7 +146,7 @@ class Workers:
             self._workers.remove(worker)
             return Ended(task, "failed", _death(worker.process.exitcode))
         if isinstance(message, Progress):
-            return Moved(task, message)
+            return Advanced(task, message)
         status, reason = message
         worker.task = None
         return Ended(task, status, reason)

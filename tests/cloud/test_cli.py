@@ -13,9 +13,10 @@ import pytest
 
 from cloud_service.commands.names import pick
 from cloud_service.commands.recipe import read_recipe
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import OPTIONS, TrainingRecipe
 from cloud_service.services.job import Job, JobRequest
 from shared.errors import InvalidRequest
+from shared.model import ModelSettings
 from tests.instruments.processes import listening, running
 
 COMMANDS = [
@@ -81,9 +82,7 @@ def test_help_needs_no_heavy_library():
 
 def test_recipe_options_are_those_of_the_recipe(in_process):
     _, out, _ = in_process("train", "--help")
-    names = set(TrainingRecipe.model_fields) - {"model"} | set(
-        TrainingRecipe.model_fields["model"].annotation.model_fields
-    )
+    names = set(OPTIONS) - {"model"} | set(ModelSettings.model_fields)
     for name in names:
         assert f"--{name.replace('_', '-')} " in out, name
 
@@ -92,8 +91,12 @@ def test_a_recipe_file_is_read_and_options_win_over_it(tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text('{"data": "movielens-100k", "epochs": 7, "model": {"dim": 32, "heads": 2}}')
     found = read_recipe(path, {"epochs": 9, "heads": 4, "seed": None})
-    assert (found.data, found.epochs, found.seed) == ("movielens-100k", 9, 0)
-    assert (found.model.dim, found.model.heads) == (32, 4)
+    assert (found.data.data, found.optimisation.epochs, found.optimisation.seed) == (
+        "movielens-100k",
+        9,
+        0,
+    )
+    assert (found.network.model.dim, found.network.model.heads) == (32, 4)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"epoch": 3}', '{"epochs": 0}', "\xff"])
@@ -273,4 +276,5 @@ def test_the_environment_of_a_composed_training_is_read_as_numbers(monkeypatch):
         monkeypatch.setenv(f"TRAIN_{name}", value)
     script = Path(__file__).parents[2] / "docker" / "train_once.py"
     recipe = runpy.run_path(str(script))["_recipe"]()
-    assert (recipe.epochs, recipe.learning_rate, recipe.model.dim) == (5, 0.01, 32)
+    assert (recipe.optimisation.epochs, recipe.optimisation.learning_rate) == (5, 0.01)
+    assert recipe.network.model.dim == 32

@@ -11,7 +11,7 @@ from cloud_service.recommender.recipe import Repeats, Ties
 
 @dataclass(frozen=True)
 class Treatment:
-    """How a log is read, ordered and filtered: see `prepare`, and TrainingRecipe for the names."""
+    """How a log is read, ordered and filtered: see `prepare`, and DataRecipe for the names."""
 
     columns: str | None = None
     ties: Ties = "auto"
@@ -23,7 +23,7 @@ class Treatment:
 
     @classmethod
     def of(cls, asked: object) -> Self:
-        """That of a TrainingRecipe, or whatever has its attributes."""
+        """That of a DataRecipe, or of any object with its attributes."""
         return cls(**{name: getattr(asked, name) for name in (field.name for field in fields(cls))})
 
     def load(self, data: str, folder: Path, items: Path | None = None) -> ClickLog:

@@ -1,4 +1,4 @@
-"""From a recipe to the network it names, untrained, or fitted where there is nothing to train."""
+"""Builds the network of a recipe, untrained; a network that only counts is fitted."""
 
 from typing import TypedDict
 
@@ -17,78 +17,104 @@ from cloud_service.recommender.models.baselines.sasrec import SASRec
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
 from cloud_service.recommender.models.recommender import Recommender, Tied
 from cloud_service.recommender.models.scn import SCN
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import (
+    CoCorrRecNetwork,
+    CountingNetwork,
+    FactorNetwork,
+    LayeredNetwork,
+    SCNNetwork,
+    TrainingRecipe,
+)
+from cloud_service.recommender.training.defaults import (
+    resolve_hyperparameters,
+)
 from cloud_service.recommender.training.spectral import spectral_embedding
 from cloud_service.recommender.training.stages import stages
-from cloud_service.recommender.training.suited import Suited, suited
 from cloud_service.recommender.training.tune_knn import tune_item_knn
 
 
 def build(split: Split, recipe: TrainingRecipe, *, fit: bool = True) -> Recommender:
     """The network of a recipe for the catalogue of a split.
 
-    Without `fit` nothing is counted or searched: what is built is for weights to be loaded into.
+    With `fit=False` nothing is counted or searched: use it to load weights into the network.
     """
-    settings = suited(recipe, split)
-    model = _built(split, recipe, settings, fit=fit)
+    resolved = resolve_hyperparameters(recipe, split)
+    model = _untrained(split, recipe, resolved.dropout, fit=fit)
     reader = model.scn if isinstance(model, SCNAndGCN) else model
-    if fit and settings.spectral and isinstance(reader, SCN | Tied):
+    if fit and resolved.spectral and isinstance(reader, SCN | Tied):
         table = reader.item_embedding
         table.data += spectral_embedding(split, table.shape[1])
     return model
 
 
-def _built(split: Split, recipe: TrainingRecipe, trained: Suited, *, fit: bool) -> Recommender:
-    items, users, settings = split.log.item_count, split.log.user_count, recipe.model
-    small = _Small(length=settings.length, dim=settings.dim, dropout=trained.dropout)
-    match recipe.network:
-        case "scn+gcn":
-            if settings.gcn == "projected":
-                return ProjectedCoCorrRec(
-                    items,
-                    settings,
-                    ablation=recipe.ablation,
-                    teachers=[build(split, stage, fit=False) for stage in stages(recipe)[1:]],
-                    seen_left_out=split.seen_left_out,
-                )
-            return CoCorrRec(
-                items,
-                settings,
-                dropout=trained.dropout,
-                drop_corrections=recipe.drop_corrections,
-                ablation=recipe.ablation,
-            )
-        case "scn":
-            return SCN(items, settings, dropout=trained.dropout)
-        case "popularity":
+def _untrained(split: Split, recipe: TrainingRecipe, dropout: float, *, fit: bool) -> Recommender:
+    items, users, network = split.log.item_count, split.log.user_count, recipe.network
+    model = network.model
+    match network:
+        case CoCorrRecNetwork():
+            return _cocorrrec(split, recipe, network, dropout)
+        case SCNNetwork():
+            return SCN(items, model, dropout=dropout)
+        case CountingNetwork(kind="popularity"):
             return Popularity(split.train_counts())
-        case "item-knn":
+        case CountingNetwork():
             if not fit:
-                return ItemKNN.empty(items, settings.length)
-            return tune_item_knn(split, settings.length).model
-        case "mf":
-            return MF(items, users, **small)
-        case "fm":
-            return FM(items, users, **small)
+                return ItemKNN.empty(items, model.length)
+            return tune_item_knn(split, model.length).model
+        case FactorNetwork(kind=kind):
+            factors = MF if kind == "mf" else FM
+            return factors(items, users, length=model.length, dim=model.dim, dropout=dropout)
+        case LayeredNetwork():
+            return _layered(split, network, dropout)
+
+
+def _cocorrrec(
+    split: Split, recipe: TrainingRecipe, network: CoCorrRecNetwork, dropout: float
+) -> SCNAndGCN:
+    items, model = split.log.item_count, network.model
+    if model.gcn == "projected":
+        return ProjectedCoCorrRec(
+            items,
+            model,
+            ablation=network.ablation,
+            teachers=[build(split, stage, fit=False) for stage in stages(recipe)[1:]],
+            seen_left_out=split.seen_left_out,
+        )
+    return CoCorrRec(
+        items,
+        model,
+        dropout=dropout,
+        drop_corrections=network.drop_corrections,
+        ablation=network.ablation,
+    )
+
+
+def _layered(split: Split, network: LayeredNetwork, dropout: float) -> Recommender:
+    items, heads = split.log.item_count, network.model.heads
+    shape = _Shape(
+        length=network.model.length, dim=network.model.dim, dropout=dropout, layers=network.layers
+    )
+    match network.kind:
         case "neumf":
-            return NeuMF(items, users, layers=recipe.layers, **small)
+            return NeuMF(items, split.log.user_count, **shape)
         case "deepfm":
-            return DeepFM(items, users, layers=recipe.layers, **small)
+            return DeepFM(items, split.log.user_count, **shape)
         case "din":
-            return DIN(items, layers=recipe.layers, **small)
+            return DIN(items, **shape)
         case "gru4rec":
-            return GRU4Rec(items, layers=recipe.layers, **small)
+            return GRU4Rec(items, **shape)
         case "mamba4rec":
-            return Mamba4Rec(items, layers=recipe.layers, **small)
+            return Mamba4Rec(items, **shape)
         case "sasrec":
-            return SASRec(items, heads=settings.heads, layers=recipe.layers, **small)
+            return SASRec(items, heads=heads, **shape)
         case "bert4rec":
-            return BERT4Rec(items, heads=settings.heads, layers=recipe.layers, **small)
+            return BERT4Rec(items, heads=heads, **shape)
 
 
-class _Small(TypedDict):
-    """What every baseline that trains is told of its shape."""
+class _Shape(TypedDict):
+    """The arguments that every baseline with layers has."""
 
     length: int
     dim: int
     dropout: float
+    layers: int

@@ -1,7 +1,7 @@
-"""Checkpoints: weights, optimiser and the place in the run, as one safetensors file per epoch.
+"""Checkpoints: weights, optimiser and the state of the run, one safetensors file per epoch.
 
-An epoch draws all its randomness from the seed and its own number, so nothing else is needed to
-go on exactly where a run was cut off.
+An epoch draws all its random numbers from the seed and its own index, so a run that was cut off
+resumes from these exactly.
 """
 
 import json
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from cloud_service.recommender.recipe import TrainingRecipe
+from cloud_service.recommender.recipe import TrainingRecipe, identity
 from shared.errors import DataError
 
 BEST = "best.safetensors"
@@ -25,7 +25,7 @@ _KEPT = 2
 
 @dataclass
 class Run:
-    """Where a training run is."""
+    """The state of a training run after its last epoch."""
 
     epoch: int = 0
     """Epochs completed."""
@@ -45,9 +45,7 @@ class Checkpoints:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         recorded = folder / "recipe.json"
-        description = json.dumps(
-            {"recipe": recipe.model_dump(mode="json"), "clicks": data}, indent=1
-        )
+        description = json.dumps({"recipe": identity(recipe), "clicks": data}, indent=1)
         if not recorded.exists():
             draft = folder / "recipe.json.draft"
             draft.write_text(description, "utf-8")
@@ -93,10 +91,10 @@ class Checkpoints:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 run = Run(**json.loads(meta["run"]))
             except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-                continue  # cut off while it was written: the one before is whole
-            model.load_state_dict(_part(tensors, "model."))
-            averaged.load_state_dict(_part(tensors, "averaged."))
-            _load(optimiser, _part(tensors, "optimiser."))
+                continue  # incomplete: use the one before
+            model.load_state_dict(_with_prefix(tensors, "model."))
+            averaged.load_state_dict(_with_prefix(tensors, "averaged."))
+            _load(optimiser, _with_prefix(tensors, "optimiser."))
             return run
         return Run()
 
@@ -130,7 +128,7 @@ class Checkpoints:
             raise DataError(f"the checkpoint {path} cannot be written: {error}") from error
 
 
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _with_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 

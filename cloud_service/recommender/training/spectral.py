@@ -1,8 +1,8 @@
-"""Item embeddings to begin with: items that are clicked near each other lie near each other.
+"""Initial item embeddings in which items clicked near each other lie near each other.
 
-A network that begins from noise has to learn from a few clicks of each item what counting them
-shows at once. Here it begins from the leading eigenvectors of the normalised co-click matrix
-(spectral embedding: Ng, Jordan and Weiss, NIPS 2001), scaled by the roots of their eigenvalues.
+With few clicks per item, training from random embeddings learns slowly what co-click counts show
+directly. These are the leading eigenvectors of the normalised co-click matrix (spectral embedding:
+Ng, Jordan and Weiss, NIPS 2001), scaled by the square roots of their eigenvalues.
 """
 
 from typing import Final
@@ -46,12 +46,14 @@ def _similarity(split: Split) -> Tensor:
     """1 + D^-1/2 (C + C^T) D^-1/2, sparse: positive, so that the largest values come first."""
     rows = split.log.item_count + 1
     pairs = count_pairs(split, REACH)
-    left, right = pairs.keys // rows, pairs.keys % rows
-    weights = np.where(left != right, pairs.counts / pairs.distances**FADE, 0.0)
-    degree = np.bincount(left, weights, rows) + np.bincount(right, weights, rows)
-    weights /= np.sqrt(np.maximum(degree[left] * degree[right], 1e-30))
-    every = np.arange(rows)
-    index = np.stack([np.concatenate([left, right, every]), np.concatenate([right, left, every])])
+    row, column = pairs.keys // rows, pairs.keys % rows
+    weights = np.where(row != column, pairs.counts / pairs.distances**FADE, 0.0)
+    degree = np.bincount(row, weights, rows) + np.bincount(column, weights, rows)
+    weights /= np.sqrt(np.maximum(degree[row] * degree[column], 1e-30))
+    diagonal = np.arange(rows)
+    index = np.stack(
+        [np.concatenate([row, column, diagonal]), np.concatenate([column, row, diagonal])]
+    )
     values = np.concatenate([weights, weights, np.ones(rows)]).astype(np.float32)
     return torch.sparse_coo_tensor(
         torch.from_numpy(index), torch.from_numpy(values), (rows, rows), check_invariants=True

@@ -1,69 +1,57 @@
-"""The trainings that a projected GCN is put together of: the SCN alone, then each teacher."""
+"""The separate trainings of a teacher-fitted GCN: the SCN alone, then each teacher."""
 
 from typing import Final
 
-from cloud_service.recommender.recipe import DATA_FIELDS, Network, TrainingRecipe
+from cloud_service.recommender.recipe import CoCorrRecNetwork, Network, TrainingRecipe
 from shared.model import GCNForm, ModelSettings, ReadoutForm
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
 
 NO_GCN: Final[GCNForm] = "causal"
-"""What stands as the form of the GCN in the recipe of a network that has none. Nothing reads it;
-that it is always the same makes the trainings of one network one training, whoever asks for it."""
-
-_PLAIN = TrainingRecipe()
-_NOT_ITS_OWN = (
-    "drop_corrections",
-    "teachers",
-    "teacher_learning_rate",
-    "teacher_dropout",
-    "teacher_weight_decay",
-    "ablation",
-)
+"""The form of the GCN in the recipe of a network without one. Nothing reads it; it is always the
+same, so that equal trainings have equal recipes."""
 
 
 def stages(recipe: TrainingRecipe) -> tuple[TrainingRecipe, ...]:
-    """The recipe of the SCN and of each teacher; none where all is trained at once.
+    """The recipes of the SCN and of each teacher; empty if one training trains everything.
 
-    Each is what that network's own recipe would be, so that it can be trained once and used by
-    many.
+    Each is equal to the recipe of that network alone, so that it is trained once and its run is
+    used by every model that contains it.
     """
-    if recipe.network != "scn+gcn" or recipe.model.gcn != "projected":
+    network = recipe.network
+    if not isinstance(network, CoCorrRecNetwork) or network.model.gcn != "projected":
         return ()
-    names: list[Network] = recipe.teachers.split(",")  # type: ignore[assignment]
-    return _scn(recipe), *(_teacher(recipe, name) for name in names)
+    names: list[Network] = network.teachers.names.split(",")  # type: ignore[assignment]
+    return _scn(recipe), *(_teacher(recipe, network, name) for name in names)
 
 
 def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
-    """The SCN trained alone: the same to the last bit as a recipe of network `scn`."""
-    shape = _window(recipe.model, recipe.model.dim, readout=recipe.model.readout)
-    return recipe.model_copy(update={"network": "scn", "model": shape, **_plain(*_NOT_ITS_OWN)})
+    """The SCN trained alone: identical to a recipe of network `scn`."""
+    model = recipe.network.model
+    return recipe.changed(network="scn", model=_window(model, model.dim, readout=model.readout))
 
 
-def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
-    model, is_scn = recipe.model, name == "scn"
-    readout = model.readout if is_scn else "norm"
-    teacher = recipe.model_copy(
-        update={
-            **_plain(*_NOT_ITS_OWN),
-            "network": name,
-            "model": _window(model, model.gcn_dim, readout=readout),
-            "layers": _PLAIN.layers if is_scn else model.gcn_layers,
-            "learning_rate": recipe.teacher_learning_rate,
-            "dropout": recipe.teacher_dropout,
-            "weight_decay": recipe.teacher_weight_decay,
-        }
+def _teacher(recipe: TrainingRecipe, network: CoCorrRecNetwork, name: Network) -> TrainingRecipe:
+    model, teachers = network.model, network.teachers
+    teacher = recipe.changed(
+        network=name,
+        model=_window(model, model.gcn_dim, readout=model.readout if name == "scn" else "norm"),
+        layers=model.gcn_layers,
+        learning_rate=teachers.learning_rate,
+        dropout=teachers.dropout,
+        weight_decay=teachers.weight_decay,
     )
     return untrained(teacher) if name in UNTRAINED else teacher
 
 
 def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
-    """What a network that counts instead of training reads of a recipe; the rest as by default."""
-    model = recipe.model
-    data_fields = {field: getattr(recipe, field) for field in DATA_FIELDS}
+    """The recipe of a network that counts instead of training: all it does not read is default."""
+    model = recipe.network.model
     shape = ModelSettings(length=model.length, segment=model.segment, gcn=NO_GCN)
-    return TrainingRecipe(network=recipe.network, model=shape, **data_fields)
+    return TrainingRecipe(
+        data=recipe.data, network=recipe.network.model_copy(update={"model": shape})
+    )
 
 
 def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") -> ModelSettings:
@@ -75,7 +63,3 @@ def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") ->
         readout=readout,
         gcn=NO_GCN,
     )
-
-
-def _plain(*names: str) -> dict[str, object]:
-    return {name: getattr(_PLAIN, name) for name in names}

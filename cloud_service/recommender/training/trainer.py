@@ -19,10 +19,10 @@ from cloud_service.recommender.ranking.evaluate import validation_ndcg
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.build import build
 from cloud_service.recommender.training.checkpoint import BEST, Checkpoints
+from cloud_service.recommender.training.cuda_graphs import GraphedTrainingStates
+from cloud_service.recommender.training.defaults import resolve_hyperparameters
 from cloud_service.recommender.training.losses import full_softmax, sampled_bce, sampled_softmax
-from cloud_service.recommender.training.replay import Replayed
 from cloud_service.recommender.training.stages import stages
-from cloud_service.recommender.training.suited import suited
 from cloud_service.recommender.training.windows import Int64, TrainingNegatives, cut_windows, gather
 from shared.errors import RecommendationError
 from shared.manifest import TrainingEnd
@@ -30,7 +30,7 @@ from shared.manifest import TrainingEnd
 CLIP = 5.0
 """Largest norm of a gradient; the inner model's can jump early on."""
 _CPU_PAIRS, _GPU_PAIRS = 1 << 14, 1 << 18
-"""States times candidates that a sampled loss looks at together."""
+"""Pairs of a state and a candidate in one chunk of a sampled loss."""
 _REPORT_S = 0.5
 
 Report = Callable[[Progress], None]
@@ -47,12 +47,12 @@ class TrainingDiverged(RecommendationError):
 class Trainer:
     """Trains one model on one split by one recipe, with checkpoints in `work`.
 
-    A model whose scores are no dot products trains by sampled softmax where the recipe asks for
-    the softmax over all items (`loss` says which it is): a pass of an MLP for every item and
-    click is out of reach. A model without parameters is fitted when it is built: no epochs.
+    A model whose scores are not dot products trains by sampled softmax if the recipe asks for the
+    softmax over all items, because an MLP pass for every item and click is too expensive; `loss`
+    is the one in use. A model without parameters is fitted when it is built: no epochs.
 
-    What is validated and kept is the exponential moving average of the weights, `averaged`: it
-    spares a schedule of the learning rate, and the best epoch is less a matter of luck.
+    The exponential moving average of the weights, `averaged`, is validated and kept: it replaces
+    a learning rate schedule and makes the choice of the best epoch less noisy.
     """
 
     def __init__(
@@ -64,37 +64,38 @@ class Trainer:
         device: torch.device | None = None,
         report: Report = lambda progress: None,
     ) -> None:
-        """Raises ValueError for a model that is put together of several (`training/stages.py`)."""
+        """Raises ValueError for a model that is trained in stages (`training/stages.py`)."""
         if stages(recipe):
             raise ValueError("a projected GCN has no training of its own")
         self.split, self.recipe, self._report = split, recipe, report
-        self.settings = suited(recipe, split)
+        optimisation = recipe.optimisation
+        self.hyperparameters = resolve_hyperparameters(recipe, split)
         self.device = device or torch.device("cpu")
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(optimisation.seed)
         fitted = (work / BEST).exists()
         self.model = build(split, recipe, fit=not fitted).to(self.device)
         parameters = list(self.model.parameters())
-        self.averaged = AveragedModel(self.model, multi_avg_fn=_moving_average(recipe.ema))
+        self.averaged = AveragedModel(self.model, multi_avg_fn=_moving_average(optimisation.ema))
         self.optimiser = torch.optim.AdamW(
             parameters or [torch.zeros(0)],  # it refuses an empty list
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
+            lr=self.hyperparameters.learning_rate,
+            weight_decay=self.hyperparameters.weight_decay,
             fused=True,
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.averaged, self.optimiser)
-        full_loss = self.model.factorised or recipe.loss != "softmax"
-        self.loss = recipe.loss if full_loss else "sampled_softmax"
+        as_asked = self.model.factorised or optimisation.loss != "softmax"
+        self.loss = optimisation.loss if as_asked else "sampled_softmax"
         self._negatives = TrainingNegatives(split) if self.loss != "softmax" else None
-        replayed = self.device.type == "cuda" and self.model.factorised
-        self._states = Replayed(self.model) if replayed else self.model.training_states
-        self._said = 0.0
+        graphed = self.device.type == "cuda" and self.model.factorised
+        self._states = GraphedTrainingStates(self.model) if graphed else self.model.training_states
+        self._reported_at = 0.0
         self._began = time.monotonic()
 
     @property
     def epochs(self) -> int:
         """Epochs at most; none for a model without parameters."""
-        return self.recipe.epochs if any(True for _ in self.model.parameters()) else 0
+        return self.recipe.optimisation.epochs if any(True for _ in self.model.parameters()) else 0
 
     def fit(self) -> Recommender:
         """Trains to the end and gives the model of the best validation epoch.
@@ -115,20 +116,20 @@ class Trainer:
         self.checkpoints.load_best(self.model)
         return self.model
 
-    def end(self) -> TrainingEnd:
-        """How the training ended, once `fit` has."""
-        run, recipe, limit = self.run, self.recipe, ""
+    def outcome(self) -> TrainingEnd:
+        """How the training ended; valid after `fit`."""
+        run, minutes, limit = self.run, self.recipe.optimisation.minutes, ""
         if run.epoch and self._improves():
             limit = counted(run.epoch, "epoch")
-            if run.epoch < self.epochs and recipe.minutes is not None:
-                limit = counted(recipe.minutes, "minute")
+            if run.epoch < self.epochs and minutes is not None:
+                limit = counted(minutes, "minute")
         return TrainingEnd(epochs=run.epoch, best_epoch=run.best_epoch, limit=limit)
 
     def _improves(self) -> bool:
-        return self.run.epoch - self.run.best_epoch < self.recipe.patience
+        return self.run.epoch - self.run.best_epoch < self.recipe.optimisation.patience
 
     def _late(self) -> bool:
-        minutes = self.recipe.minutes
+        minutes = self.recipe.optimisation.minutes
         return minutes is not None and time.monotonic() - self._began >= 60 * minutes
 
     def _validate(self, loss: float | None) -> None:
@@ -145,17 +146,21 @@ class Trainer:
             run.best, run.best_epoch = metric, run.epoch
         run.seconds = time.monotonic() - self._began
         self.checkpoints.save(self.model, self.averaged, self.optimiser, run)
-        self._say(0, 0, loss, force=True)
+        self._report_step(0, 0, loss, force=True)
 
     def _epoch(self, epoch: int) -> float:
         """One pass over all windows, cut short by the recipe's minutes; gives the mean loss.
 
         All randomness is the epoch's own.
         """
-        recipe, split, size = self.recipe, self.split, self.settings.batch_size
-        random = np.random.default_rng((recipe.seed, epoch))
-        torch.manual_seed(recipe.seed * 1_000_003 + epoch)
-        windows = cut_windows(split, recipe.model.length, random)
+        split, size, seed = (
+            self.split,
+            self.hyperparameters.batch_size,
+            self.recipe.optimisation.seed,
+        )
+        random = np.random.default_rng((seed, epoch))
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        windows = cut_windows(split, self.recipe.network.model.length, random)
         steps = -(-len(windows) // size)
         total = count = 0.0
         self.model.train()
@@ -168,7 +173,7 @@ class Trainer:
                 raise TrainingDiverged(_diverged(epoch + 1))
             total += loss * int(lengths.sum())
             count += int(lengths.sum())
-            self._say(step + 1, steps, total / count)
+            self._report_step(step + 1, steps, total / count)
             if self._late():
                 break
         return total / max(count, 1)
@@ -181,14 +186,14 @@ class Trainer:
         random: np.random.Generator,
     ) -> float:
         clicks = torch.from_numpy(inputs).to(self.device)
-        wanted = torch.from_numpy(targets).to(self.device)
+        next_clicks = torch.from_numpy(targets).to(self.device)
         owners = torch.from_numpy(users + 1).to(self.device)
-        clicks, wanted = self.model.examples(clicks, wanted)
-        filled = wanted > 0
+        clicks, next_clicks = self.model.examples(clicks, next_clicks)
+        filled = next_clicks > 0
         self.optimiser.zero_grad(set_to_none=True)
-        with _products(self.recipe.matmul):
+        with _products(self.recipe.optimisation.matmul):
             states = self._states(clicks, owners)[filled]
-            loss = self._differentiate(states, wanted[filled], users, filled, random)
+            loss = self._differentiate(states, next_clicks[filled], users, filled, random)
             self._descend()
         return loss
 
@@ -207,11 +212,12 @@ class Trainer:
             full_loss = full_softmax(states, model.catalogue(), positives)
             full_loss.backward()  # type: ignore[no-untyped-call]
             return float(full_loss.detach())
+        negatives = self.recipe.optimisation.negatives
         owners = np.repeat(users, filled.sum(1).cpu().numpy())
-        drawn = torch.from_numpy(self._negatives.draw(owners, self.recipe.negatives, random))
+        drawn = torch.from_numpy(self._negatives.draw(owners, negatives, random))
         candidates = torch.cat((positives[:, None], drawn.to(self.device)), dim=1)
-        # A part at a time, gradients at once: what a model keeps of all pairs is hundreds of MB,
-        # and waiting for memory took a third of a step.
+        # In chunks, each differentiated at once: the activations of all pairs are hundreds of MB,
+        # and allocating them took a third of a step.
         pairs = _CPU_PAIRS if self.device.type == "cpu" else _GPU_PAIRS
         rows = max(16, max(pairs, model.items) // candidates.shape[1])
         read, total = states.detach().requires_grad_(states.requires_grad), 0.0
@@ -230,11 +236,13 @@ class Trainer:
         self.optimiser.step()
         self.averaged.update_parameters(self.model)
 
-    def _say(self, step: int, steps: int, loss: float | None, *, force: bool = False) -> None:
+    def _report_step(
+        self, step: int, steps: int, loss: float | None, *, force: bool = False
+    ) -> None:
         clock_s = time.monotonic()
-        if not force and clock_s - self._said < _REPORT_S:
+        if not force and clock_s - self._reported_at < _REPORT_S:
             return
-        self._said = clock_s
+        self._reported_at = clock_s
         run = self.run
         self._report(
             Progress(
@@ -257,8 +265,8 @@ def counted(count: float, noun: str) -> str:
 
 @contextmanager
 def _products(mode: Literal["fast", "exact"]) -> Iterator[None]:
-    """Fast ones are oneDNN's where the exact ones are MKL's: in float32 all the same, and twice as
-    fast, on processors without AMX (docs/decisions.md)."""
+    """Sets the precision of matrix products. On processors without AMX, fast products are oneDNN's
+    and exact ones MKL's: both float32, the first twice as fast (docs/decisions.md)."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if mode == "fast" else before)
     try:
@@ -268,7 +276,8 @@ def _products(mode: Literal["fast", "exact"]) -> Iterator[None]:
 
 
 def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Less of the past at first: (1 + n) / (10 + n) of it after n steps, at most `decay`."""
+    """An average that forgets faster at first: decay (1 + n) / (10 + n) after n steps, at most
+    `decay`."""
 
     def update(averaged: _Tensors, current: _Tensors, steps: Tensor | int) -> None:
         count = int(steps)

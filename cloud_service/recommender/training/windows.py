@@ -72,24 +72,25 @@ class TrainingNegatives:
     def __init__(self, split: Split) -> None:
         self._width = split.log.item_count + 1
         rows = np.repeat(split.train_users, split.stops - split.starts)
-        self._known = np.unique(rows * self._width + split.log.items[split.train_positions])
+        self._clicked_keys = np.unique(rows * self._width + split.log.items[split.train_positions])
 
     def draw(self, users: Int64, count: int, random: np.random.Generator) -> Int64:
         """(n, count) item numbers for some user rows (n,).
 
-        Redrawn up to 20 times: a user who knows nearly everything may keep a few of his own.
+        Items that the user clicked are redrawn, up to 20 times; a user with clicks on nearly all
+        items may keep a few of them.
         """
         drawn = random.integers(1, self._width, (len(users), count), dtype=np.int64)
         flat, owners = drawn.reshape(-1), np.repeat(users, count)
         looked_at = np.arange(len(flat))
         for _ in range(20):
-            looked_at = looked_at[self._knows(owners[looked_at], flat[looked_at])]
+            looked_at = looked_at[self._has_clicked(owners[looked_at], flat[looked_at])]
             if not len(looked_at):
                 break
             flat[looked_at] = random.integers(1, self._width, len(looked_at), dtype=np.int64)
         return drawn
 
-    def _knows(self, users: Int64, items: Int64) -> NDArray[np.bool_]:
+    def _has_clicked(self, users: Int64, items: Int64) -> NDArray[np.bool_]:
         keys = users * self._width + items
-        slots = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
-        return self._known[slots] == keys
+        slots = np.minimum(np.searchsorted(self._clicked_keys, keys), len(self._clicked_keys) - 1)
+        return self._clicked_keys[slots] == keys

@@ -1,5 +1,5 @@
 """A worker process whose training is a counter: it has checkpoints, progress and ends like a real
-one, in a second. `recipe.seed` says how it ends: 0 well, 1 with bad data, 2 with a surprise, 3
+one, in a second. The recipe's seed says how it ends: 0 well, 1 with bad data, 2 with a surprise, 3
 well, but the first worker dies when it has published and not said so, 4 well, but with a model
 that ranks worse than any other, 5 well, with a model that took the time of 3 epochs at most."""
 
@@ -35,29 +35,30 @@ def train(
 ) -> str:
     count, draft = work / "count", work / ".count"
     first = int(count.read_text()) if count.exists() else 0
-    for tick in range(first, recipe.epochs):
+    seed = recipe.optimisation.seed
+    for tick in range(first, recipe.optimisation.epochs):
         log(f"tick {tick} in {os.getpid()}")
         draft.write_text(str(tick + 1))
         draft.replace(count)  # killed at any moment, the count is the old or the new one
-        report(Progress(phase="training", epoch=tick, epochs=recipe.epochs))
+        report(Progress(phase="training", epoch=tick, epochs=recipe.optimisation.epochs))
         time.sleep(TICK)
-    if recipe.seed == 1:
-        raise DataError(f"{recipe.data}: no item was clicked twice")
-    if recipe.seed == 2:
+    if seed == 1:
+        raise DataError(f"{recipe.data.data}: no item was clicked twice")
+    if seed == 2:
         raise RuntimeError(f"token {os.environ['CLOUD_ADMIN_TOKEN']} is in here")
 
     def describe(entries: tuple[FileEntry, ...]) -> Manifest:
         data = TrainingData(
-            name=recipe.data, users=1, items=1, clicks=1, synthetic=True, preprocessing="none"
+            name=recipe.data.data, users=1, items=1, clicks=1, synthetic=True, preprocessing="none"
         )
         return Manifest(
-            model=recipe.model, items=1, opset=18, data=data, metrics={"seed": recipe.seed},
-            training=TrainingEnd(epochs=3, best_epoch=3, limit="3 epochs" * (recipe.seed == 5)),
+            model=recipe.network.model, items=1, opset=18, data=data, metrics={"seed": seed},
+            training=TrainingEnd(epochs=3, best_epoch=3, limit="3 epochs" * (seed == 5)),
             created=datetime(2026, 1, 1, tzinfo=UTC), files=entries,
         )  # fmt: skip
 
     version = store.publish({"a.bin": StoreFile(b"x", "device")}, describe)
-    if recipe.seed == 3 and not (died := work / "died").exists():
+    if seed == 3 and not (died := work / "died").exists():
         died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return version
@@ -66,7 +67,8 @@ def train(
 def judge(
     recipe: TrainingRecipe, store: Store, data_folder: Path, version: str, current: str
 ) -> Verdict:
-    return Verdict(recipe.seed != 4, f"it is{' not' * (recipe.seed == 4)} as good as {current}")
+    seed = recipe.optimisation.seed
+    return Verdict(seed != 4, f"it is{' not' * (seed == 4)} as good as {current}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def trained(parts, store, tmp_path_factory):
     """The paper's model after 1 epoch and after 12, and a projected one: (model, version) each."""
     found, paper = [], PAPER.model_copy(update=SHAPE)
     for change in ({"model": paper}, {"model": paper, "epochs": 12, "patience": 12}, {}):
-        recipe = FEW.model_copy(update=change)
+        recipe = FEW.changed(**change)
         fitted = fit(parts, recipe, tmp_path_factory.mktemp("work"), device=torch.device("cpu"))
         version = publish(store, fitted.model, parts, {}, created=CREATED, training=fitted.training)
         found.append((fitted.model.eval(), version))
@@ -109,7 +109,7 @@ def test_a_version_that_cannot_be_read_is_replaced_and_that_is_said(
 
 
 def test_clicks_that_cannot_be_read_any_more_promote_nothing(store, trained, tmp_path):
-    recipe = FEW.model_copy(update={"data": str(tmp_path / "gone.csv")})
+    recipe = FEW.changed(data=str(tmp_path / "gone.csv"))
     found = judge.judged(recipe, store, tmp_path, trained[1][1], trained[0][1])
     assert not found.promoted
     assert "cannot be compared" in found.reason

@@ -53,6 +53,6 @@ def test_a_second_model_is_compared_and_another_log_has_an_alias_of_its_own(fold
 def test_another_form_on_the_command_line_is_fused_as_that_form_is(tmp_path):
     file = tmp_path / "recipe.json"
     file.write_text(TrainingRecipe().model_dump_json())
-    model = read_recipe(file, {"gcn": "causal"}).model
+    model = read_recipe(file, {"gcn": "causal"}).network.model
     assert (model.gcn, model.fusion) == ("causal", "moments")
-    assert read_recipe(file, {"epochs": 3}).model == TrainingRecipe().model
+    assert read_recipe(file, {"epochs": 3}).network == TrainingRecipe().network

@@ -8,11 +8,11 @@ import torch
 
 from cloud_service.recommender.training.build import build
 from cloud_service.recommender.training.trainer import TrainingDiverged
+from experiments.comparison.comparison_recipe import read
 from experiments.comparison.datasets import open_data
-from experiments.comparison.grid import Evaluation
 from experiments.comparison.plan import cells
-from experiments.comparison.recipe import read
 from experiments.comparison.run import perform
+from experiments.comparison.scheduler import Evaluation
 from experiments.comparison.tasks import Ended, Started
 from experiments.comparison.workers import Workers
 from shared.errors import RecommendationError
@@ -39,21 +39,21 @@ class FakeTrainer:
     trained: ClassVar[list[tuple[str, float, int]]] = []
 
     def __init__(self, split, recipe, work, *, device, report):
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.optimisation.seed)
         self.model = build(split, recipe)
-        self.recipe, self.loss = recipe, recipe.loss
+        self.recipe, self.loss = recipe, recipe.optimisation.loss
         self.run = SimpleNamespace(best=-1.0, best_epoch=0, epoch=0, metrics=[])
 
     def fit(self):
-        rate = self.recipe.learning_rate or 0.002
-        self.trained.append((self.recipe.network, rate, self.recipe.seed))
+        rate = self.recipe.optimisation.learning_rate or 0.002
+        self.trained.append((self.recipe.network.kind, rate, self.recipe.optimisation.seed))
         if rate >= 0.5:
             raise TrainingDiverged("loss or scores are not finite in epoch 1")
         best = 0.5 - abs(rate - 0.01)
         self.run = SimpleNamespace(best=best, best_epoch=1, epoch=1, metrics=[best])
         return self.model
 
-    def end(self):
+    def outcome(self):
         return TrainingEnd(epochs=self.run.epoch, best_epoch=self.run.best_epoch)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.comparison.comparison_recipe import parse
 from experiments.comparison.datasets import open_data
-from experiments.comparison.grid import Evaluation
 from experiments.comparison.plan import cells
-from experiments.comparison.recipe import parse
 from experiments.comparison.results import read_about
-from experiments.comparison.tasks import Ended, Moved
+from experiments.comparison.scheduler import Evaluation
+from experiments.comparison.tasks import Advanced, Ended
 from tests.experiments.comparison.conftest import command, one_thread
 
 METRICS = [f"ndcg@{k}" for k in (5, 10, 20)] + [f"hitrate@{k}" for k in (1, 5, 10, 20)]
@@ -130,12 +130,12 @@ def test_a_worker_that_is_killed_is_reported_and_the_others_go_on(
     evaluation = Evaluation(recipe, cells(recipe), facts, tmp_path / "out", tmp_path)
     killed, ended = False, {}
     for event in evaluation.run(1, device="cpu"):
-        if isinstance(event, Moved) and event.progress.epoch and not killed:
+        if isinstance(event, Advanced) and event.progress.epoch and not killed:
             (worker,) = mp.active_children()
             os.kill(worker.pid, signal.SIGKILL)
             killed = True
         elif isinstance(event, Ended):
-            ended[event.task.recipe.network] = event
+            ended[event.task.recipe.network.kind] = event
     assert ended["scn+gcn"].status == "done"
     assert ended["scn"].status == "failed"
     assert "was killed" in ended["scn"].reason

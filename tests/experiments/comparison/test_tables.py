@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.comparison.board import METRICS, Board
 from experiments.comparison.doubts import doubts
 from experiments.comparison.plots import write_plots
 from experiments.comparison.results import read_results
+from experiments.comparison.results_reader import METRICS, EvaluationResults
 from experiments.comparison.tables import shown, write_tables
 from shared.errors import InvalidRequest
 
@@ -28,7 +28,7 @@ def rows_of(path):
 
 
 def test_every_figure_of_the_tables_is_the_mean_of_the_results(folder):
-    write_tables(Board.read(folder), "scn")
+    write_tables(EvaluationResults.read(folder), "scn")
     results = read_results(folder)
     page = (folder / "tables" / "small.md").read_text()
     rows = rows_of(folder / "tables" / "small.csv")
@@ -43,7 +43,7 @@ def test_every_figure_of_the_tables_is_the_mean_of_the_results(folder):
 
 
 def test_the_best_of_each_metric_is_bold(folder):
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     write_tables(board, "scn")
     page = (folder / "tables" / "small.md").read_text()
     for protocol, metrics in METRICS.items():
@@ -52,7 +52,7 @@ def test_the_best_of_each_metric_is_bold(folder):
 
 
 def test_the_comparison_is_the_difference_of_the_means(folder):
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     write_tables(board, "corrected")
     rows = rows_of(folder / "tables" / "small-comparison.csv")
     assert {row["model"] for row in rows} == {"scn", "corrected/local"}
@@ -66,7 +66,7 @@ def test_the_comparison_is_the_difference_of_the_means(folder):
 
 
 def test_plots_are_png_and_svg_and_hold_the_figures(folder):
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     written = write_plots(board)
     assert [path.name for path in written] == [
         "small-ndcg10.png", "small-ndcg10.svg", "small-validation.png", "small-validation.svg"
@@ -82,7 +82,7 @@ def test_plots_are_png_and_svg_and_hold_the_figures(folder):
 
 
 def test_a_model_put_together_of_several_has_no_curve(folder):
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     curves = len(list(board.curves("small", "corrected")))
     run = folder / board.chosen("small", "corrected")[0]["folder"] / "trained.json"
     trained = json.loads(run.read_text())
@@ -104,7 +104,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(folder):
         if not line.startswith("small,corrected")
     ]
     (folder / "results.csv").write_text("".join(kept))
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     write_tables(board, board.reference(None))
     write_plots(board)
     assert "| corrected | not run |" in (folder / "tables" / "small.md").read_text()
@@ -128,7 +128,7 @@ def test_ranks_that_were_damaged_are_a_named_error(folder):
     (file, *_) = folder.glob("runs/*/ranks.npz")
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(InvalidRequest, match="remove its folder and evaluate again"):
-        write_tables(Board.read(folder), "scn")
+        write_tables(EvaluationResults.read(folder), "scn")
 
 
 @pytest.mark.parametrize(
@@ -144,16 +144,16 @@ def test_a_folder_that_is_no_evaluation_is_refused(folder, name, text, reason):
     if text is not None:
         (folder / name).write_text(text)
     with pytest.raises(InvalidRequest, match=reason):
-        Board.read(folder)
+        EvaluationResults.read(folder)
 
 
 def test_a_reference_that_is_no_row_is_refused_with_the_nearest(evaluated):
     with pytest.raises(InvalidRequest, match="no row corected: did you mean corrected"):
-        Board.read(evaluated).reference("corected")
+        EvaluationResults.read(evaluated).reference("corected")
 
 
 def test_what_to_doubt_stands_before_the_figures(folder):
-    write_tables(Board.read(folder), "scn")
+    write_tables(EvaluationResults.read(folder), "scn")
     for name in ("summary", "small"):
         page = (folder / "tables" / f"{name}.md").read_text()
         doubts, _, figures = page.partition("anked among all items")
@@ -166,7 +166,7 @@ def test_what_to_doubt_stands_before_the_figures(folder):
 
 
 def test_p_values_are_corrected_for_the_rows_compared_in_a_metric(folder):
-    found = Board.read(folder).comparisons("small", "corrected", "all")
+    found = EvaluationResults.read(folder).comparisons("small", "corrected", "all")
     for metric in METRICS["all"]:
         smaller, larger = sorted(
             (found[row, metric] for row in ("scn", "corrected/local")), key=lambda each: each.p
@@ -177,7 +177,7 @@ def test_p_values_are_corrected_for_the_rows_compared_in_a_metric(folder):
 
 def told(folder):
     """What the results of a board make doubtful."""
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     (facts,) = board.about.datasets
     return " ".join(doubts(board, facts))
 
@@ -209,7 +209,7 @@ def test_a_popularity_that_no_model_reaches_is_said(folder):
 
 
 def test_a_model_whose_training_was_cut_short_is_marked(folder):
-    board = Board.read(folder)
+    board = EvaluationResults.read(folder)
     write_tables(board, "scn")
     page = (folder / "tables" / "small.md").read_text()
     assert "2.0 (cap)" in page, "two epochs are all it was given, and each was better"

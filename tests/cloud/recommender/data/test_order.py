@@ -166,7 +166,7 @@ def test_a_log_without_ties_and_repeats_is_what_it_always_was(tmp_path):
 
 def test_a_treatment_is_what_a_recipe_says_of_its_log():
     recipe = TrainingRecipe(ties="file", repeats="all", max_user_clicks=9, min_item=2)
-    treatment = Treatment.of(recipe)
+    treatment = Treatment.of(recipe.data)
     assert treatment == Treatment(ties="file", repeats="all", max_user_clicks=9, min_item=2)
     assert tuple(vars(treatment)) == TREATMENT_FIELDS
 

@@ -295,7 +295,7 @@ def test_din_does_not_see_padding_nor_how_much_of_it_there_is():
 
 @pytest.mark.parametrize("network", ["mf", "fm", "neumf", "deepfm", "din"])
 def test_each_learns_and_beats_popularity(network, small_split, tmp_path):
-    trainer = Trainer(small_split, SMALL.model_copy(update={"network": network}), tmp_path)
+    trainer = Trainer(small_split, SMALL.changed(network=network), tmp_path)
     trainer.fit()
     run = trainer.run
     assert run.losses[-1] < run.losses[0] - 0.05
@@ -315,7 +315,7 @@ def test_each_learns_and_beats_popularity(network, small_split, tmp_path):
 def test_only_dot_products_train_by_the_softmax_over_all_items(
     network, asked, used, small_split, tmp_path
 ):
-    recipe = SMALL.model_copy(update={"network": network, "loss": asked, "epochs": 1})
+    recipe = SMALL.changed(network=network, loss=asked, epochs=1)
     trainer = Trainer(small_split, recipe, tmp_path)
     assert trainer.loss == used
     trainer.fit()
@@ -326,7 +326,7 @@ def test_a_model_without_parameters_is_validated_and_kept_without_an_epoch(
     network, small_split, tmp_path
 ):
     said = []
-    recipe = SMALL.model_copy(update={"network": network})
+    recipe = SMALL.changed(network=network)
     trainer = Trainer(small_split, recipe, tmp_path, report=said.append)
     model = trainer.fit()
     assert (trainer.run.epoch, trainer.run.losses) == (0, [])

@@ -7,8 +7,8 @@ import pytest
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.stages import NO_GCN, stages
 from cloud_service.services.job import JobRequest
+from experiments.comparison.comparison_recipe import parse, read
 from experiments.comparison.plan import cells
-from experiments.comparison.recipe import parse, read
 from shared.model import PAPER, ModelSettings
 
 ROOT = Path(__file__).parents[4]
@@ -16,12 +16,16 @@ RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 
 def test_what_is_trained_without_a_word_is_corrected_towards_item_knn():
-    for settings in (ModelSettings(), TrainingRecipe().model, JobRequest().recipe.model):
+    for settings in (
+        ModelSettings(),
+        TrainingRecipe().network.model,
+        JobRequest().recipe.network.model,
+    ):
         assert (settings.gcn, settings.fusion) == ("projected", "shift")
-    assert [stage.network for stage in stages(TrainingRecipe())] == ["scn", "item-knn"]
+    assert [stage.network.kind for stage in stages(TrainingRecipe())] == ["scn", "item-knn"]
     values = {"datasets": [{"data": "synthetic"}], "models": [{"network": "scn+gcn"}]}
     (cell,) = cells(parse(values, "recipe"))
-    assert cell.training({}, 0).model == ModelSettings()
+    assert cell.training({}, 0).network.model == ModelSettings()
 
 
 def test_the_papers_form_is_a_word_away_and_fused_as_the_paper_does_it():
@@ -41,8 +45,8 @@ def test_a_network_without_a_gcn_takes_any_length_and_is_one_training_whoever_as
     models = [{"network": "sasrec"}, {"network": "scn"}]
     values = {"length": 50, "datasets": [{"data": "synthetic"}], "models": models}
     for cell in cells(parse(values, "recipe")):
-        assert cell.training({}, 0).model.length == 50
-        assert cell.training({}, 0).model.gcn == NO_GCN
+        assert cell.training({}, 0).network.model.length == 50
+        assert cell.training({}, 0).network.model.gcn == NO_GCN
     own = {"datasets": [{"data": "synthetic"}], "models": [{"network": "scn"}]}
     (alone,) = cells(parse(own, "recipe"))
     assert stages(TrainingRecipe())[0] == alone.training({}, 0)

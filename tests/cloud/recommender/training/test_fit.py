@@ -5,9 +5,9 @@ import torch
 
 from cloud_service.recommender.models.projected import ProjectedGCN
 from cloud_service.recommender.recipe import TEACHERS, TrainingRecipe
-from cloud_service.recommender.training.blend import fit_blend
 from cloud_service.recommender.training.build import build
 from cloud_service.recommender.training.fit import fit
+from cloud_service.recommender.training.stacking import fit_stacking_weights
 from cloud_service.recommender.training.stages import NO_GCN, stages
 from cloud_service.recommender.training.trainer import Trainer
 from shared.manifest import TrainingEnd
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 def test_every_stage_is_what_the_networks_own_recipe_would_be():
     scn, knn, gru = stages(RECIPE)
-    assert (scn.network, knn.network, gru.network) == ("scn", "item-knn", "gru4rec")
+    assert (scn.network.kind, knn.network.kind, gru.network.kind) == ("scn", "item-knn", "gru4rec")
     plain = ModelSettings(dim=16, heads=2, gcn=NO_GCN)
     assert scn == TrainingRecipe(network="scn", model=plain, epochs=2, batch_size=32, seed=4)
     wide = plain.model_copy(update={"dim": 24})
@@ -43,15 +43,8 @@ def test_every_stage_is_what_the_networks_own_recipe_would_be():
         seed=4,
     )
     assert knn == TrainingRecipe(network="item-knn", model=PAPER)
-    again = stages(
-        RECIPE.model_copy(
-            update={
-                "teachers": "scn",
-                "teacher_weight_decay": 0.7,
-                "model": RECIPE.model.model_copy(update={"readout": "mlp"}),
-            }
-        )
-    )[1]
+    readout = RECIPE.network.model.model_copy(update={"readout": "mlp"})
+    again = stages(RECIPE.changed(teachers="scn", teacher_weight_decay=0.7, model=readout))[1]
     assert again == TrainingRecipe(
         network="scn",
         model=wide.model_copy(update={"readout": "mlp"}),
@@ -110,14 +103,14 @@ def test_progress_counts_the_epochs_of_all_stages(small_split, tmp_path):
 def test_a_teacher_that_knows_the_answer_counts_and_one_that_knows_nothing_does_not(small_split):
     """One teacher is trained for long; of the other two nothing is."""
     torch.manual_seed(0)
-    model = build(small_split, RECIPE.model_copy(update={"teachers": "item-knn,gru4rec,sasrec"}))
+    model = build(small_split, RECIPE.changed(teachers="item-knn,gru4rec,sasrec"))
     gcn = model.eval().gcn
     assert isinstance(gcn, ProjectedGCN)
     knn = build(small_split, stages(RECIPE)[1])
     gcn.teachers[0].load_state_dict(knn.state_dict())
     with torch.no_grad():
         gcn.teachers[1].item_embedding.mul_(30)  # noise, and a lot of it
-    device, knows, noise, _ = fit_blend(model, small_split).tolist()
+    device, knows, noise, _ = fit_stacking_weights(model, small_split).tolist()
     assert knows > 0.2
     assert noise < 0.1
     assert min(device, noise) >= 0.0

@@ -58,8 +58,8 @@ def test_it_is_the_same_every_time_and_leaves_torchs_randomness_alone(small_spli
 def test_networks_that_read_clicks_begin_with_it_unless_told_otherwise(small_split):
     wanted = spectral_embedding(small_split, 16)
     for network in ("scn", "scn+gcn", "gru4rec", "sasrec", "bert4rec", "mamba4rec"):
-        recipe = RECIPE.model_copy(update={"network": network})
-        noise = table_of(small_split, recipe.model_copy(update={"item_init": "random"}))
+        recipe = RECIPE.changed(network=network)
+        noise = table_of(small_split, recipe.changed(item_init="random"))
         assert noise.square().mean().sqrt() < 0.03
         torch.testing.assert_close(table_of(small_split, recipe) - noise, wanted)
         # Weights will be loaded: nothing is counted for them.
@@ -70,20 +70,17 @@ def test_items_with_many_clicks_begin_from_noise(small_split, monkeypatch):
     few = len(small_split.train_positions) / small_split.log.item_count
     for limit, begun in ((few + 1, True), (few - 1, False)):
         for name in ("FEW_CLICKS", "FEW_REPEATED"):
-            monkeypatch.setattr(f"cloud_service.recommender.training.suited.{name}", limit)
-        noise = table_of(small_split, RECIPE.model_copy(update={"item_init": "random"}))
+            monkeypatch.setattr(f"cloud_service.recommender.training.defaults.{name}", limit)
+        noise = table_of(small_split, RECIPE.changed(item_init="random"))
         assert torch.equal(table_of(small_split, RECIPE), noise) != begun
 
 
 def test_a_stage_begins_as_its_recipe_says():
-    recipe = RECIPE.model_copy(
-        update={
-            "model": ModelSettings(gcn="projected"),
-            "teachers": "item-knn,sasrec",
-            "item_init": "random",
-        }
+    recipe = RECIPE.changed(
+        model=ModelSettings(gcn="projected"), teachers="item-knn,sasrec", item_init="random"
     )
-    assert [each.item_init for each in stages(recipe)] == ["random", "auto", "random"]
+    starts = [stage.optimisation.item_init for stage in stages(recipe)]
+    assert starts == ["random", "auto", "random"]
 
 
 def table_of(parts, recipe, **fit):

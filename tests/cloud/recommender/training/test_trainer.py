@@ -32,7 +32,7 @@ CARRY = ModelSettings(length=8, dim=16, heads=2, segment=4, history="carry", gcn
 
 
 def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_split, tmp_path):
-    trainer = Trainer(small_split, SMALL.model_copy(update={"epochs": 8}), tmp_path)
+    trainer = Trainer(small_split, SMALL.changed(epochs=8), tmp_path)
     trainer.fit()
     run = trainer.run
     assert run.losses[-1] < run.losses[0] - 0.3
@@ -53,13 +53,13 @@ def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_sp
     ids=["bce", "released", "carry", "no-correction", "scn", "shift"],
 )
 def test_every_form_trains(small_split, tmp_path, change):
-    trainer = Trainer(small_split, SMALL.model_copy(update={"epochs": 3} | change), tmp_path)
+    trainer = Trainer(small_split, SMALL.changed(**({"epochs": 3} | change)), tmp_path)
     trainer.fit()
     assert trainer.run.losses[-1] < trainer.run.losses[0]
 
 
 def test_without_corrections_the_gcn_is_never_touched(small_split, tmp_path):
-    trainer = Trainer(small_split, SMALL.model_copy(update={"drop_corrections": 1.0}), tmp_path)
+    trainer = Trainer(small_split, SMALL.changed(drop_corrections=1.0), tmp_path)
     trainer.optimiser.param_groups[0]["weight_decay"] = 0.0
     before = trainer.model.gcn.attn.fc3.weight.detach().clone()
     trainer.fit()
@@ -67,9 +67,9 @@ def test_without_corrections_the_gcn_is_never_touched(small_split, tmp_path):
 
 
 def test_what_is_kept_is_the_moving_average_of_the_weights(small_split, tmp_path):
-    recipe = SMALL.model_copy(update={"network": "scn", "epochs": 2})
+    recipe = SMALL.changed(network="scn", epochs=2)
     for ema in (0.0, 0.9):
-        trainer = Trainer(small_split, recipe.model_copy(update={"ema": ema}), tmp_path / str(ema))
+        trainer = Trainer(small_split, recipe.changed(ema=ema), tmp_path / str(ema))
         mean: dict[str, torch.Tensor] = {}
         update, count = trainer.averaged.update_parameters, 0
 
@@ -96,7 +96,7 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(small_split, tmp_path
 def test_a_sampled_loss_in_parts_has_the_gradients_of_the_whole(
     small_split, tmp_path, monkeypatch, network, loss
 ):
-    recipe = SMALL.model_copy(update={"network": network, "loss": loss, "dropout": 0.0})
+    recipe = SMALL.changed(network=network, loss=loss, dropout=0.0)
     found = []
     for pairs in (1, 1 << 30):
         monkeypatch.setattr("cloud_service.recommender.training.trainer._CPU_PAIRS", pairs)
@@ -121,7 +121,7 @@ def test_a_sampled_loss_in_parts_has_the_gradients_of_the_whole(
 
 
 def test_training_stops_when_validation_no_longer_improves(small_split, tmp_path):
-    recipe = SMALL.model_copy(update={"epochs": 50, "patience": 1, "learning_rate": 0.1})
+    recipe = SMALL.changed(epochs=50, patience=1, learning_rate=0.1)
     trainer = Trainer(small_split, recipe, tmp_path)
     trainer.fit()
     assert trainer.run.epoch == trainer.run.best_epoch + 1 < 50
@@ -130,10 +130,10 @@ def test_training_stops_when_validation_no_longer_improves(small_split, tmp_path
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_split, tmp_path):
-    recipe = SMALL.model_copy(update={"epochs": 1})
+    recipe = SMALL.changed(epochs=1)
     one = Trainer(small_split, recipe, tmp_path / "1").fit().state_dict()
     two = Trainer(small_split, recipe, tmp_path / "2").fit().state_dict()
-    other = Trainer(small_split, recipe.model_copy(update={"seed": 6}), tmp_path / "3").fit()
+    other = Trainer(small_split, recipe.changed(seed=6), tmp_path / "3").fit()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["scn.item_embedding"], other.state_dict()["scn.item_embedding"])
 
@@ -171,7 +171,7 @@ from shared.model import PAPER
 log = synthetic_log(users=120, items=90, clicks_per_user=15, seed=3)
 recipe = TrainingRecipe(model=PAPER, epochs=60, patience=60, batch_size=8, seed=5)
 trainer = Trainer(split(log), recipe, Path(sys.argv[1]))
-trainer.recipe = recipe.model_copy(update={"epochs": 12}) if len(sys.argv) > 2 else recipe
+trainer.recipe = recipe.changed(epochs=12) if len(sys.argv) > 2 else recipe
 trainer.fit()
 """
 
@@ -213,7 +213,7 @@ def test_a_checkpoint_that_was_cut_while_written_falls_back_to_the_one_before(
 
 
 def test_a_work_folder_of_another_recipe_is_refused(small_split, tmp_path):
-    Trainer(small_split, SMALL.model_copy(update={"epochs": 1}), tmp_path)
+    Trainer(small_split, SMALL.changed(epochs=1), tmp_path)
     with pytest.raises(DataError, match="another recipe"):
         Trainer(small_split, SMALL, tmp_path)
 
@@ -258,7 +258,7 @@ def test_progress_rises_and_names_loss_and_metric(small_split, tmp_path):
 
 @pytest.mark.parametrize(("matmul", "said"), [("exact", "highest"), ("fast", "medium")])
 def test_only_training_takes_fast_products(small_split, tmp_path, monkeypatch, matmul, said):
-    trainer = Trainer(small_split, SMALL.model_copy(update={"matmul": matmul}), tmp_path)
+    trainer = Trainer(small_split, SMALL.changed(matmul=matmul), tmp_path)
     seen = {"step": set(), "validation": set()}
 
     def noted(name, call):
@@ -294,11 +294,11 @@ def test_a_training_that_ends_at_its_cap_while_validation_improves_says_so(
 ):
     left = iter(metrics)
     monkeypatch.setattr(trainer_module, "validation_ndcg", lambda model, split: next(left))
-    recipe = SMALL.model_copy(update={"epochs": epochs, "patience": patience, "network": "scn"})
+    recipe = SMALL.changed(epochs=epochs, patience=patience, network="scn")
     trainer = Trainer(small_split, recipe, tmp_path)
     trainer.fit()
     best = metrics.index(max(metrics)) + 1
-    assert trainer.end() == TrainingEnd(epochs=len(metrics), best_epoch=best, limit=limit)
+    assert trainer.outcome() == TrainingEnd(epochs=len(metrics), best_epoch=best, limit=limit)
 
 
 def test_minutes_end_a_training_within_an_epoch_and_are_counted_over_processes(
@@ -308,10 +308,10 @@ def test_minutes_end_a_training_within_an_epoch_and_are_counted_over_processes(
     now = count(step=10)
     clock = SimpleNamespace(monotonic=lambda: float(next(now)))
     monkeypatch.setattr(trainer_module, "time", clock)
-    recipe = SMALL.model_copy(update={"network": "scn", "minutes": 3.0, "batch_size": 1})
+    recipe = SMALL.changed(network="scn", minutes=3.0, batch_size=1)
     trainer = Trainer(small_split, recipe, tmp_path)
     trainer.fit()
-    assert trainer.end() == TrainingEnd(epochs=1, best_epoch=1, limit="3 minutes")
+    assert trainer.outcome() == TrainingEnd(epochs=1, best_epoch=1, limit="3 minutes")
     assert trainer.run.seconds >= 180
     again = Trainer(small_split, recipe, tmp_path)
     again.fit()
@@ -322,4 +322,4 @@ def test_a_network_that_counts_instead_of_training_has_no_limit(small_split, tmp
     recipe = TrainingRecipe(network="popularity", model=PAPER)
     trainer = Trainer(small_split, recipe, tmp_path)
     trainer.fit()
-    assert trainer.end() == TrainingEnd(epochs=0, best_epoch=0, limit="")
+    assert trainer.outcome() == TrainingEnd(epochs=0, best_epoch=0, limit="")

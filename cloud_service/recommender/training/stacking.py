@@ -1,4 +1,4 @@
-"""What each teacher of a projected GCN counts, and the whole of it, put together and fitted."""
+"""Assembles a teacher-fitted GCN and fits the weights of its teachers (stacking)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +16,9 @@ from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.build import build
 
 USERS: Final = 5000
-"""Validation clicks that the weights are fitted on, at most."""
+"""Most validation clicks that the weights are fitted on."""
 TRIED: Final = 2000
-"""Validation clicks that each sharpness is tried on, at most."""
+"""Most validation clicks that each sharpness is tried on."""
 SHARPNESSES: Final = (0.5, 1.0, 2.0, 4.0)
 _ITEMS: Final = 1000
 _BATCH: Final = 128
@@ -28,7 +28,7 @@ _ROUNDS: Final = 30
 def assemble(
     split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]
 ) -> ProjectedCoCorrRec:
-    """SCN and projected GCN from the models of `stages(recipe)`, in that order."""
+    """SCN and teacher-fitted GCN from the models of `stages(recipe)`, in that order."""
     assembled = build(split, recipe, fit=False)
     assert isinstance(assembled, ProjectedCoCorrRec)
     gcn = assembled.gcn
@@ -42,11 +42,13 @@ def assemble(
 
 
 def fit_gcn(model: ProjectedCoCorrRec, split: Split) -> None:
-    """Sets what a projected GCN fits on validation clicks: what each teacher counts, and how much
-    more the best items count than the next."""
+    """Fits a teacher-fitted GCN on validation clicks: the weight of each teacher, and the sharpness
+    with which the best items outweigh the next."""
     gcn = model.gcn
-    gcn.blend.fill_(1 / len(gcn.blend))  # the unweighted mean chooses what the fit looks at
-    gcn.blend.copy_(fit_blend(model, split))
+    gcn.blend.fill_(
+        1 / len(gcn.blend)
+    )  # the fit uses the items that the unweighted mean ranks best
+    gcn.blend.copy_(fit_stacking_weights(model, split))
     users = split.train_users
     if len(users) > TRIED:
         users = np.sort(np.random.default_rng(0).choice(users, TRIED, replace=False))
@@ -58,11 +60,11 @@ def fit_gcn(model: ProjectedCoCorrRec, split: Split) -> None:
 
 
 @torch.no_grad()
-def fit_blend(model: ProjectedCoCorrRec, split: Split) -> Tensor:
-    """Weights (1 + teachers,) of the logits under which validation clicks are likeliest.
+def fit_stacking_weights(model: ProjectedCoCorrRec, split: Split) -> Tensor:
+    """Weights (1 + teachers,) of the logits that maximise the likelihood of validation clicks.
 
     Stacking (Wolpert, 1992) among the items that the unweighted mean ranks best. The likelihood
-    is concave in the weights: Newton's method finds them. None is negative.
+    is concave in the weights, so Newton's method finds the maximum. No weight is negative.
     """
     features, targets = _examples(model, split)
     weights = torch.full((features.shape[1],), 1 / features.shape[1], dtype=torch.float64)
@@ -85,15 +87,15 @@ def fit_blend(model: ProjectedCoCorrRec, split: Split) -> Tensor:
 
 
 def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
-    """Logits (n, 1 + teachers, items) of the best items, and the place of the wanted one (n,).
+    """Logits (n, 1 + teachers, items) of the best items, and the index of the target (n,).
 
-    Users whose validation click is not among their best items have nothing to say.
+    Users whose validation click is not among their best items are left out.
     """
     gcn, positions = model.gcn, split.validation_positions
     chosen = np.random.default_rng(0).permutation(len(positions))[:USERS]
     count = min(_ITEMS, model.items)
     device = model.scn.item_embedding.device
-    features, wanted = [], []
+    features, target_indices = [], []
     for at in range(0, len(chosen), _BATCH):
         rows = chosen[at : at + _BATCH]
         clicks = torch.from_numpy(
@@ -101,12 +103,12 @@ def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
         ).to(device, torch.int64)
         targets = torch.from_numpy(split.log.items[positions[rows]] - 1).to(device, torch.int64)
         hidden = model.scn.segments(model.scn.hidden(clicks)).flatten(0, 1)
-        numbers = gcn.clicks(hidden)
-        scores = gcn.scores(gcn.local_state(hidden), numbers)
-        best = gcn.wanted(scores, numbers).topk(count, dim=1).indices
+        clicked = gcn.clicks(hidden)
+        scores = gcn.scores(gcn.local_state(hidden), clicked)
+        best = gcn.wanted(scores, clicked).topk(count, dim=1).indices
         hits = best == targets[:, None]
-        told = hits.any(1)
+        ranked = hits.any(1)
         picked = torch.stack([candidate.gather(1, best) for candidate in scores], dim=1)
-        features.append(picked[told].cpu())
-        wanted.append(hits[told].int().argmax(1).cpu())
-    return torch.cat(features), torch.cat(wanted)
+        features.append(picked[ranked].cpu())
+        target_indices.append(hits[ranked].int().argmax(1).cpu())
+    return torch.cat(features), torch.cat(target_indices)

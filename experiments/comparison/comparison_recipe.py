@@ -6,17 +6,13 @@ may `grid`, which as a whole replaces the grids before it.
 """
 
 import difflib
-import re
 import tomllib
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, get_args
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,6 +21,7 @@ from pydantic import (
 )
 
 from cloud_service.recommender.recipe import TRAINING_FIELDS, Network, Repeats, Seen, Ties
+from experiments.comparison.names import Name, is_path, names_of
 from shared.errors import InvalidRequest
 
 NETWORKS: Final[tuple[str, ...]] = get_args(Network)
@@ -32,73 +29,6 @@ LOCAL: Final = "/local"
 """Ends the row of a corrected model's figures with every correction lost."""
 
 Grid = dict[str, tuple[Any, ...]]
-_MARKS: Final = frozenset("._+()= -")
-_LONGEST_NAME: Final = 64
-_ENDINGS = re.compile(r"(\.(csv|tsv|txt|inter|item|gz|parquet))+$")
-
-
-def _named(name: Any) -> Any:
-    if not isinstance(name, str):
-        return name
-    name = unicodedata.normalize("NFC", name)
-    if name != _as_name(name):
-        raise ValueError(
-            f"the name {name!r} is not one: begin with a letter or a digit, go on with those, "
-            "blanks and . _ + - ( ) =, and take 64 at most"
-        )
-    return name
-
-
-Name = Annotated[str, BeforeValidator(_named)]
-
-
-def names_of(data: Sequence[str]) -> list[str]:
-    """A name for each log: its file's, with as many of its folders as tell it from the others.
-
-    Where no folder does, the ending stays or a count follows; one file has one name.
-    """
-    depths = dict.fromkeys(data, 1)
-    while True:
-        names = {path: _name_of(path, depth) for path, depth in depths.items()}
-        shared = Counter(names.values())
-        same_name = [
-            path
-            for path, depth in depths.items()
-            if shared[names[path]] > 1
-            and is_path(path)  # a named set keeps its name
-            and depth < len(Path(path).absolute().parts)
-        ]
-        if not same_name:
-            break
-        for path in same_name:
-            depths[path] += 1
-    files = {name: [path for path in names if names[path] == name] for name in shared}
-    for name, paths in files.items():
-        endings = [_ENDINGS.search(path.lower()) for path in paths]
-        ends = [ending[0] if ending else "" for ending in endings]
-        short = name if len(paths) == 1 else _name_of(paths[0], 1)
-        for count, (path, end) in enumerate(zip(paths, ends, strict=True), 1):
-            if len(paths) > 1:
-                suffix = end if len(set(ends)) == len(ends) else f"-{count}"
-                names[path] = short[: _LONGEST_NAME - len(suffix)] + suffix
-    return [names[path] for path in data]
-
-
-def _name_of(data: str, depth: int) -> str:
-    path = Path(data) if depth == 1 else Path(data).absolute()
-    text = _ENDINGS.sub("", "-".join(path.parts[-depth:]).replace("/", ""))
-    return _as_name(text[-_LONGEST_NAME:]) or "log"
-
-
-def _as_name(text: str) -> str:
-    """`text` as a name: any script's letters and digits, and some marks, but none to begin with."""
-    letters = "".join(
-        letter if letter in _MARKS or unicodedata.category(letter)[0] in "LMN" else "-"
-        for letter in unicodedata.normalize("NFC", text)
-    )
-    while letters and unicodedata.category(letters[0])[0] not in "LN":
-        letters = letters[1:]
-    return letters[:_LONGEST_NAME]
 
 
 def nearest(text: str, names: Iterable[str]) -> str:
@@ -200,7 +130,7 @@ class ModelRow(_Options):
         return {"name": network} | values | {"network": network}
 
 
-class Recipe(_Options):
+class ComparisonRecipe(_Options):
     """Everything that decides the figures of an evaluation."""
 
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
@@ -266,7 +196,7 @@ class Recipe(_Options):
         return names
 
 
-def read(path: Path) -> Recipe:
+def read(path: Path) -> ComparisonRecipe:
     """A recipe file. Paths in it are relative to its folder. Raises InvalidRequest."""
     try:
         values = tomllib.loads(path.read_bytes().decode("utf-8"))
@@ -274,13 +204,13 @@ def read(path: Path) -> Recipe:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidRequest(f"{path} is not TOML: {error}") from error
-    return _moved(parse(values, str(path)), path.parent)
+    return _resolve_paths(parse(values, str(path)), path.parent)
 
 
-def parse(values: Mapping[str, Any], where: str) -> Recipe:
+def parse(values: Mapping[str, Any], where: str) -> ComparisonRecipe:
     """A recipe from plain values; `where` opens what is said of a fault. Raises InvalidRequest."""
     try:
-        return Recipe.model_validate(dict(values))
+        return ComparisonRecipe.model_validate(dict(values))
     except ValidationError as error:
         raise InvalidRequest(f"{where}: {faults(error)}") from error
 
@@ -294,8 +224,8 @@ def faults(error: ValidationError) -> str:
     return "; ".join(sentences)
 
 
-def _moved(recipe: Recipe, folder: Path) -> Recipe:
-    """Paths as seen from here."""
+def _resolve_paths(recipe: ComparisonRecipe, folder: Path) -> ComparisonRecipe:
+    """The recipe with its paths relative to the working directory."""
     datasets = tuple(
         entry.model_copy(update={"data": str(folder / entry.data)})
         if is_path(entry.data)
@@ -303,8 +233,3 @@ def _moved(recipe: Recipe, folder: Path) -> Recipe:
         for entry in recipe.datasets
     )
     return recipe.model_copy(update={"datasets": datasets})
-
-
-def is_path(data: str) -> bool:
-    """Whether `data` is a file's path and not the name of a set."""
-    return len(Path(data).parts) > 1 or bool(_ENDINGS.search(data.lower()))

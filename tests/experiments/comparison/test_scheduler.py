@@ -6,9 +6,9 @@ import pytest
 
 from cloud_service.recommender.ranking.metrics import rank_metrics
 from experiments.comparison import run as runs
-from experiments.comparison.board import Board
 from experiments.comparison.files import read_ranks
 from experiments.comparison.results import read_results, read_runs
+from experiments.comparison.results_reader import EvaluationResults
 from experiments.comparison.tables import write_tables
 from shared.errors import DataError, InvalidRequest
 from tests.experiments.comparison.in_process import FakeTrainer, evaluate
@@ -106,7 +106,7 @@ def test_a_model_that_diverges_is_called_so_and_never_a_zero(trained, recipe, tm
     assert problem.startswith("scn on small")
     assert "diverged" in problem
     assert {key[1] for key in read_results(out)} == {"scn+gcn", "scn+gcn/local"}
-    write_tables(Board.read(out), "scn+gcn")
+    write_tables(EvaluationResults.read(out), "scn+gcn")
     page = (out / "tables" / "small.md").read_text()
     row = next(line for line in page.splitlines() if line.startswith("| scn |"))
     assert row == "| scn |" + " diverged |" * 7 + " 0 |"
@@ -117,7 +117,7 @@ def test_a_seed_that_diverges_is_left_out_of_the_mean_and_counted(
     trained, recipe, tmp_path, monkeypatch
 ):
     def sometimes(self, fit=FakeTrainer.fit):
-        if self.recipe.seed == 1:
+        if self.recipe.optimisation.seed == 1:
             raise runs.TrainingDiverged("loss or scores are not finite in epoch 3")
         return fit(self)
 
@@ -127,7 +127,7 @@ def test_a_seed_that_diverges_is_left_out_of_the_mean_and_counted(
     assert evaluation.problems() == [
         "scn on small, seed 1: diverged: loss or scores are not finite in epoch 3"
     ]
-    board = Board.read(out)
+    board = EvaluationResults.read(out)
     assert board.figure("small", "scn", "all", "ndcg@10").seeds == 2
     assert board.missing("small", "scn") == "1 of 3 diverged"
 

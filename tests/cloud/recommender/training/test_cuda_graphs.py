@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from cloud_service.recommender.models.baselines.sasrec import SASRec
 from cloud_service.recommender.models.recommender import Recommender
 from cloud_service.recommender.models.scn import SCN
-from cloud_service.recommender.training.replay import Replayed
+from cloud_service.recommender.training.cuda_graphs import GraphedTrainingStates
 from shared.model import ModelSettings
 
 ITEMS = 50
@@ -34,12 +34,12 @@ def test_the_first_shape_is_replayed_and_the_last_batch_of_an_epoch_is_not(
     model = SCN(ITEMS, ModelSettings())
     recorded = []
 
-    def record(replayed: Replayed, clicks: Tensor, users: Tensor) -> nn.Module:
+    def record(replayed: GraphedTrainingStates, clicks: Tensor, users: Tensor) -> nn.Module:
         recorded.append(clicks.shape)
         return Doubled(model)
 
-    monkeypatch.setattr(Replayed, "_record", record)
-    states, whole, rest = Replayed(model), clicks_of(8, 1), clicks_of(3, 2)
+    monkeypatch.setattr(GraphedTrainingStates, "_record", record)
+    states, whole, rest = GraphedTrainingStates(model), clicks_of(8, 1), clicks_of(3, 2)
     nobody = torch.zeros(8, dtype=torch.int64)
     own = model.training_states(whole, nobody)
     assert torch.equal(states(whole, nobody), 2 * own)
@@ -52,9 +52,13 @@ def test_a_model_that_cannot_be_recorded_takes_the_usual_way_and_is_not_tried_ag
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = []
-    monkeypatch.setattr(Replayed, "_record", lambda *_: tried.append(1))
+    monkeypatch.setattr(GraphedTrainingStates, "_record", lambda *_: tried.append(1))
     model = SCN(ITEMS, ModelSettings())
-    states, clicks, nobody = Replayed(model), clicks_of(8, 1), torch.zeros(8, dtype=torch.int64)
+    states, clicks, nobody = (
+        GraphedTrainingStates(model),
+        clicks_of(8, 1),
+        torch.zeros(8, dtype=torch.int64),
+    )
     for _ in range(2):
         assert torch.equal(states(clicks, nobody), model.training_states(clicks, nobody))
     assert tried == [1]
@@ -69,7 +73,7 @@ def test_replayed_gradients_are_those_of_the_usual_way(kind: str) -> None:
         else SASRec(ITEMS, length=10, dim=16, heads=2, layers=1, dropout=0.0)
     )
     model.cuda().train()
-    states, nobody = Replayed(model), torch.zeros(8, dtype=torch.int64, device="cuda")
+    states, nobody = GraphedTrainingStates(model), torch.zeros(8, dtype=torch.int64, device="cuda")
     for seed in range(3):
         clicks = clicks_of(8, seed).cuda()
         gradients = []

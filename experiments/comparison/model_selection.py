@@ -1,19 +1,19 @@
-"""What one would serve: chosen on the validation click, told on the test click."""
+"""Selects the model to serve on the validation clicks; its figures are of the test clicks."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from cloud_service.recommender.ranking.metrics import ALL
 from cloud_service.recommender.ranking.significance import Comparison
-from experiments.comparison.board import Board
-from experiments.comparison.recipe import LOCAL
+from experiments.comparison.comparison_recipe import LOCAL
+from experiments.comparison.results_reader import EvaluationResults
 
 METRIC: Final = "ndcg@10"
 
 
 @dataclass(frozen=True)
-class Served:
-    """A corrected model of an evaluation, and what its correction is worth.
+class SelectedModel:
+    """The selected model of an evaluation, and the effect of its correction.
 
     Attributes:
         model: its row; the device's network alone is that row with every correction lost.
@@ -27,15 +27,15 @@ class Served:
     comparison: Comparison
 
 
-def served(board: Board, dataset: str) -> Served | None:
+def select_model(results: EvaluationResults, dataset: str) -> SelectedModel | None:
     """The best device network, then the best of the models that correct it; or None.
 
-    A device network takes part if it was trained alone: of one trained with its GCN nobody
-    validated how it does when corrections are lost.
+    Only device networks that were trained alone are candidates: one trained together with its GCN
+    was not validated without corrections.
     """
     candidates = []
-    for row in board.about.models:
-        runs = [] if row.endswith(LOCAL) else board.chosen(dataset, row)
+    for row in results.about.models:
+        runs = [] if row.endswith(LOCAL) else results.chosen(dataset, row)
         if runs and all(
             run["status"] == "done" and run[f"validation_{METRIC}{LOCAL}"] for run in runs
         ):
@@ -44,8 +44,8 @@ def served(board: Board, dataset: str) -> Served | None:
         return None
     # Rows of the same network have the same figure to the last bit; the first of equals is taken.
     alone, corrected, model = max(candidates, key=lambda candidate: candidate[:2])
-    compared = board.comparisons(dataset, model + LOCAL, ALL, [model])
-    return Served(model, alone, corrected, compared[model, METRIC])
+    compared = results.comparisons(dataset, model + LOCAL, ALL, [model])
+    return SelectedModel(model, alone, corrected, compared[model, METRIC])
 
 
 def _mean(runs: list[dict[str, str]], ending: str) -> float:

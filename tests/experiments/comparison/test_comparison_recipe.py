@@ -4,10 +4,11 @@ import sys
 
 import pytest
 
-from cloud_service.recommender.recipe import DATA_FIELDS, TRAINING_FIELDS, TrainingRecipe
+from cloud_service.recommender.recipe import DATA_FIELDS, OPTIONS, TRAINING_FIELDS
+from experiments.comparison.comparison_recipe import parse, read
 from experiments.comparison.datasets import open_data
+from experiments.comparison.names import names_of
 from experiments.comparison.plan import cells
-from experiments.comparison.recipe import names_of, parse, read
 from shared.errors import DataError, InvalidRequest
 from shared.model import ModelSettings
 from tests.conftest import ROOT
@@ -23,7 +24,7 @@ def planned(values, overrides=None):
 
 def test_every_field_is_a_training_option_or_belongs_elsewhere():
     elsewhere = {*DATA_FIELDS, "network", "model", "seed"}
-    names = {*TrainingRecipe.model_fields, *ModelSettings.model_fields}
+    names = {*OPTIONS, *ModelSettings.model_fields}
     assert set(TRAINING_FIELDS) | elsewhere == names
     assert set(DATA_FIELDS) <= names
     assert len(TRAINING_FIELDS) == len(set(TRAINING_FIELDS))
@@ -38,9 +39,11 @@ def test_the_more_special_option_wins_and_the_command_line_over_all():
         "models": [{"network": "scn", "epochs": 5, "on": {"synthetic": {"epochs": 6}}}],
     }
     here = planned(values, {"dropout": 0.1})["scn", "synthetic"].training({}, 7)
-    assert (here.epochs, here.model.length, here.dropout, here.seed) == (6, 30, 0.1, 7)
+    assert (here.optimisation.epochs, here.network.model.length) == (6, 30)
+    assert (here.optimisation.dropout, here.optimisation.seed) == (0.1, 7)
     there = planned(values)["scn", "movielens-100k"].training({}, 0)
-    assert (there.epochs, there.model.length, there.dropout) == (5, 20, 0.5)
+    assert (there.optimisation.epochs, there.network.model.length) == (5, 20)
+    assert there.optimisation.dropout == 0.5
 
 
 def test_a_grid_is_every_combination_and_the_nearest_one_counts():
@@ -55,7 +58,7 @@ def test_a_grid_is_every_combination_and_the_nearest_one_counts():
     ]  # fmt: skip
     assert [p["dim"] for p in found["tuned", "synthetic"].points] == [16, 32, 64, 128]
     point = found["tuned", "synthetic"].points[1]
-    assert found["tuned", "synthetic"].training(point, 0).model.dim == 32
+    assert found["tuned", "synthetic"].training(point, 0).network.model.dim == 32
 
 
 def test_what_counts_instead_of_training_is_not_searched_and_takes_one_seed():

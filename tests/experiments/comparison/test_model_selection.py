@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from experiments.comparison.board import Board
-from experiments.comparison.served import served
+from experiments.comparison.model_selection import select_model
+from experiments.comparison.results_reader import EvaluationResults
 from experiments.comparison.tables import write_tables
 from tests.experiments.comparison.conftest import command, one_thread
 
@@ -68,7 +68,7 @@ def own_log(clicks_file, tmp_path_factory):
 
 
 def test_a_recipe_runs_on_a_log_of_ones_own(own_log):
-    board = Board.read(own_log)
+    board = EvaluationResults.read(own_log)
     assert [each.name for each in board.about.datasets] == ["clicks"]
     assert "at least 4 interactions" in board.about.datasets[0].preprocessing
     for row in ("together", "plain", "plain/local", "shuffled", "readout", "readout/local"):
@@ -76,13 +76,13 @@ def test_a_recipe_runs_on_a_log_of_ones_own(own_log):
 
 
 def test_validation_chooses_the_network_and_then_what_corrects_it(own_log):
-    board = Board.read(own_log)
+    board = EvaluationResults.read(own_log)
     runs = {run["model"]: run for run in board.runs}
     ours, local = "validation_ndcg@10", "validation_ndcg@10/local"
     assert runs["plain"][local] == runs["shuffled"][local] != runs["readout"][local]
     assert not runs["together"][local]  # nobody validated it alone
 
-    found = served(board, "clicks")
+    found = select_model(board, "clicks")
     alone = max(float(run[local]) for run in runs.values() if run[local])
     best = max(
         (run for run in runs.values() if run[local] and float(run[local]) == alone),
@@ -98,8 +98,8 @@ def test_validation_chooses_the_network_and_then_what_corrects_it(own_log):
 
 
 def test_the_summary_says_it(own_log):
-    found = served(Board.read(own_log), "clicks")
-    write_tables(Board.read(own_log), "plain/local")
+    found = select_model(EvaluationResults.read(own_log), "clicks")
+    write_tables(EvaluationResults.read(own_log), "plain/local")
     page = (own_log / "tables" / "summary.md").read_text()
     lines = page.partition("## What is served")[2].splitlines()
     line = next(line for line in lines if line.startswith("| clicks |"))
@@ -111,16 +111,16 @@ def test_the_summary_says_it(own_log):
 
 
 def test_a_model_that_diverged_is_not_served(own_log):
-    board = Board.read(own_log)
-    first = served(board, "clicks").model
+    board = EvaluationResults.read(own_log)
+    first = select_model(board, "clicks").model
     for run in board.runs:
         if run["model"] == first:
             run["status"] = "diverged"
-    assert served(board, "clicks").model != first
+    assert select_model(board, "clicks").model != first
 
 
 def test_where_no_network_was_trained_alone_nothing_is_served(evaluated, tmp_path):
-    board = Board.read(shutil.copytree(evaluated, tmp_path / "evaluation"))
-    assert served(board, "small") is None
+    board = EvaluationResults.read(shutil.copytree(evaluated, tmp_path / "evaluation"))
+    assert select_model(board, "small") is None
     write_tables(board, "scn")
     assert "What is served" not in (board.folder / "tables" / "summary.md").read_text()

@@ -1,7 +1,6 @@
-"""Runs an evaluation: searches each model's grid with the first seed, then takes the seeds.
+"""Schedules an evaluation: first each model's grid search with one seed, then all seeds.
 
-Nothing is kept here that is not in files too: killed at any moment, the same evaluation goes on
-where it was.
+All state is in files too: an evaluation that is killed at any moment resumes from them.
 """
 
 import fcntl
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from experiments.comparison.comparison_recipe import ComparisonRecipe
 from experiments.comparison.datasets import DataFacts
-from experiments.comparison.plan import Cell, point_words
-from experiments.comparison.recipe import Recipe
+from experiments.comparison.plan import Cell, point_description
 from experiments.comparison.results import About, Line, write_about, write_results
 from experiments.comparison.tasks import Ended, Event, Status, Task
 from experiments.comparison.workers import Workers, cores
@@ -24,8 +23,8 @@ RUNS_FOLDER: Final = "runs"
 
 
 @dataclass
-class _Place:
-    """Where one cell is. One that is not selected shows what was done of it before."""
+class _CellRun:
+    """The state of one cell. A cell that is not selected only shows the runs done before."""
 
     cell: Cell
     selected: bool
@@ -42,7 +41,7 @@ class Evaluation:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: ComparisonRecipe,
         cells: tuple[Cell, ...],
         facts: list[DataFacts],
         out: Path,
@@ -54,15 +53,15 @@ class Evaluation:
         self.out, self._data_folder = out, data_folder
         self._clicks = {candidate.name: candidate.digest for candidate in facts}
         self._ended: dict[Task, tuple[Status, str]] = {}
-        self._asked: set[Task] = set()
+        self._queued: set[Task] = set()
         self._undone: set[Task] = set()
         self._names: dict[Task, str] = {}
-        self._places = []
+        self._cell_runs = []
         for cell in cells:
             if cell.dataset.name in self._clicks:
                 points = cell.points if len(cell.points) > 1 else ()
                 search = [self._task(cell, point, cell.seeds[0], test=False) for point in points]
-                self._places.append(_Place(cell, selected(cell), search))
+                self._cell_runs.append(_CellRun(cell, selected(cell), search))
         self._about = About(
             datasets=facts,
             models=recipe.row_names(),
@@ -73,14 +72,14 @@ class Evaluation:
     @property
     def total(self) -> int:
         """Tasks to be done: points of searches, and seeds."""
-        chosen = [cell_run for cell_run in self._places if cell_run.selected]
+        chosen = [cell_run for cell_run in self._cell_runs if cell_run.selected]
         return sum(len(cell_run.search) + len(cell_run.cell.seeds) for cell_run in chosen)
 
     @property
     def done(self) -> int:
         """Tasks that ended, or will never begin."""
         done = 0
-        for cell_run in (cell_run for cell_run in self._places if cell_run.selected):
+        for cell_run in (cell_run for cell_run in self._cell_runs if cell_run.selected):
             done += sum(task in self._ended for task in cell_run.search + cell_run.finals)
             done += len(cell_run.cell.seeds) if cell_run.closed else 0
         return done
@@ -100,21 +99,21 @@ class Evaluation:
 
     def _run(self, workers: Workers) -> Iterator[Event | None]:
         with workers as pool:
-            for cell_run in self._places:
+            for cell_run in self._cell_runs:
                 for task in self._next(cell_run):
                     pool.add(task)
             self._write()
             for event in pool.events():
                 if isinstance(event, Ended):
                     self._ended[event.task] = event.status, event.reason
-                    new = [task for cell_run in self._places for task in self._next(cell_run)]
+                    new = [task for cell_run in self._cell_runs for task in self._next(cell_run)]
                     # First, so that one data set is finished before the next is begun.
                     for task in reversed(new):
                         pool.add(task, at_front=True)
                     self._write()
                 yield event
 
-    def _next(self, cell_run: _Place) -> list[Task]:
+    def _next(self, cell_run: _CellRun) -> list[Task]:
         """The tasks of a cell that can be begun now and were not; notes those that are done."""
         new = self._new(cell_run, cell_run.search)
         if (
@@ -125,10 +124,10 @@ class Evaluation:
             self._choose(cell_run)
         return new + self._new(cell_run, cell_run.finals)
 
-    def _new(self, cell_run: _Place, tasks: list[Task]) -> list[Task]:
+    def _new(self, cell_run: _CellRun, tasks: list[Task]) -> list[Task]:
         new = []
         for task in tasks:
-            if task in self._asked or (task in self._undone and not cell_run.selected):
+            if task in self._queued or (task in self._undone and not cell_run.selected):
                 continue
             if task.is_done():
                 trained = task.folder.trained()
@@ -138,10 +137,10 @@ class Evaluation:
             else:
                 self._undone.add(task)
                 continue
-            self._asked.add(task)
+            self._queued.add(task)
         return new
 
-    def _choose(self, cell_run: _Place) -> None:
+    def _choose(self, cell_run: _CellRun) -> None:
         """The point with the best validation NDCG@10, the first of equals, goes on to all seeds."""
         cell = cell_run.cell
         best = 0
@@ -162,9 +161,9 @@ class Evaluation:
         cell_run.point = cell.points[best]
         cell_run.finals = [self._task(cell, cell_run.point, seed, test=True) for seed in cell.seeds]
 
-    def _drop_losers(self, cell_run: _Place, best: int) -> None:
+    def _drop_losers(self, cell_run: _CellRun, best: int) -> None:
         """Removes the weights of points not chosen, but for those that are a run elsewhere too."""
-        other_runs = [candidate for candidate in self._places if candidate is not cell_run]
+        other_runs = [candidate for candidate in self._cell_runs if candidate is not cell_run]
         used = [task for candidate in other_runs for task in candidate.search + candidate.finals]
         used += [stage for task in used for stage in task.stages()]
         used_folders = {task.folder.path for task in used}
@@ -173,7 +172,7 @@ class Evaluation:
                 task.folder.drop_checkpoints(weights=True)
 
     def name(self, task: Task) -> str:
-        """A run in words."""
+        """The name of a run as it is shown."""
         return self._names[task]
 
     def _task(self, cell: Cell, point: dict[str, Any], seed: int, *, test: bool) -> Task:
@@ -185,13 +184,13 @@ class Evaluation:
             runs=self.out / RUNS_FOLDER,
             test=test,
         )
-        label = f"seed {seed}" if test else point_words(point)
+        label = f"seed {seed}" if test else point_description(point)
         self._names.setdefault(task, f"{cell.dataset.name} / {cell.model.name} / {label}")
         return task
 
     def lines(self) -> Iterator[Line]:
         """Every run that has ended, in the order of the recipe."""
-        for cell_run in self._places:
+        for cell_run in self._cell_runs:
             chosen = cell_run.finals[0].folder.path if cell_run.finals else None
             for point, task in zip(cell_run.cell.points, cell_run.search, strict=False):
                 if task in self._ended and task.folder.path != chosen:
@@ -201,9 +200,9 @@ class Evaluation:
                     yield Line(cell_run.cell, cell_run.point or {}, task, True, *self._ended[task])
 
     def problems(self) -> list[str]:
-        """What did not end well and is missing in the results."""
+        """Runs that diverged or failed, which are missing in the results."""
         lines = []
-        for cell_run in (cell_run for cell_run in self._places if cell_run.selected):
+        for cell_run in (cell_run for cell_run in self._cell_runs if cell_run.selected):
             cell = cell_run.cell
             where = f"{cell.model.name} on {cell.dataset.name}"
             if cell_run.closed:
@@ -217,7 +216,9 @@ class Evaluation:
             for task in cell_run.finals:
                 status, reason = self._ended.get(task, ("done", ""))
                 if status != "done":
-                    lines.append(f"{where}, seed {task.recipe.seed}: {status}: {reason}")
+                    lines.append(
+                        f"{where}, seed {task.recipe.optimisation.seed}: {status}: {reason}"
+                    )
         return lines
 
     def _write(self) -> None:

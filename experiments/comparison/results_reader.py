@@ -1,4 +1,4 @@
-"""What an evaluation found, read back from its folder: figures, runs and every user's ranks."""
+"""Reads the results of an evaluation from its folder: figures, runs and ranks of every user."""
 
 import math
 import zipfile
@@ -18,8 +18,8 @@ from cloud_service.recommender.ranking.significance import (
     corrected,
     per_user,
 )
+from experiments.comparison.comparison_recipe import LOCAL, nearest
 from experiments.comparison.files import Trained, read_ranks, read_trained
-from experiments.comparison.recipe import LOCAL, nearest
 from experiments.comparison.results import About, read_about, read_results, read_runs
 from shared.errors import InvalidRequest
 
@@ -41,8 +41,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Board:
-    """An evaluation's folder, read."""
+class EvaluationResults:
+    """The results of an evaluation."""
 
     folder: Path
     about: About
@@ -50,7 +50,7 @@ class Board:
     runs: list[dict[str, str]]
 
     @classmethod
-    def read(cls, folder: Path) -> "Board":
+    def read(cls, folder: Path) -> "EvaluationResults":
         """Reads a folder. Raises InvalidRequest."""
         return cls(folder, read_about(folder), read_results(folder), read_runs(folder))
 
@@ -86,7 +86,7 @@ class Board:
         return [run for run in self.runs_of(dataset, row) if run["chosen"] == "yes"]
 
     def missing(self, dataset: str, row: str) -> str:
-        """What became of the seeds without a figure: "diverged", "1 of 3 diverged", or ""."""
+        """Why seeds have no figure: "diverged", "1 of 3 diverged", or "" if none is missing."""
         runs = self.chosen(dataset, row) or self.runs_of(dataset, row)
         bad = Counter(run["status"] for run in runs if run["status"] != "done")
         if not runs:
@@ -100,7 +100,7 @@ class Board:
     def curves(self, dataset: str, row: str) -> Iterator[Trained]:
         """How validation went in each run of a row that was trained, epoch by epoch.
 
-        A model put together of several has no epochs of its own.
+        A model assembled of several trainings has no epochs of its own.
         """
         for run in self.chosen(dataset, row):
             trained = read_trained(self.folder / run["folder"])
