@@ -19,7 +19,7 @@ import polars as pl
 
 from cloud_service.recommender.data import synthetic
 from cloud_service.recommender.data.clicks import MIN_SPLIT, ClickLog
-from cloud_service.recommender.data.download import Progress, download, sha256_of, written_whole
+from cloud_service.recommender.data.download import Progress, download, sha256_of
 from cloud_service.recommender.data.log import match_titles, read_log, read_titles
 from cloud_service.recommender.data.prepare import prepare
 from cloud_service.recommender.data.publishers import (
@@ -31,6 +31,7 @@ from cloud_service.recommender.data.publishers import (
 from cloud_service.recommender.data.table import FORMATS, format_of
 from cloud_service.recommender.recipe import Repeats, Ties
 from shared.errors import DataError
+from shared.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ def _convert(source: Source, archive: Path) -> Converted:
 def _write(frame: pl.DataFrame, path: Path) -> None:
     # No time and no name in the gzip header: the same clicks are the same bytes.
     with (
-        written_whole(path) as file,
+        whole_file(path) as file,
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
     ):
         packed.write(frame.write_csv().encode())

@@ -1,38 +1,21 @@
 """One file over HTTP: bounded, checked against its hash, and there whole or not at all."""
 
 import hashlib
-import os
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 
 from shared.errors import DataError, UnusableProxy
 from shared.proxies import Proxy, proxy_for
+from shared.whole_file import whole_file
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and, where the server told, the bytes there are."""
 
 _CHUNK = 1 << 16
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when all went well, and is gone otherwise."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -63,7 +46,7 @@ def download(
     """
     digest = hashlib.sha256()
     try:
-        with written_whole(path) as file:
+        with whole_file(path) as file:
             for chunk in _chunks(url, max_bytes, advice, progress):
                 digest.update(chunk)
                 file.write(chunk)
