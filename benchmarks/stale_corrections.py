@@ -94,7 +94,7 @@ def _gains(
 ) -> dict[float, Float64]:
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
     states, rows = _local(model, parts, at), sent_rows(model, parts, at - age)
-    numbers = 2 * model.settings.named_items  # what says which items are named does not fade
+    numbers = 2 * model.settings.boosted_items  # what says which items are named does not fade
     found = {}
     for fade in fades:
         faded = torch.cat((states, rows[:, :numbers], fade * rows[:, numbers:]), dim=1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.device_cost.plan import ARRAYS, NOTHING, TABLE, Arrays, Call, read_calls
 from cloud_service.runtime import open_session
-from shared.views import SEGMENT_VIEWS, cut_views
+from shared.projections import SEGMENT_PROJECTIONS, split_projections
 
 WARM, LEAST = 5, 20
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -63,8 +63,10 @@ def _laid_out(
     views: NDArray[np.generic], query: int, row: Any, arrays: Arrays
 ) -> list[tuple[NDArray[np.generic], NDArray[np.generic]]]:
     """Where the parts of views go."""
-    kept, queries = cut_views(views, len(arrays["values"]))
-    found = [(arrays[name][:, row], part) for name, part in zip(SEGMENT_VIEWS, kept, strict=True)]
+    kept, queries = split_projections(views, len(arrays["values"]))
+    found = [
+        (arrays[name][:, row], part) for name, part in zip(SEGMENT_PROJECTIONS, kept, strict=True)
+    ]
     return [*found, (arrays["query"], queries[:, :, query : query + 1])]
 
 
