@@ -21,6 +21,7 @@ from cloud_service.recommender.models.recommender import Recommender, at_last
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.training.tune_knn import KNNSettings, item_knn
 from shared.model import ModelSettings
+from shared.projected import ProjectedCorrection
 
 ITEMS = 300
 SETTINGS = ModelSettings(dim=32, heads=2, gcn="projected", fusion="shift", projected_items=100)
@@ -86,7 +87,7 @@ def test_without_its_correction_a_device_is_the_scn_alone(clicks):
     assert not torch.allclose(corrected, model.scn.score_all(alone), atol=1e-2)
 
 
-def test_the_best_items_are_named_and_score_among_each_other_as_the_teachers_want(clicks):
+def test_the_best_items_are_boosted_and_score_among_each_other_as_the_teachers_want(clicks):
     model = model_of([sasrec(1), sasrec(2)])
     hidden = model.scn.hidden(clicks)
     scores = model.gcn.scores(model.gcn.local_state(hidden), clicks)
@@ -116,7 +117,7 @@ def test_a_list_is_scored_as_the_whole_catalogue_is(clicks):
 
 
 @pytest.mark.parametrize("number", [1, 2047, 2048, 20_033, 2048**2 - 1])
-def test_the_number_of_a_named_item_survives_float16(number):
+def test_the_number_of_a_boosted_item_survives_float16(number):
     width, room = SETTINGS.heads * SETTINGS.segment, SETTINGS.boosted_items
     row = pack_residuals(ItemResiduals(torch.tensor([[number]]), torch.tensor([[0.5]])), width)[0]
     at = row.nonzero().flatten().tolist()
@@ -127,6 +128,18 @@ def test_the_number_of_a_named_item_survives_float16(number):
     assert residuals[0] == 0.5
 
 
+def test_the_cloud_lays_a_correction_out_as_the_wire_says(clicks):
+    model = model_of([sasrec()])
+    hidden = model.scn.hidden(clicks)
+    shift, boosted = model.gcn.fitted(hidden)
+    attn, bias = model.gcn.last_row(hidden)
+    for user in range(len(clicks)):
+        arrays = (array[user].numpy() for array in (shift, boosted.items, boosted.residuals))
+        packed = ProjectedCorrection(*arrays).pack(SETTINGS)
+        np.testing.assert_array_equal(attn[user].numpy(), packed.attn)
+        np.testing.assert_array_equal(bias[user].numpy(), packed.bias)
+
+
 def test_a_catalogue_whose_numbers_would_not_fit_is_refused():
     scn = SCN(1, ModelSettings(dim=4, heads=1))
     scn.items = 2048**2 + 1
@@ -134,7 +147,7 @@ def test_a_catalogue_whose_numbers_would_not_fit_is_refused():
         ProjectedGCN(scn, [], seen_left_out=False)
 
 
-def test_items_that_were_clicked_are_not_named_where_they_are_left_out():
+def test_items_that_were_clicked_are_not_boosted_where_they_are_left_out():
     torch.manual_seed(5)
     settings = SETTINGS.model_copy(update={"projected_items": 16})
     model = ProjectedCoCorrRec(
