@@ -10,14 +10,14 @@ from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.api.gauges import JobCounts, StoreGauges
 from cloud_service.api.metrics import Metrics
-from cloud_service.correction.corrector_cache import Corrections
+from cloud_service.correction.corrector_cache import CorrectorCache
 from cloud_service.correction.protocol import correction_protocol
-from cloud_service.correction.scheduler import CorrectionQueue
+from cloud_service.correction.scheduler import CorrectionScheduler
 from cloud_service.http.admission import RESERVE, Limits
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
-from cloud_service.services.models import Models
+from cloud_service.services.models import ModelRegistry
 from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
 from shared.open_files import SPARE, allow_open_files
@@ -31,8 +31,8 @@ def build_services(settings: CloudSettings) -> Services:
     """Everything the API calls. Opens no database and no model yet; makes the store's admin token
     where there is none. Raises AdminTokenError for one that must not be used."""
     store = Store(settings.store)
-    models, jobs = Models(store), Jobs(store, settings.jobs_url)
-    corrections = Corrections(store, room=settings.max_gcn_mb << 20)
+    models, jobs = ModelRegistry(store), Jobs(store, settings.jobs_url)
+    corrections = CorrectorCache(store, room=settings.max_gcn_mb << 20)
     metrics, heartbeat = Metrics(), Heartbeat(store.folder)
     metrics.registry.register(StoreGauges(models, JobCounts(jobs.counts), heartbeat))
     return Services(
@@ -40,7 +40,7 @@ def build_services(settings: CloudSettings) -> Services:
         candidates=Candidates(models),
         jobs=jobs,
         corrections=corrections,
-        queue=CorrectionQueue(longest_s=settings.max_queue_ms / 1e3),
+        queue=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
         metrics=metrics,
         heartbeat=heartbeat,
         log_folder=settings.log_folder,

@@ -88,9 +88,9 @@ class Jobs:
     def list(self, limit: int = 50) -> list[Job]:
         """The newest `limit` jobs, the newest first. Raises JobsUnavailable."""
         with self._client() as client:
-            found = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
+            workflows = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
         worker = self._heartbeat.state()
-        jobs = [job for status in found if (job := self._shown(status)) is not None]
+        jobs = [job for status in workflows if (job := self._shown(status)) is not None]
         return [job.model_copy(update={"waits_for": _waits_for(job, worker)}) for job in jobs]
 
     def counts(self) -> Counter[JobState]:
@@ -104,8 +104,8 @@ class Jobs:
     def get(self, job: str) -> Job:
         """One job. Raises UnknownJob or JobsUnavailable."""
         with self._client() as client:
-            found = client.list_workflows(workflow_ids=[job], name=WORKFLOW)
-        shown = self._shown(found[0]) if found else None
+            workflows = client.list_workflows(workflow_ids=[job], name=WORKFLOW)
+        shown = self._shown(workflows[0]) if workflows else None
         if shown is None:
             raise UnknownJob(f"there is no job {job[:64]!r}")
         waits_for = _waits_for(shown, self._heartbeat.state())
@@ -131,8 +131,10 @@ class Jobs:
     def is_cancelled(self, job: str) -> bool:
         """Whether a job was cancelled. Raises JobsUnavailable."""
         with self._client() as client:
-            found = client.list_workflows(workflow_ids=[job], load_input=False, load_output=False)
-        return not found or found[0].status == "CANCELLED"
+            workflows = client.list_workflows(
+                workflow_ids=[job], load_input=False, load_output=False
+            )
+        return not workflows or workflows[0].status == "CANCELLED"
 
     def files(self, job: str) -> JobFiles:
         """The log and progress of a job that exists."""
