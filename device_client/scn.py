@@ -225,9 +225,8 @@ class DeviceSCN:
         Moves them by one click, or computes the inner state after the full segment and clears them.
         """
         if self._slides:
-            self._projections[:, :, : self._capacity - 1] = self._projections[
-                :, :, 1 : self._capacity
-            ]
+            projections, end = self._projections, self._capacity
+            projections[:, :, : end - 1] = projections[:, :, 1:end]
         else:
             self._graphs.carry.run_with_iobinding(self._to_carry)
             self._state[...] = self._next_state

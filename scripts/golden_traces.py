@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _model(settings: ModelSettings, seed: int) -> SCNAndGCN:
-    """An untrained model whose corrections are not zero."""
+    """An untrained model, but without the zeros and ones that an initialisation leaves."""
     torch.manual_seed(seed)
     model: SCNAndGCN
     if settings.gcn == "projected":
@@ -77,6 +77,9 @@ def _model(settings: ModelSettings, seed: int) -> SCNAndGCN:
     else:
         model = CoCorrRec(ITEMS, settings, init_std=0.5)
     with torch.no_grad():
+        for name, parameter in model.scn.named_parameters():
+            if name != "item_embedding":
+                parameter.add_(0.1 * torch.randn_like(parameter))
         model.scn.block.fusion_attn.fill_(0.7)
         if isinstance(model.gcn, TransformerGCN):  # its output layers are initialised with zeros
             model.gcn.attn.weight.normal_()
