@@ -86,8 +86,8 @@ class _Plan:
 class _Heads:
     """Heads by their bytes."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, services: Services, *, short_cut: bool) -> None:
+        self._services, self._short_cut = services, short_cut
         self._plans: dict[bytes, _Plan] = {}
 
     def plan(self, head: bytes) -> _Plan | None:
@@ -95,6 +95,8 @@ class _Heads:
         return self._plans.get(head) or self._learned(head)
 
     def _learned(self, head: bytes) -> _Plan | None:
+        if not self._short_cut:
+            return None
         reader = _HeadReader()
         parser = httptools.HttpRequestParser(reader)
         try:
@@ -178,7 +180,7 @@ class CorrectionProtocol(GuardedProtocol):
             self._go_the_usual_way(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the connection; an answer that is still reply is dropped."""
+        """Ends the connection; an answer that is still computed is dropped."""
         self._stop_timer()
         self._held = b""
         super().connection_lost(exc)
@@ -318,12 +320,17 @@ class CorrectionProtocol(GuardedProtocol):
             self.flow.release()
 
 
-def correction_protocol(services: Services, limits: Limits) -> type[CorrectionProtocol]:
-    """The protocol of a server with these services and limits."""
+def correction_protocol(
+    services: Services, limits: Limits, *, short_cut: bool = True
+) -> type[CorrectionProtocol]:
+    """The protocol of a server with these services and limits.
+
+    Without `short_cut`, corrections go the usual way: parser, ASGI, endpoint.
+    """
 
     class Bound(CorrectionProtocol):
         pass
 
-    Bound.services, Bound.heads = services, _Heads(services)
+    Bound.services, Bound.heads = services, _Heads(services, short_cut=short_cut)
     Bound.admission = Admission(limits)
     return Bound

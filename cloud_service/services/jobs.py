@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowHandle, WorkflowStatus
 from dbos import error as dbos_error
-from dbos._serialization import DefaultSerializer
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,6 +22,7 @@ from cloud_service.services.heartbeat import Heartbeat, WorkerState
 from cloud_service.services.job import Job, JobRequest, JobState
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.job_files import JobFiles
+from cloud_service.services.no_pickles import refuse_pickles
 from cloud_service.storage.store import Store
 from shared.errors import UnknownJob
 
@@ -47,14 +47,7 @@ _STATES: dict[str, JobState] = {
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _log = logging.getLogger(__name__)
 
-
-def _refuse_pickle(_: object, __: str) -> Any:
-    raise ValueError("a row of the database holds a pickle: it is not read")
-
-
-# With another serialiser given, DBOS still unpickles a row that says it is a pickle. Whoever can
-# write to the database could run code here; nothing of ours is written so.
-DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[assignment, method-assign]
+refuse_pickles()
 
 
 def ended(job: Job) -> bool:
