@@ -72,7 +72,7 @@ def measure(model: ProjectedCoCorrRec, dataset: Split, users: int) -> dict[str, 
     clicks = torch.from_numpy(recent(dataset.log.items, starts, at, model.length).astype(np.int64))
     hidden = scn.segments(scn.hidden(clicks)).flatten(0, 1)
     local = gcn.local_state(hidden)
-    target = gcn.wanted(gcn.scores(local, clicks), clicks)
+    target = gcn.targets(gcn.scores(local, clicks), clicks)
     best, index = target.topk(model.settings.projected_items, dim=1)
     rows = scn.catalogue()[index]
     share = (gcn.sharpness * best).softmax(1)

@@ -79,7 +79,7 @@ class CorrectionLink:
         self._layout = FORMS[form]
         self._timeout = timeout_s
         s = wire.settings
-        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.number).reshape(
+        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.wire_dtype).reshape(
             s.segment, s.dim
         )
         self._pending = np.empty((s.segment, s.dim), np.float32)

@@ -21,14 +21,17 @@ def export_module(
     inputs: Mapping[str, Tensor | Mapping[str, Tensor]],
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[Any, Any]],
+    published_names: Mapping[str, str] | None = None,
 ) -> bytes:
-    """One module as a checked ONNX model of a single file.
+    """Exports one module as a checked ONNX model in a single file.
 
-    `inputs` are examples of what `forward` takes, by name; those in a mapping of their own become
-    inputs of the graph by their own names.
+    `inputs` are examples of the arguments of `forward`, by name; each entry of a mapping becomes an
+    input of its own. `published_names` gives the names of inputs in the graph that differ from
+    those of the arguments.
     """
+    published = published_names or {}
     names = [
-        name
+        published.get(name, name)
         for key, value in inputs.items()
         for name in (value if isinstance(value, Mapping) else [key])
     ]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cloud_service.recommender.models.baselines.parts import prefixes
 from cloud_service.recommender.models.gcn import Correcting, Predicting, gcn_of
-from cloud_service.recommender.models.projected import Named, ProjectedGCN, named
+from cloud_service.recommender.models.projected import ItemResiduals, ProjectedGCN, unpack_residuals
 from cloud_service.recommender.models.recommender import DotProduct, Recommender, at_last
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.models.ttt import State
@@ -163,7 +163,9 @@ class ProjectedCoCorrRec(SCNAndGCN):
         user, (items, residuals) = self._corrected(states)
         return self.scn.score_all(user).scatter_add_(1, (items - 1).clamp_min(0), residuals)
 
-    def _corrected(self, states: Float[Tensor, "n width"]) -> tuple[Float[Tensor, "n dim"], Named]:
+    def _corrected(
+        self, states: Float[Tensor, "n width"]
+    ) -> tuple[Float[Tensor, "n dim"], ItemResiduals]:
         s = self.settings
         user, attn, bias = states.split([s.dim, s.heads * s.segment, s.dim], dim=1)
-        return user + bias, named(attn)
+        return user + bias, unpack_residuals(attn)
