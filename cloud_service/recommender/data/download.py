@@ -45,7 +45,7 @@ def download(
     url: str,
     path: Path,
     *,
-    sha256: str,
+    sha256: str | None,
     max_bytes: int,
     advice: str,
     progress: Progress | None = None,
@@ -53,7 +53,7 @@ def download(
     """Downloads `url` to `path`.
 
     Args:
-        sha256: of the file, in hex.
+        sha256: of the file, in hex; None: the caller checks what it holds.
         max_bytes: stop when there is more.
         advice: what to do instead, a clause that ends each error.
 
@@ -67,7 +67,7 @@ def download(
             for chunk in _chunks(url, max_bytes, advice, progress):
                 digest.update(chunk)
                 file.write(chunk)
-            if digest.hexdigest() != sha256:
+            if sha256 not in (None, digest.hexdigest()):
                 raise DataError(
                     f"{url} has the sha256 {digest.hexdigest()}, not {sha256}: it was changed or "
                     f"damaged on the way, and is not used; {advice}"
