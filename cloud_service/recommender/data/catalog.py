@@ -142,7 +142,7 @@ def load(
         titles = items.titles
         notes += [*items.notes, *match_titles(items_path, titles, log.frame["item_id"])]
     in_file_order = source is not None and source.ordered
-    descriptions = (source.description if source else "", log.words)
+    descriptions = (source.description if source else "", log.description)
     return prepare(
         log.frame,
         name=name,

@@ -78,8 +78,8 @@ def near_share(users: Int64, items: Int64, times: Int64) -> float | None:
         return None
     order = np.lexsort((times, items, users))
     steps = np.diff(times[order])
-    same = (np.diff(users[order]) == 0) & (np.diff(items[order]) == 0)
-    return float((same & (steps > 0) & (steps <= NEAR_SECONDS * unit)).sum() / len(users))
+    same_pair = (np.diff(users[order]) == 0) & (np.diff(items[order]) == 0)
+    return float((same_pair & (steps > 0) & (steps <= NEAR_SECONDS * unit)).sum() / len(users))
 
 
 def tied_shares(users: Int64, times: Int64) -> tuple[float, float]:
@@ -113,7 +113,7 @@ def ascending_share(users: Int64, items: Int64, item_ids: pl.Series) -> float | 
 
 def log_cautions(checks: LogChecks, *, users: int, items: int) -> tuple[str, ...]:
     """What of the checks a careful reader must know, each with its figure and what to do."""
-    said = [
+    cautions = [
         _identical(checks),
         _near(checks),
         _tied(checks),
@@ -122,7 +122,7 @@ def log_cautions(checks: LogChecks, *, users: int, items: int) -> tuple[str, ...
         _largest_item(checks, items),
         _few(users),
     ]
-    return tuple(word for word in said if word)
+    return tuple(caution for caution in cautions if caution)
 
 
 def split_cautions(*, same_again: float, seen_before: float, seen_left_out: bool) -> list[str]:
@@ -133,38 +133,38 @@ def split_cautions(*, same_again: float, seen_before: float, seen_left_out: bool
         seen_before: share of test clicks on an item that its user clicked before.
         seen_left_out: rankings leave out what the user clicked before.
     """
-    said = []
+    cautions = []
     if seen_left_out and seen_before >= _LOST_TESTS:
-        said.append(
+        cautions.append(
             f"{seen_before:.1%} of the test clicks are on an item that its user clicked before, "
             "which rankings leave out: no model can find them; --seen ranked lets it"
         )
     elif same_again >= _SAME_AGAIN:
-        said.append(
+        cautions.append(
             f"{same_again:.1%} of the test clicks are on the item clicked just before: a model "
             "that repeats the last click finds them; look whether the log sends clicks twice"
         )
     elif not seen_left_out and seen_before >= _SEEN_TESTS:
-        said.append(
+        cautions.append(
             f"{seen_before:.1%} of the test clicks are on an item that its user clicked before, "
             "and sampled negatives never are: against these, a model that remembers looks better "
             "than it is; go by the ranking of all items"
         )
-    return said
+    return cautions
 
 
 def _identical(checks: LogChecks) -> str:
     if not checks.identical or checks.identical < _IDENTICAL * checks.rows:
         return ""
-    words = (
+    opening = (
         f"{checks.identical:,} of {checks.rows:,} rows repeat the user, item and time of another "
     )
     if checks.repeats == "once":
-        return words + (
+        return opening + (
             "and are not counted: look at how the file was made; --repeats all counts them, where "
             "each is a click of its own"
         )
-    return words + (
+    return opening + (
         "and count: whatever repeats the last click looks like a good model; --repeats once "
         "leaves them out"
     )
@@ -183,16 +183,16 @@ def _near(checks: LogChecks) -> str:
 def _tied(checks: LogChecks) -> str:
     if checks.users_mostly_tied < _MOSTLY_TIED:
         return ""
-    words = (
+    opening = (
         f"most clicks of {checks.users_mostly_tied:.0%} of the users share their time with another "
         f"of the same user ({checks.tied:.1%} of all clicks): "
     )
     if checks.ties == "file":
-        return words + (
+        return opening + (
             "their order is that of the file, and figures mean what it means; if the file is "
             "sorted by anything but the order of the clicks, take --ties shuffled"
         )
-    return words + (
+    return opening + (
         "which came first is not known and was drawn, so figures say little of what is clicked "
         "next; give finer times, or --ties file if the file's order is that of the clicks"
     )
@@ -202,9 +202,9 @@ def _sorted(checks: LogChecks) -> str:
     share = checks.ascending
     if share is None or 1.0 - _SORTED < share < _SORTED:
         return ""
-    way, shown = ("up", share) if share > 0.5 else ("down", 1.0 - share)
+    direction, shown = ("up", share) if share > 0.5 else ("down", 1.0 - share)
     return (
-        f"{shown:.0%} of a user's steps from item to item go {way} in the order of item ids: "
+        f"{shown:.0%} of a user's steps from item to item go {direction} in the order of item ids: "
         "the clicks look sorted by item, and a model that learns the sorting looks good; give the "
         "times of the clicks"
     )

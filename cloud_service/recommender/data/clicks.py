@@ -81,11 +81,11 @@ class ClickLog:
 
     def digest(self) -> str:
         """A sha256 over everything that training sees, in hex."""
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for array in (self.items, self.timestamps, self.offsets):
-            found.update(np.ascontiguousarray(array).tobytes())
-        found.update("\0".join(self.item_ids).encode("utf-8", "surrogatepass"))
-        return found.hexdigest()
+            sha256.update(np.ascontiguousarray(array).tobytes())
+        sha256.update("\0".join(self.item_ids).encode("utf-8", "surrogatepass"))
+        return sha256.hexdigest()
 
     def sequence(self, user: int) -> Int32:
         """The item numbers of user row `user`, oldest first; a view."""
@@ -103,7 +103,7 @@ class Split:
     Attributes:
         train_users: rows of the users trained and tested on, ascending, int64.
         replay_users: rows of the users held out altogether, ascending, int64.
-        words: the split, in words.
+        description: the split, in words.
         seen_left_out: a ranking of all items leaves out what its user clicked before.
         cautions: those of the log, and what makes figures of this split doubtful.
     """
@@ -111,7 +111,7 @@ class Split:
     log: ClickLog
     train_users: Int64
     replay_users: Int64
-    words: str
+    description: str
     seen_left_out: bool = False
     cautions: tuple[str, ...] = ()
 
@@ -153,8 +153,8 @@ class Split:
         width = self.log.item_count + 1
         different = np.unique(rows * width + self.log.items[self.train_positions])
         repeats = counts - np.bincount(different // width, minlength=len(counts))
-        again = int(((repeats > 0) & (repeats >= _REPEATS * counts)).sum())
-        return again <= 1 or again < _REPEATING_USERS * int((counts > 1).sum())
+        repeating_users = int(((repeats > 0) & (repeats >= _REPEATS * counts)).sum())
+        return repeating_users <= 1 or repeating_users < _REPEATING_USERS * int((counts > 1).sum())
 
     def train_counts(self) -> Int64:
         """How often each item was clicked in training, (items + 1,); entry 0 is padding's, 0."""
@@ -222,23 +222,28 @@ def split(
             "lower holdout_users or give more users."
         )
     order = np.random.default_rng(seed).permutation(log.user_count)
-    words = "leave-one-out (last click test, the one before validation, the rest training)"
+    description = "leave-one-out (last click test, the one before validation, the rest training)"
     if held:
-        words += f"; {held:,} random users (seed {seed}) held out of it for replay"
-    parts = Split(log, np.sort(order[held:]), np.sort(order[:held]), words)
-    left_out = seen == "left-out" or (seen == "auto" and parts.nobody_clicks_twice)
+        description += f"; {held:,} random users (seed {seed}) held out of it for replay"
+    result = Split(log, np.sort(order[held:]), np.sort(order[:held]), description)
+    left_out = seen == "left-out" or (seen == "auto" and result.nobody_clicks_twice)
     if left_out:
-        words += "; items clicked before left out of rankings"
-    again, before = _clicked_again(parts)
-    found = split_cautions(same_again=again, seen_before=before, seen_left_out=left_out)
-    return replace(parts, words=words, seen_left_out=left_out, cautions=(*log.cautions, *found))
+        description += "; items clicked before left out of rankings"
+    same_again, before = _clicked_again(result)
+    new_cautions = split_cautions(same_again=same_again, seen_before=before, seen_left_out=left_out)
+    return replace(
+        result,
+        description=description,
+        seen_left_out=left_out,
+        cautions=(*log.cautions, *new_cautions),
+    )
 
 
-def _clicked_again(parts: Split) -> tuple[float, float]:
+def _clicked_again(log_split: Split) -> tuple[float, float]:
     """Shares of the test clicks on the item clicked just before, and on one clicked before."""
-    tests, items = parts.test_positions, parts.log.items
-    targets = np.repeat(items[tests], tests - parts.starts)
-    rows = np.repeat(np.arange(len(tests), dtype=np.int64), tests - parts.starts)
-    same = items[ranges(parts.starts, tests)] == targets
-    seen = np.bincount(rows, same, minlength=len(tests)) > 0
+    tests, items = log_split.test_positions, log_split.log.items
+    targets = np.repeat(items[tests], tests - log_split.starts)
+    rows = np.repeat(np.arange(len(tests), dtype=np.int64), tests - log_split.starts)
+    on_target = items[ranges(log_split.starts, tests)] == targets
+    seen = np.bincount(rows, on_target, minlength=len(tests)) > 0
     return float((items[tests] == items[tests - 1]).mean()), float(seen.mean())

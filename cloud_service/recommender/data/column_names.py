@@ -27,7 +27,7 @@ def parse_columns(text: str) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for assignment in text.split(","):
-        key, equals, name = (piece.strip() for piece in assignment.partition("="))
+        key, equals, name = (text_part.strip() for text_part in assignment.partition("="))
         if not equals or not name or key not in KEYS:
             raise DataError(
                 f"columns: {assignment.strip()!r} is none of user=NAME, item=NAME, time=NAME: give "

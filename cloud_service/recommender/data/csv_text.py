@@ -50,13 +50,13 @@ class Text:
         path: of the file, for what is said of it.
         content: the bytes, or None where the file's own are read.
         literal: a quote never has a meaning in this kind of file.
-        words: what was done to it, in words.
+        description: what was done to it, in words.
     """
 
     path: Path
     content: bytes | None
     literal: bool
-    words: str = ""
+    description: str = ""
 
     def open(self) -> IO[bytes]:
         """The bytes from their beginning."""
@@ -65,15 +65,15 @@ class Text:
     def blocks(self) -> Iterator[bytes]:
         """The bytes in pieces that end where a line ends; a missing last line end is added."""
         with self.open() as file:
-            rest: list[bytes] = []
+            unfinished: list[bytes] = []
             while block := file.read(CHUNK):
                 cut = block.rfind(b"\n") + 1
                 if cut:
-                    yield b"".join((*rest, block[:cut]))
-                    rest = []
-                rest.append(block[cut:])
-            if any(rest):
-                yield b"".join((*rest, b"\n"))
+                    yield b"".join((*unfinished, block[:cut]))
+                    unfinished = []
+                unfinished.append(block[cut:])
+            if any(unfinished):
+                yield b"".join((*unfinished, b"\n"))
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,16 @@ def records(text: Text, separator: str, padded: bool = False) -> Iterator[Record
             raise DataError(_fault(text.path, str(error), line, reader.line_num)) from error
 
 
-def _fault(path: Path, reason: str, line: int, last: int) -> str:
+def _fault(path: Path, reason: str, line: int, last_line: int) -> str:
     if "expected after" in reason:
-        where = f"line {last}" if last == line else f"lines {line} to {last}"
+        where = f"line {last_line}" if last_line == line else f"lines {line} to {last_line}"
         return (
             f"{path}: {where}: a quote within a quoted field is not doubled, or the field was "
             'never meant to be quoted: check its quotes, and write "" for one in a quoted field.'
         )
     return (
         f"{path}: a quote opened in the row at line {line} is not closed (looked up to line "
-        f'{last}): check its quotes, and write "" for one in a quoted field.'
+        f'{last_line}): check its quotes, and write "" for one in a quoted field.'
     )
 
 
@@ -130,7 +130,7 @@ def open_text(path: Path, ending: str) -> Text:
     with path.open("rb") as file:
         start = file.read(_START)
     content = None
-    words = ""
+    encoding = ""
     if start.startswith(_GZIP_MAGIC):
         content = _unpacked(path)
         start = content[:_START]
@@ -148,9 +148,9 @@ def open_text(path: Path, ending: str) -> Text:
         )
     if start[:2] in _WIDE_MARKS:
         content = _decoded(path, path.read_bytes() if content is None else content)
-        words = "UTF-16 text"
+        encoding = "UTF-16 text"
     literal = ending.removesuffix(".gz") in ATOMIC
-    return Text(path, content, literal, words)
+    return Text(path, content, literal, encoding)
 
 
 def bad_byte(text: Text) -> tuple[int, int] | None:
@@ -169,6 +169,17 @@ def bad_byte(text: Text) -> tuple[int, int] | None:
             if not chunk:
                 return None
             lines += chunk.count(b"\n")
+
+
+def not_utf8(text: Text) -> DataError | None:
+    """The error for a text with a byte that is not UTF-8, or None."""
+    bad = bad_byte(text)
+    if bad is None:
+        return None
+    return DataError(
+        f"{text.path} is not UTF-8 text (line {bad[0]} holds the byte 0x{bad[1]:02x}): save it "
+        "as UTF-8."
+    )
 
 
 def _unpacked(path: Path) -> bytes:

@@ -111,21 +111,21 @@ def _as_text(table: Table, column: pl.Series, notes: list[str]) -> pl.Series:
             f"exactly (the largest here is {float(str(largest)):.0f}), so that different ids "
             "became one: write it again from its source as text or integers."
         )
-    whole = column.cast(pl.Int64, strict=False)
-    if not (whole.cast(dtype) == column).all():
+    integers = column.cast(pl.Int64, strict=False)
+    if not (integers.cast(dtype) == column).all():
         raise DataError(f"{where} holds fractions ({dtype}): ids are text or whole numbers.")
     notes.append(f"{column.name} was stored as {dtype}, and is read as the same whole numbers")
-    return whole.cast(pl.String)
+    return integers.cast(pl.String)
 
 
 def _check_values(table: Table, name: str, ids: pl.Series, values: pl.Series) -> None:
-    def refuse(bad: pl.Series, what: str, remedy: str) -> None:
+    def refuse(bad: pl.Series, fault: str, remedy: str) -> None:
         if bad.any():
             rows = ids.is_in(values.filter(bad).implode())
             row = int(rows.arg_max() or 0)
             raise DataError(
-                f"{table.path}: the {name} of {table.where(row)} {what.format(ids[row][:60])}"
-                f"{_others(rows)}: {remedy}."
+                f"{table.path}: the {name} of {table.where(row)} {fault.format(ids[row][:60])}"
+                f"{_such_rows(rows)}: {remedy}."
             )
 
     refuse(
@@ -152,7 +152,7 @@ def _refuse(table: Table, name: str, ids: pl.Series, bad: pl.Series) -> None:
     if bad.any():
         row = int(bad.arg_max() or 0)
         raise DataError(
-            f"{table.path}: {table.where(row)} has no {name}{_others(bad)}: "
+            f"{table.path}: {table.where(row)} has no {name}{_such_rows(bad)}: "
             "fill it in or remove the row."
         )
 
@@ -191,11 +191,11 @@ def _without_points(
 
 def _doubts(values: pl.Series) -> Iterator[str]:
     """What is odd about ids, a clause each."""
-    for pattern, what in _ODD:
+    for pattern, oddity in _ODD:
         odd = values.str.contains(pattern)
         if odd.any():
             yield f"{int(odd.sum()):,} of {len(values):,} ids, such as " + (
-                f"{values.filter(odd).sort()[0][:60]!r}, {what}"
+                f"{values.filter(odd).sort()[0][:60]!r}, {oddity}"
             )
     yield from _twins(values)
     yield from _roundings(values)
@@ -207,8 +207,8 @@ def _twins(values: pl.Series) -> Iterator[str]:
     composed = values.str.normalize("NFC") if wide else values
     small = composed.str.to_lowercase()
     bare = (small.str.normalize("NFKC") if wide else small).str.replace_all(r"[\s\p{Cf}]+", "")
-    known = 0
-    for folded, what, quoted in (
+    counted = 0
+    for folded, relation, quoted in (
         (composed, "are the letters of another, composed differently", ascii),
         (small, "differ from another only in capitals", repr),
         (bare, "differ from another only in blanks, wide or invisible letters", ascii),
@@ -218,13 +218,13 @@ def _twins(values: pl.Series) -> Iterator[str]:
             repr,
         ),
     ):
-        count = len(folded) - folded.n_unique() - known
-        known += count
+        count = len(folded) - folded.n_unique() - counted
+        counted += count
         if count:
             repeated = folded.filter(folded.is_duplicated()).unique().sort()
-            pairs = (values.filter(folded == first).to_list()[:2] for first in repeated)
+            pairs = (values.filter(folded == value).to_list()[:2] for value in repeated)
             shown = " and ".join(map(quoted, next(pairs)))
-            yield f"{count:,} of {len(values):,} ids {what} ({shown}), and count as others"
+            yield f"{count:,} of {len(values):,} ids {relation} ({shown}), and count as others"
 
 
 def _roundings(values: pl.Series) -> Iterator[str]:
@@ -247,13 +247,13 @@ def _roundings(values: pl.Series) -> Iterator[str]:
     )
 
 
-def alike(first: Sequence[str], second: Sequence[str]) -> tuple[str, str, str] | None:
+def alike(left_ids: Sequence[str], right_ids: Sequence[str]) -> tuple[str, str, str] | None:
     """An id of each side that programs on the way made different, and in what; None for none."""
-    for change, what in _CHANGES:
-        changed = {change(value): value for value in reversed(second)}
-        for value in first:
+    for change, difference in _CHANGES:
+        changed = {change(value): value for value in reversed(right_ids)}
+        for value in left_ids:
             if change(value) in changed:
-                return value, changed[change(value)], what
+                return value, changed[change(value)], difference
     return None
 
 
@@ -272,6 +272,6 @@ def _many(count: int, name: str) -> str:
     return f"1 {name}" if count == 1 else f"{count:,} {name}s"
 
 
-def _others(bad: pl.Series) -> str:
+def _such_rows(bad: pl.Series) -> str:
     count = int(bad.sum())
     return f" ({count:,} such rows)" if count > 1 else ""

@@ -30,12 +30,12 @@ class LogFile:
     Attributes:
         frame: user_id (String), item_id (String) and timestamp (Int64), sorted by user (by
             bytes), then timestamp; ties keep the file's order.
-        words: how it was read where the file is no plain one (separators, names of columns).
+        description: how it was read where the file is no plain one (separators, names of columns).
         notes: what was odd but accepted, a clause each.
     """
 
     frame: pl.DataFrame
-    words: str = ""
+    description: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -44,7 +44,7 @@ class ItemFile:
     """An item file as it was read: the title of each item that has one; the rest as in LogFile."""
 
     titles: Mapping[str, str]
-    words: str = ""
+    description: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -69,7 +69,7 @@ def read_log(path: Path, columns: str | None = None) -> LogFile:
     frame = pl.DataFrame({"user_id": users.column, "item_id": items.column, "timestamp": times})
     return LogFile(
         frame.sort("user_id", "timestamp", maintain_order=True),
-        table.words,
+        table.description,
         (*users.notes, *items.notes, *notes),
     )
 
@@ -86,8 +86,9 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    given = parse_columns(columns) if columns is not None else {}
-    table = _item_table(path, {name: own for name, own in given.items() if name == "item_id"})
+    header_names = parse_columns(columns) if columns is not None else {}
+    of_items = {name: header_names[name] for name in ("item_id",) if name in header_names}
+    table = _item_table(path, of_items)
     ids = read_ids(table, "item_id")
     notes = list(ids.notes)
     titles = _titles(table).str.replace_all(r"\s+", " ").str.strip_chars()
@@ -108,7 +109,7 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
         )
     return ItemFile(
         dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True)),
-        table.words,
+        table.description,
         tuple(f"{path.name}: {note}" for note in notes),
     )
 
@@ -144,17 +145,17 @@ def match_titles(path: Path, titles: Mapping[str, str], items: pl.Series) -> tup
             f"titles have {theirs!r}: {hint}."
         )
     share = math.floor(1000 * count / len(ids)) / 10
-    said = f"{count:,} of {len(ids):,} items ({share:.1f}%) have a title in {path.name}"
+    coverage = f"{count:,} of {len(ids):,} items ({share:.1f}%) have a title in {path.name}"
     if pair:
-        return (f"{said}: {pair[0]!r} has none, and {pair[1]!r} differs from it in {pair[2]}",)
-    return (f"{said}: {lone[0]!r} has none",)
+        return (f"{coverage}: {pair[0]!r} has none, and {pair[1]!r} differs from it in {pair[2]}",)
+    return (f"{coverage}: {lone[0]!r} has none",)
 
 
-def _item_table(path: Path, given: Mapping[str, str]) -> Table:
+def _item_table(path: Path, header_names: Mapping[str, str]) -> Table:
     """The item column by the log's name for it where the file has that, else by a usual one."""
-    if given:
+    if header_names:
         try:
-            return read_table(path, TITLE_COLUMNS, given)
+            return read_table(path, TITLE_COLUMNS, header_names)
         except DataError:
             # Said by the reading below, if the usual names are not there either.
             pass

@@ -15,22 +15,22 @@ _KEY = b"the order of clicks that share a time"
 
 def tied(users: Int64, times: Int64) -> Bool:
     """Which clicks share their time with another of the same user; sorted by user, then time."""
-    same = _same_as_before(users, times)
-    found = same.copy()
-    found[:-1] |= same[1:]
-    return found
+    repeats_time = _same_as_before(users, times)
+    shared = repeats_time.copy()
+    shared[:-1] |= repeats_time[1:]
+    return shared
 
 
 def first_of_identical(users: Int64, items: Int64, times: Int64) -> Bool:
     """False at every row whose user, item and time an earlier row has; sorted as for `tied`."""
-    first = np.ones(len(users), bool)
+    is_first = np.ones(len(users), bool)
     index = np.flatnonzero(tied(users, times))
     if len(index):
         groups = np.cumsum(~_same_as_before(users, times))[index]
         keys = groups * (int(items.max()) + 1) + items[index]
-        first[index] = False
-        first[index[np.unique(keys, return_index=True)[1]]] = True
-    return first
+        is_first[index] = False
+        is_first[index[np.unique(keys, return_index=True)[1]]] = True
+    return is_first
 
 
 def shuffled_ties(
@@ -58,20 +58,20 @@ def shuffled_ties(
 
 def newest(users: Int64, count: int) -> Bool:
     """Which clicks are among the last `count` of their user; sorted by user."""
-    last = np.cumsum(np.bincount(users)) - 1
-    kept: Bool = np.arange(len(users)) > last[users] - count
-    return kept
+    last_rows = np.cumsum(np.bincount(users)) - 1
+    newest_clicks: Bool = np.arange(len(users)) > last_rows[users] - count
+    return newest_clicks
 
 
 def _same_as_before(users: Int64, times: Int64) -> Bool:
-    same = np.zeros(len(users), bool)
-    same[1:] = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
-    return same
+    repeats_time = np.zeros(len(users), bool)
+    repeats_time[1:] = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
+    return repeats_time
 
 
-def _hashes(numbers: Int64, texts: pl.Series, role: bytes) -> UInt64:
+def _hashes(codes: Int64, texts: pl.Series, role: bytes) -> UInt64:
     """A hash of the text behind each number."""
-    used, index = np.unique(numbers, return_inverse=True)
+    used, index = np.unique(codes, return_inverse=True)
     digests = b"".join(
         blake2b(text.encode(), digest_size=8, key=_KEY, person=role).digest()
         for text in texts.gather(used).to_list()

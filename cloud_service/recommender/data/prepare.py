@@ -17,8 +17,8 @@ from cloud_service.recommender.data.checks import (
 from cloud_service.recommender.data.clicks import MIN_SPLIT, ClickLog
 from cloud_service.recommender.data.filters import (
     compact,
+    filter_clicks,
     filter_words,
-    kept,
     numbered,
     order_words,
     repetition_words,
@@ -83,7 +83,7 @@ def prepare(
         order = shuffled_ties(*clicks, user_ids, item_ids)
         clicks = clicks._replace(items=clicks.items[order])
     clicks, cut = _newest(clicks, max_user_clicks)
-    keep, story = kept(*clicks[:2], min_item=min_item, min_user=min_user, iterate=iterate)
+    keep, story = filter_clicks(*clicks[:2], min_item=min_item, min_user=min_user, iterate=iterate)
     clicks = clicks.at(keep)
     users, user_ids = compact(clicks.users, user_ids)
     items, item_ids = compact(clicks.items, item_ids)
@@ -102,7 +102,7 @@ def prepare(
         clicks_cut=int(cut.sum()),
         **_shares(clicks, item_ids),
     )
-    words = [
+    clauses = [
         source,
         order_words(checks, max_user_clicks),
         filter_words(min_item, min_user, iterate),
@@ -112,7 +112,7 @@ def prepare(
     return ClickLog(
         name=name,
         synthetic=synthetic,
-        preprocessing="; ".join(word for word in words if word),
+        preprocessing="; ".join(clause for clause in clauses if clause),
         item_ids=tuple(item_ids.to_list()),
         items=(items + 1).astype(np.int32),
         timestamps=clicks.times,
@@ -126,9 +126,9 @@ def prepare(
 
 def _without_identical(clicks: _Clicks, repeats: Repeats) -> tuple[_Clicks, int]:
     """The clicks that count, and how many rows are like an earlier one."""
-    first = first_of_identical(*clicks)
-    identical = len(first) - int(first.sum())
-    return (clicks.at(first) if identical and repeats == "once" else clicks), identical
+    is_first = first_of_identical(*clicks)
+    identical = len(is_first) - int(is_first.sum())
+    return (clicks.at(is_first) if identical and repeats == "once" else clicks), identical
 
 
 def _newest(clicks: _Clicks, count: int | None) -> tuple[_Clicks, Int64]:

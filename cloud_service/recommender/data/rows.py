@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cloud_service.recommender.data.columns import Choice, advice, choose_columns, data_for_names
-from cloud_service.recommender.data.csv_text import SEPARATORS, Record, Row, Text, bad_byte, records
+from cloud_service.recommender.data.csv_text import SEPARATORS, Record, Row, Text, not_utf8, records
 from cloud_service.recommender.data.lines import (
     Widths,
     blank_lines,
@@ -35,12 +35,12 @@ class Rows:
     Attributes:
         frame: strings, an empty field as null, without blank lines.
         lines: the line of the file that each row begins on, (rows,).
-        words: how the text was read where it is no plain CSV.
+        description: how the text was read where it is no plain CSV.
     """
 
     frame: pl.DataFrame
     lines: NDArray[np.int64]
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -68,36 +68,36 @@ class _Layout:
         return sorted(self.choice.columns, key=lambda name: self.choice.columns[name])
 
 
-def read_rows(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> Rows:
+def read_rows(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> Rows:
     """Reads the wanted columns of a text; others are ignored, whatever they hold.
 
     Args:
-        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
+        header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
         DataError: a column is missing, a record cannot be told apart, or the header comes again;
             names the line.
     """
-    layout = _layout(text, columns, given)
-    words = [text.words]
+    layout = _layout(text, columns, header_names)
+    notes = [text.description]
     if layout.separator != ",":
-        words.append(f"{SEPARATORS[layout.separator]} between fields")
-    words.append(layout.choice.words())
+        notes.append(f"{SEPARATORS[layout.separator]} between fields")
+    notes.append(layout.choice.description())
     frame, lines = _all_rows(text, layout)
     _check_repeated_header(text.path, frame, lines, layout.choice)
-    return Rows(frame.select(columns), lines, ", ".join(word for word in words if word))
+    return Rows(frame.select(columns), lines, ", ".join(note for note in notes if note))
 
 
-def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _Layout:
+def _layout(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> _Layout:
     """The separator that parts the first line into the wanted columns, or the error about it."""
     closest: tuple[tuple[int, int], _Layout] | None = None
     for separator in SEPARATORS:
         line, header = next(_headers(text, separator), (1, []))
-        choice = choose_columns(header, columns, given)
+        choice = choose_columns(header, columns, header_names)
         layout = _Layout(separator, choice, line)
         if choice.complete:
-            if words := data_for_names(choice, columns):
-                raise DataError(f"{text.path} {words}")
+            if fault := data_for_names(choice, columns):
+                raise DataError(f"{text.path} {fault}")
             return layout
         score = len(choice.columns) + len(choice.doubtful), len(header)
         if closest is None or score > closest[0]:
@@ -117,7 +117,7 @@ def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _La
         )
     for separator in SEPARATORS:
         for line, header in islice(_headers(text, separator), 1, _HEADER_LINES):
-            if choose_columns(header, columns, given).complete:
+            if choose_columns(header, columns, header_names).complete:
                 raise DataError(
                     f"{text.path}: the line that names the columns is line {line}: remove what is "
                     "above it."
@@ -184,15 +184,15 @@ def _line_rows(
         )
     if quoted:
         frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
-    numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
-    first = frame.to_series(0)
-    empty = (first.is_null() | first.str.contains(r"^\s")).to_numpy()
+    line_numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
+    first_column = frame.to_series(0)
+    empty = (first_column.is_null() | first_column.str.contains(r"^\s")).to_numpy()
     if not empty.any():
-        return frame, numbers
+        return frame, line_numbers
     blank = blank_lines(text, separator, layout.header_line, np.flatnonzero(empty))
     keep = np.ones(frame.height, bool)
     keep[list(blank)] = False
-    return frame.filter(pl.Series(keep)), numbers[keep]
+    return frame.filter(pl.Series(keep)), line_numbers[keep]
 
 
 def _record_rows(
@@ -203,16 +203,16 @@ def _record_rows(
     names = layout.names()
     at = [layout.choice.columns[name] for name in names]
     schema = dict.fromkeys(names, pl.String)
-    pieces = [pl.DataFrame(schema=schema)]
+    frames = [pl.DataFrame(schema=schema)]
     lines = [np.zeros(0, np.int64)]
-    while piece := list(islice(rows, _ROWS)):
+    while batch := list(islice(rows, _ROWS)):
         values = {
-            name: [(fields[index] if index < len(fields) else "") or None for _, fields in piece]
+            name: [(fields[index] if index < len(fields) else "") or None for _, fields in batch]
             for name, index in zip(names, at, strict=True)
         }
-        pieces.append(pl.DataFrame(values, schema=schema))
-        lines.append(np.array([line for line, _ in piece], np.int64))
-    return pl.concat(pieces), np.concatenate(lines)
+        frames.append(pl.DataFrame(values, schema=schema))
+        lines.append(np.array([line for line, _ in batch], np.int64))
+    return pl.concat(frames), np.concatenate(lines)
 
 
 def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, Row]]:
@@ -241,23 +241,25 @@ def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
     written = _shape(record.fields[telling])
 
     def like_row(line: str) -> bool:
-        pieces = line.split(layout.separator)
+        fields = line.split(layout.separator)
         return (
-            len(pieces) == len(layout.header)
-            and all(pieces[index].strip() for index in columns.values())
-            and _shape(pieces[telling]) == written
+            len(fields) == len(layout.header)
+            and all(fields[index].strip() for index in columns.values())
+            and _shape(fields[telling]) == written
         )
 
     within = [line for field in record.fields for line in field.splitlines()[1:]]
-    first, *_, last = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
-    swallowed = next(filter(like_row, within), last if like_row(first) and like_row(last) else None)
+    first_line, *_, last_line = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
+    swallowed = next(filter(like_row, within), None)
+    if swallowed is None and like_row(first_line) and like_row(last_line):
+        swallowed = last_line
     time = record.fields[telling].strip()
     if swallowed is None and "timestamp" in columns and len(time) >= _TELLING_LENGTH:
         lines = [line for field in record.fields if "\n" in field for line in field.splitlines()]
-        pieces = [piece.strip() for line in lines for piece in line.split(layout.separator)]
-        if len(record.fields) + len(pieces) > 2 * len(layout.header):
-            like_time = (piece for piece in pieces if len(piece) == len(time))
-            swallowed = next((piece for piece in like_time if _shape(piece) == written), None)
+        fields = [field.strip() for line in lines for field in line.split(layout.separator)]
+        if len(record.fields) + len(fields) > 2 * len(layout.header):
+            like_time = (field for field in fields if len(field) == len(time))
+            swallowed = next((field for field in like_time if _shape(field) == written), None)
     if swallowed is not None:
         raise DataError(
             f"{path}: a quoted field in the row at lines {record.line} to {record.last_line} holds "
@@ -275,28 +277,18 @@ def _check_repeated_header(
     path: Path, frame: pl.DataFrame, lines: NDArray[np.int64], choice: Choice
 ) -> None:
     """Refuses a header in the middle: of files that were joined, the second may differ."""
-    again = np.ones(frame.height, bool)
+    repeated = np.ones(frame.height, bool)
     for name, index in reversed(list(choice.columns.items())):
         alike = frame[name].str.contains(choice.header[index], literal=True).fill_null(False)
-        again &= alike.to_numpy()
-        if not again.any():
+        repeated &= alike.to_numpy()
+        if not repeated.any():
             return
-    rows = frame.filter(pl.Series(again)).select(pl.all().str.strip_chars()).rows()
+    rows = frame.filter(pl.Series(repeated)).select(pl.all().str.strip_chars()).rows()
     header = tuple(choice.header[choice.columns[name]] for name in frame.columns)
     if header not in rows:
         return
-    line = lines[again][rows.index(header)]
+    line = lines[repeated][rows.index(header)]
     raise DataError(
         f"{path}: line {line} repeats the header, as files that were joined have it: remove that "
         "line if the columns below it are the same."
-    )
-
-
-def not_utf8(text: Text) -> DataError | None:
-    bad = bad_byte(text)
-    if bad is None:
-        return None
-    return DataError(
-        f"{text.path} is not UTF-8 text (line {bad[0]} holds the byte 0x{bad[1]:02x}): save it "
-        "as UTF-8."
     )

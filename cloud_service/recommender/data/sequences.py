@@ -82,10 +82,10 @@ def _positioned(clicks: pl.DataFrame) -> Converted:
 def _core(clicks: pl.DataFrame, least: int) -> pl.DataFrame:
     """The largest part of a log in which every user and every item has `least` clicks."""
     while True:
-        kept = clicks.filter(pl.len().over("user") >= least, pl.len().over("item") >= least)
-        if kept.height == clicks.height:
-            return kept
-        clicks = kept
+        core = clicks.filter(pl.len().over("user") >= least, pl.len().over("item") >= least)
+        if core.height == clicks.height:
+            return core
+        clicks = core
 
 
 def _dated(lines: IO[bytes]) -> Iterator[tuple[str, str, str]]:

@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cloud_service.recommender.data.columns import advice, choose_columns
-from cloud_service.recommender.data.csv_text import ATOMIC, Text, open_text
-from cloud_service.recommender.data.rows import not_utf8, read_rows
+from cloud_service.recommender.data.csv_text import ATOMIC, Text, not_utf8, open_text
+from cloud_service.recommender.data.rows import read_rows
 from shared.errors import DataError
 
 _TEXTS = (".csv", ".tsv", ".txt", *ATOMIC)
@@ -36,13 +36,13 @@ class Table:
         frame: the columns under the names they are wanted by; of a text all are strings, an empty
             field null; Parquet columns keep their types. Blank lines of a text are left out.
         lines: the line of the file that each row begins on, (rows,); None in Parquet.
-        words: how the file was read where it is no plain CSV, in words.
+        description: how the file was read where it is no plain CSV, in words.
     """
 
     path: Path
     frame: pl.DataFrame
     lines: NDArray[np.int64] | None
-    words: str
+    description: str
 
     def where(self, row: int) -> str:
         """Where row `row` (from 0) is to be found in the file: "line 2", "row 1"."""
@@ -55,11 +55,13 @@ def format_of(path: Path) -> str | None:
     return next((ending for ending in FORMATS if name.endswith(ending)), None)
 
 
-def read_table(path: Path, columns: Sequence[str], given: Mapping[str, str] = _NONE) -> Table:
+def read_table(
+    path: Path, columns: Sequence[str], header_names: Mapping[str, str] = _NONE
+) -> Table:
     """Reads the wanted columns, in this order; others are ignored, whatever they hold.
 
     Args:
-        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
+        header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
         DataError: the file is missing, of no known format, damaged, empty, lacks a column, or
@@ -67,11 +69,11 @@ def read_table(path: Path, columns: Sequence[str], given: Mapping[str, str] = _N
     """
     ending = _check_file(path)
     if ending == ".parquet":
-        table = _read_parquet(path, columns, given)
+        table = _read_parquet(path, columns, header_names)
     else:
         text = _guarded(path, lambda: open_text(path, ending))
-        rows = _guarded(path, lambda: read_rows(text, columns, given), text)
-        table = Table(path, rows.frame, rows.lines, rows.words)
+        rows = _guarded(path, lambda: read_rows(text, columns, header_names), text)
+        table = Table(path, rows.frame, rows.lines, rows.description)
     if table.frame.height == 0:
         raise DataError(f"{path} has a header but no rows: give a file with data in it.")
     return table
@@ -98,15 +100,15 @@ def _check_file(path: Path) -> str:
     return ending
 
 
-def _read_parquet(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
+def _read_parquet(path: Path, columns: Sequence[str], header_names: Mapping[str, str]) -> Table:
     header = _guarded(path, lambda: list(pl.read_parquet_schema(path)))
-    choice = choose_columns(header, columns, given)
+    choice = choose_columns(header, columns, header_names)
     if not choice.complete:
         raise DataError(f"{path} {advice(choice, columns)}")
     names = {header[index]: name for name, index in choice.columns.items()}
     frame = _guarded(path, lambda: pl.read_parquet(path, columns=list(names), glob=False))
     frame = frame.rename(names).select(columns)
-    return Table(path, frame, None, choice.words())
+    return Table(path, frame, None, choice.description())
 
 
 def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:

@@ -112,34 +112,34 @@ def _check_all_read(table: Table, column: pl.Series, times: pl.Series) -> None:
             "give every row a number or an ISO-8601 time such as 2024-05-31T18:30:00Z, one kind "
             "per file"
         )
-    said = "is missing" if value is None or not text else f"is {text[:60]!r}"
+    shown = "is missing" if value is None or not text else f"is {text[:60]!r}"
     raise DataError(
-        f"{table.path}: the {column.name} of {table.where(row)} {said}{_others(bad)}: {remedy}."
+        f"{table.path}: the {column.name} of {table.where(row)} {shown}{_such_rows(bad)}: {remedy}."
     )
 
 
 def _from_text(table: Table, column: pl.Series, notes: list[str]) -> tuple[pl.Series, int | None]:
     """Numbers if the first value is one, else ISO-8601; the unit of the latter."""
-    first = column.drop_nulls().head(1).str.strip_chars()
-    if first.str.contains(_NUMBER).all():
-        whole = column.cast(pl.Int64, strict=False)
-        if whole.null_count() == column.null_count():
-            return whole, None
-        return _numbers(table, column.str.strip_chars()), None
+    first_value = column.drop_nulls().head(1).str.strip_chars()
+    if first_value.str.contains(_NUMBER).all():
+        integers = column.cast(pl.Int64, strict=False)
+        if integers.null_count() == column.null_count():
+            return integers, None
+        return _parse_numbers(table, column.str.strip_chars()), None
     return _dates(column, notes), _MICROSECONDS
 
 
-def _numbers(table: Table, column: pl.Series) -> pl.Series:
+def _parse_numbers(table: Table, column: pl.Series) -> pl.Series:
     """Numbers, not all of them whole, from text without blanks around it."""
-    whole = column.cast(pl.Int64, strict=False)
-    if whole.null_count() == column.null_count():
-        return whole
+    integers = column.cast(pl.Int64, strict=False)
+    if integers.null_count() == column.null_count():
+        return integers
     if column.str.contains(r"[eE]").any():
-        pieces = column.str.extract_groups(_EXPONENT).struct
-        digits = pieces.field("1").fill_null("").str.len_bytes().cast(pl.Int64)
-        power = pieces.field("2").cast(pl.Int64, strict=False)
+        exponent_parts = column.str.extract_groups(_EXPONENT).struct
+        digits = exponent_parts.field("1").fill_null("").str.len_bytes().cast(pl.Int64)
+        power = exponent_parts.field("2").cast(pl.Int64, strict=False)
         # A program that writes larger numbers in full (R does) has rounded none of these.
-        full = math.log10(max(int(str(whole.max() or 1)), 1))
+        full = math.log10(max(int(str(integers.max() or 1)), 1))
         lost = ((power > digits) & (power > max(full, _ROUNDED_FROM - 1))).fill_null(False)
         # One that writes all digits (Java does) leaves out zeros at the end of some.
         whole_too = ((power <= digits) & (digits > _ROUNDED_FROM)) | (digits >= _FLOAT_DIGITS)
@@ -147,15 +147,15 @@ def _numbers(table: Table, column: pl.Series) -> pl.Series:
             row = int(lost.arg_max() or 0)
             raise DataError(
                 f"{table.path}: the {column.name} of {table.where(row)} is {column[row]!r}, a "
-                f"number that a spreadsheet or a dataframe rounded{_others(lost)}: export the "
+                f"number that a spreadsheet or a dataframe rounded{_such_rows(lost)}: export the "
                 "times again from their source with all digits."
             )
     # As fractions, whole numbers of many digits would lose their order in silence.
     exact = column.str.replace(r"\.0*$", "")
-    whole = exact.cast(pl.Int64, strict=False)
-    if (whole.is_not_null() | exact.str.contains(r"^[+-]?\d+$") | column.is_null()).all():
-        return whole
-    large = (whole.abs() >= _FLOAT64_EXACT).fill_null(False)
+    integers = exact.cast(pl.Int64, strict=False)
+    if (integers.is_not_null() | exact.str.contains(r"^[+-]?\d+$") | column.is_null()).all():
+        return integers
+    large = (integers.abs() >= _FLOAT64_EXACT).fill_null(False)
     if large.any():
         row = int(large.arg_max() or 0)
         raise DataError(
@@ -199,9 +199,9 @@ def _from_floats(column: pl.Series) -> pl.Series:
     """Whole numbers as they are, others as millionths, or as thousandths or rounded where they
     are too large for that; null where not finite or larger still."""
     finite = column.cast(pl.Float64).fill_nan(None)
-    whole = finite.cast(pl.Int64, strict=False)
-    if (whole.cast(pl.Float64) == finite).all():
-        return whole
+    integers = finite.cast(pl.Int64, strict=False)
+    if (integers.cast(pl.Float64) == finite).all():
+        return integers
     largest = float(str(finite.filter(finite.is_finite()).abs().max() or 0))
     scale = next((scale for scale in (_MICROSECONDS, 1_000) if largest * scale < 2**63), 1)
     return (finite * scale).round().cast(pl.Int64, strict=False)
@@ -258,14 +258,14 @@ def _check_early(table: Table, column: pl.Series, times: pl.Series, unit: int) -
         row = int(early.arg_max() or 0)
         raise DataError(
             f"{table.path}: the {column.name} of {table.where(row)} is {str(column[row])[:60]!r}, "
-            f"before 1971 where others are after 1980{_others(early)}, as missing times are "
+            f"before 1971 where others are after 1980{_such_rows(early)}, as missing times are "
             "written: remove these rows, or give their times."
         )
 
 
 def _late(times: pl.Series, unit: int) -> list[str]:
-    now = int(datetime.now(UTC).timestamp()) + 86_400
-    future = int((times > now * unit).sum())
+    tomorrow = int(datetime.now(UTC).timestamp()) + 86_400
+    future = int((times > tomorrow * unit).sum())
     if not future:
         return []
     return [f"{times.name}: {future:,} of {len(times):,} times lie in the future"]
@@ -273,11 +273,11 @@ def _late(times: pl.Series, unit: int) -> list[str]:
 
 def _are_days(column: pl.Series, times: pl.Series) -> bool:
     """Whether all numbers are days since 1900 between 1980 and 2100, with fractions or without."""
-    first = str(column[0]).strip()
-    unit = _MICROSECONDS if not first.isdigit() and times[0] > _DAYS[1] else 1
+    first_value = str(column[0]).strip()
+    unit = _MICROSECONDS if not first_value.isdigit() and times[0] > _DAYS[1] else 1
     return bool(times.is_between(_DAYS[0] * unit, _DAYS[1] * unit).all())
 
 
-def _others(bad: pl.Series) -> str:
+def _such_rows(bad: pl.Series) -> str:
     count = int(bad.sum())
     return f" ({count:,} such rows)" if count > 1 else ""

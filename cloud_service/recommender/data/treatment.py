@@ -22,9 +22,11 @@ class Treatment:
     iterate_filters: bool = False
 
     @classmethod
-    def of(cls, asked: object) -> Self:
+    def of(cls, recipe: object) -> Self:
         """That of a TrainingRecipe, or whatever has its attributes."""
-        return cls(**{name: getattr(asked, name) for name in (field.name for field in fields(cls))})
+        return cls(
+            **{name: getattr(recipe, name) for name in (field.name for field in fields(cls))}
+        )
 
     def load(self, data: str, folder: Path, items: Path | None = None) -> ClickLog:
         """The click log of a named set or of a file (see `load`). Raises DataError."""

@@ -53,10 +53,10 @@ def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
     try:
         with zipfile.ZipFile(file) as archive:
             strings = _strings(archive) if STRINGS in archive.namelist() else []
-            with open_member(archive, SHEET, MAX_PART_BYTES) as part:
-                last = 0
-                for row in _elements(part, "row"):
-                    last = _after(row.get("r"), last)
+            with open_member(archive, SHEET, MAX_PART_BYTES) as xml:
+                row_number = 0
+                for row in _elements(xml, "row"):
+                    row_number = _after(row.get("r"), row_number)
                     yield _row(row, strings)
     except (
         zipfile.BadZipFile,
@@ -69,9 +69,9 @@ def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
         raise DataError(f"The workbook cannot be read ({error}): download it again.") from error
 
 
-def _elements(part: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
+def _elements(xml: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
     """The elements of one tag, each freed once used: a sheet can be larger than memory."""
-    events = ElementTree.iterparse(part, events=("start", "end"))
+    events = ElementTree.iterparse(xml, events=("start", "end"))
     parents: list[ElementTree.Element] = []
     for event, element in events:
         if event == "start":
@@ -83,21 +83,21 @@ def _elements(part: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
             parents[-1].clear()
 
 
-def _after(reference: str | None, last: int) -> int:
+def _after(reference: str | None, previous: int) -> int:
     """The number of a row; rows come in order, and none twice."""
-    number = int(reference) if reference is not None else last + 1
-    if number <= last:
-        raise ValueError(f"row {number} comes after row {last}")
-    return number
+    row = int(reference) if reference is not None else previous + 1
+    if row <= previous:
+        raise ValueError(f"row {row} comes after row {previous}")
+    return row
 
 
 def _strings(archive: zipfile.ZipFile) -> list[str]:
-    with open_member(archive, STRINGS, MAX_PART_BYTES) as part:
-        return [_text(entry) for entry in _elements(part, "si")]
+    with open_member(archive, STRINGS, MAX_PART_BYTES) as xml:
+        return [_text(entry) for entry in _elements(xml, "si")]
 
 
 def _text(entry: ElementTree.Element) -> str:
-    return "".join(piece.text or "" for piece in entry.iter(_SPACE + "t"))
+    return "".join(run.text or "" for run in entry.iter(_SPACE + "t"))
 
 
 def _row(row: ElementTree.Element, strings: list[str]) -> list[str | None]:
@@ -124,19 +124,19 @@ def _value(cell: ElementTree.Element, strings: list[str]) -> str | None:
     return _digits(stored) if written == "n" else stored
 
 
-def _digits(number: str) -> str:
+def _digits(stored: str) -> str:
     """A number as it is stored, but a whole one ("1.0002E4", "10002.0") by its digits alone."""
-    if number.lstrip("-").isdigit():
-        return number
-    value = float(number)
-    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else number
+    if stored.lstrip("-").isdigit():
+        return stored
+    value = float(stored)
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else stored
 
 
 def _column(reference: str) -> int:
     """The column of a cell reference, from 0: "A1" is 0, "AB12" is 27."""
-    number = 0
+    column = 0
     for letter in reference.rstrip("0123456789"):
-        number = number * 26 + ord(letter) - ord("A") + 1
-    if not 1 <= number <= 16_384:
+        column = column * 26 + ord(letter) - ord("A") + 1
+    if not 1 <= column <= 16_384:
         raise ValueError(f"bad cell reference {reference!r}")
-    return number - 1
+    return column - 1
