@@ -158,7 +158,7 @@ def _fitted(
 def _of_teachers(wanted: Tensor, targets: Any, left_out: Clicked | None) -> float:
     """What the wanted scores themselves would reach."""
     if left_out is not None:
-        row, column = left_out.places(0, len(wanted))
+        row, column = left_out.cells(0, len(wanted))
         wanted[row, column] = -torch.inf
     found = ranks(wanted.numpy(), targets - 1)
     return float(per_user(found, "ndcg@10").mean())

@@ -90,7 +90,7 @@ def export_ranker(model: Recommender, length: int) -> bytes:
 
 def export_step(model: Stepwise) -> bytes:
     """`step`, as ONNX bytes. A user begins with what `initial_state` gives."""
-    state = (part[0] for part in model.eval().cpu().initial_state(1))
+    state = (tensor[0] for tensor in model.eval().cpu().initial_state(1))
     return export_module(
         StepGraph(model, _step),
         {
@@ -134,7 +134,7 @@ def _rank(model: Recommender, clicks: Tensor, candidates: Tensor) -> Tensor:
 def _step(model: Stepwise, click: Tensor, carried: dict[str, Tensor]) -> tuple[Tensor, ...]:
     before = tuple(carried[name][None] for name in model.carried)
     states, after = model.step(before, click[None])
-    return states[0], *(part[0] for part in after)
+    return states[0], *(tensor[0] for tensor in after)
 
 
 def _score(model: Stepwise, user_state: Tensor, candidates: Tensor) -> Tensor:

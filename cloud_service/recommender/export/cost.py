@@ -79,7 +79,7 @@ class Parameters:
 def count_parameters(model: Recommender) -> Parameters:
     """The parameters of a model with an item table."""
     table = model.get_parameter(table_name(model)).numel()
-    return Parameters(sum(each.numel() for each in model.parameters()) - table, table)
+    return Parameters(sum(parameter.numel() for parameter in model.parameters()) - table, table)
 
 
 def count_flops(graph: bytes, **sizes: int) -> Flops:
@@ -88,10 +88,10 @@ def count_flops(graph: bytes, **sizes: int) -> Flops:
     Raises DataError for a node that it does not know, or a shape that cannot be told.
     """
     model = _sized(onnx.load_from_string(graph), sizes)
-    shapes, kinds = _shapes(model)
+    shapes, element_types = _shapes(model)
     total = Flops()
     for node in model.graph.node:
-        if node.op_type in _FREE or kinds.get(node.output[0]) not in _FLOATS:
+        if node.op_type in _FREE or element_types.get(node.output[0]) not in _FLOATS:
             continue
         count = _PRODUCTS.get(node.op_type, _elementwise)
         total += count(node, shapes)
@@ -118,18 +118,18 @@ def _sized(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelProto:
 def _shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
     """Shape and element type of every value by its name."""
     graph = model.graph
-    shapes = {each.name: tuple(each.dims) for each in graph.initializer}
-    kinds = {each.name: each.data_type for each in graph.initializer}
+    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    element_types = {weight.name: weight.data_type for weight in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
-        kinds[value.name] = tensor.elem_type
+        element_types[value.name] = tensor.elem_type
         axes = tensor.shape.dim
         if tensor.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
             shapes[value.name] = tuple(axis.dim_value for axis in axes)
     for node in graph.node:
         if node.op_type not in _FREE and node.output[0] not in shapes:
             raise DataError(f"the shape of {node.output[0]} ({node.op_type}) cannot be told")
-    return shapes, kinds
+    return shapes, element_types
 
 
 def _elementwise(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
@@ -145,8 +145,8 @@ def _matmul(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
 
 
 def _gemm(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
-    first, out = shapes[node.input[0]], prod(shapes[node.output[0]])
-    inner = first[0] if _attribute(node, "transA") else first[1]
+    first_shape, out = shapes[node.input[0]], prod(shapes[node.output[0]])
+    inner = first_shape[0] if _attribute(node, "transA") else first_shape[1]
     return Flops(2 * out * inner, out if len(node.input) > 2 else 0)
 
 
@@ -164,7 +164,7 @@ def _gru(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
 
 
 def _attribute(node: NodeProto, name: str) -> int:
-    return next((each.i for each in node.attribute if each.name == name), 0)
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
 
 
 _PRODUCTS: dict[str, Callable[[NodeProto, Mapping[str, Shape]], Flops]] = {

@@ -66,8 +66,8 @@ class CoCorrRec(SCNAndGCN, DotProduct):
         """The user state after every click, corrected (in training: most of them)."""
         if not self.training or not self.drop_corrections:
             return self(clicks)
-        kept = torch.rand(len(clicks), device=clicks.device) >= self.drop_corrections
-        return self(clicks, kept.to(torch.float32))
+        keeps_correction = torch.rand(len(clicks), device=clicks.device) >= self.drop_corrections
+        return self(clicks, keeps_correction.to(torch.float32))
 
     def forward(
         self,
@@ -144,10 +144,10 @@ class ProjectedCoCorrRec(SCNAndGCN):
 
     def row(self, hidden: Float[Tensor, "n k dim"]) -> Float[Tensor, "n row"]:
         """What the compact form sends for H, `attn` and `bias` one after the other."""
-        rows = [self.gcn.last_row(part) for part in hidden.split(_TOGETHER)]
-        found = zip(("attn", "bias"), zip(*rows, strict=True), strict=True)
+        rows = [self.gcn.last_row(chunk) for chunk in hidden.split(_TOGETHER)]
+        values = zip(("attn", "bias"), zip(*rows, strict=True), strict=True)
         reaching = self.scn.block.corrected
-        sent = [torch.cat(parts).flatten(1) * (name in reaching) for name, parts in found]
+        sent = [torch.cat(chunks).flatten(1) * (name in reaching) for name, chunks in values]
         return torch.cat(sent, dim=1)
 
     def score(

@@ -51,12 +51,12 @@ class CorrectionNetwork(nn.Module):
         return functional.leaky_relu(self.fc2(functional.leaky_relu(self.fc1(states))))
 
     def matrix(
-        self, features: Float[Tensor, "batch k dim"], last: Float[Tensor, "batch k"]
+        self, features: Float[Tensor, "batch k dim"], last_click_mask: Float[Tensor, "batch k"]
     ) -> Float[Tensor, "batch heads k width"]:
         """The correction as the wire's full form carries it."""
         if self.per_row:
             return self.rows(features)
-        at_last = (features * last.unsqueeze(-1)).sum(1)
+        at_last = (features * last_click_mask.unsqueeze(-1)).sum(1)
         return self.fc3(at_last).view(-1, self.heads, self.segment, self.width)
 
     def rows(self, features: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch heads k width"]:
@@ -99,9 +99,9 @@ class Predicting(Correcting):
         self, hidden: Float[Tensor, "batch k dim"]
     ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
         """The compact form: the last click's row of each correction."""
-        last = last_click(hidden)
+        last_click_mask = last_click(hidden)
         attn, bias = self.rows(hidden)
-        pick = last[:, None, :, None]
+        pick = last_click_mask[:, None, :, None]
         return (attn * pick).sum(2), (bias * pick).sum(2)
 
 
@@ -121,10 +121,10 @@ class GCN(Predicting):
 
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
         """The full form, as computed for the last click of each H."""
-        last = last_click(hidden)
+        last_click_mask = last_click(hidden)
         return self._masked(
-            self.attn.matrix(self.attn.features(hidden), last),
-            self.bias.matrix(self.bias.features(hidden), last),
+            self.attn.matrix(self.attn.features(hidden), last_click_mask),
+            self.bias.matrix(self.bias.features(hidden), last_click_mask),
         )
 
     def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
@@ -164,8 +164,8 @@ class TransformerGCN(Predicting):
         """Row t as sent to a user whose last click is t: every prefix in one pass."""
         features = self.trunk(self.widen(hidden))
         attn, bias = (
-            each(features).unflatten(-1, (self.settings.heads, -1)).transpose(1, 2)
-            for each in (self.attn, self.bias)
+            projection(features).unflatten(-1, (self.settings.heads, -1)).transpose(1, 2)
+            for projection in (self.attn, self.bias)
         )
         return Correction(attn * self.tril, bias)
 

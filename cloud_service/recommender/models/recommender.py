@@ -130,8 +130,8 @@ def at_last(
     states: Shaped[Tensor, "batch length *state"], clicks: Int[Tensor, "batch length"]
 ) -> Shaped[Tensor, "batch *state"]:
     """The states at the last click that is not padding (at the first place if all are)."""
-    last = ((clicks > 0).sum(1) - 1).clamp_min(0)
-    return states[torch.arange(last.shape[0], device=last.device), last]
+    position = ((clicks > 0).sum(1) - 1).clamp_min(0)
+    return states[torch.arange(position.shape[0], device=position.device), position]
 
 
 def item_table(items: int, dim: int, std: float = 0.02) -> nn.Parameter:

@@ -139,10 +139,12 @@ class SCN(DotProduct):
         outputs = []
         for index in range(count):
             terms = self.block.terms(segments[:, index], state)
-            part = None
+            segment_correction = None
             if correction is not None:
-                part = Correction(*(x.unflatten(0, (batch, count))[:, index] for x in correction))
-            output = self.block.rows(terms, state, part, gate, prefixes=prefixes)
+                segment_correction = Correction(
+                    *(x.unflatten(0, (batch, count))[:, index] for x in correction)
+                )
+            output = self.block.rows(terms, state, segment_correction, gate, prefixes=prefixes)
             if self.readout is not None:
                 output = self.readout(segments[:, index], output)
             outputs.append(output)

@@ -216,10 +216,10 @@ class TTTBlock(nn.Module):
         bias = state.bias - scale * (self.tril @ step)
         if correction is not None:
             attn, bias = self._correct(attn, bias, correction, gate)
-        moved = (attn * self.tril if prefixes else attn) @ step
+        shift = (attn * self.tril if prefixes else attn) @ step
         if prefixes and correction is not None and not self.mask_correction:
-            moved = moved + (attn * (1 - self.tril)).sum(-1, keepdim=True) * self._padding(state)
-        inner = terms.query @ state.weight - scale * moved + bias
+            shift = shift + (attn * (1 - self.tril)).sum(-1, keepdim=True) * self._padding(state)
+        inner = terms.query @ state.weight - scale * shift + bias
         merged = (terms.query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
         return self.post_norm(merged) @ self.output.T
 

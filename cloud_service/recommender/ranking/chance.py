@@ -21,9 +21,9 @@ def candidates(split: Split) -> Int64:
         return np.full(len(tests), split.log.item_count, np.int64)
     rows = np.repeat(np.arange(len(tests), dtype=np.int64), tests - split.starts)
     seen = np.unique(rows * width + split.log.items[ranges(split.starts, tests)])
-    left = split.log.item_count - np.bincount(seen // width, minlength=len(tests))
-    own = np.arange(len(tests)) * width + split.log.items[tests]
-    return np.where(np.isin(own, seen), 0, left).astype(np.int64)
+    ranked_items = split.log.item_count - np.bincount(seen // width, minlength=len(tests))
+    own_targets = np.arange(len(tests)) * width + split.log.items[tests]
+    return np.where(np.isin(own_targets, seen), 0, ranked_items).astype(np.int64)
 
 
 def random_ndcg(counts: Int64, cutoff: int) -> Float64:

@@ -89,8 +89,8 @@ def validation_ndcg(model: Recommender, split: Split) -> float:
     items = split.log.items
     states = user_states(model, items, split.starts, positions, split.train_users + 1)
     targets = items[positions].astype(np.int64)
-    found = ranks_over_all(model, states, targets, clicked_before(split, positions))
-    return rank_metrics(ALL, found)["all/ndcg@10"]
+    target_ranks = ranks_over_all(model, states, targets, clicked_before(split, positions))
+    return rank_metrics(ALL, target_ranks)["all/ndcg@10"]
 
 
 @torch.no_grad()
@@ -108,19 +108,19 @@ def user_states(
     was_training = model.training
     model.eval()
     device = _device(model)
-    found = []
+    chunk_states = []
     for at in range(0, len(positions), _USERS):
-        part = slice(at, at + _USERS)
-        owners = torch.from_numpy(users[part]).to(device)
+        chunk = slice(at, at + _USERS)
+        owners = torch.from_numpy(users[chunk]).to(device)
         if model.carries:
             assert isinstance(model, SCN | CoCorrRec)
-            clicks, state = _carried(model, items, starts[part], positions[part])
-            found.append(model.last_states(_tensor(clicks, device), owners, state))
+            clicks, state = _carried(model, items, starts[chunk], positions[chunk])
+            chunk_states.append(model.last_states(_tensor(clicks, device), owners, state))
         else:
-            clicks = recent(items, starts[part], positions[part], model.length)
-            found.append(model.last_states(_tensor(clicks, device), owners))
+            clicks = recent(items, starts[chunk], positions[chunk], model.length)
+            chunk_states.append(model.last_states(_tensor(clicks, device), owners))
     model.train(was_training)
-    return torch.cat(found)
+    return torch.cat(chunk_states)
 
 
 def _carried(
@@ -130,10 +130,10 @@ def _carried(
     scn = model.scn if isinstance(model, CoCorrRec) else model
     k, device = scn.settings.segment, scn.item_embedding.device
     full = np.maximum(positions - starts - 1, 0) // k
-    state = State(*(part.clone() for part in scn.block.initial_state(len(positions))))
-    for number in range(int(full.max(initial=0))):
-        rows = np.flatnonzero(full > number)
-        begin = starts[rows] + number * k
+    state = State(*(tensor.clone() for tensor in scn.block.initial_state(len(positions))))
+    for segment in range(int(full.max(initial=0))):
+        rows = np.flatnonzero(full > segment)
+        begin = starts[rows] + segment * k
         clicks = items[begin[:, None] + np.arange(k)]
         index = torch.from_numpy(rows).to(device)
         hidden = scn.hidden(_tensor(clicks, device))
@@ -150,7 +150,7 @@ class Clicked:
     starts: Int64
     stops: Int64
 
-    def places(self, at: int, stop: int) -> tuple[Int64, Int64]:
+    def cells(self, at: int, stop: int) -> tuple[Int64, Int64]:
         """Rows and columns in a score matrix of rows `at` to `stop`."""
         starts, stops = self.starts[at:stop], self.stops[at:stop]
         rows = np.repeat(np.arange(len(starts), dtype=np.int64), stops - starts)
@@ -174,7 +174,7 @@ def ranks_over_all(
     model.eval()
     chunks = list(_ranks_in_chunks(model, states, targets, left_out))
     model.train(was_training)
-    return Ranks(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+    return Ranks(*(np.concatenate(chunk_columns) for chunk_columns in zip(*chunks, strict=True)))
 
 
 def _ranks_in_chunks(
@@ -186,12 +186,12 @@ def _ranks_in_chunks(
     space = torch.empty(2, min(rows, len(targets)), model.items, device=states.device)
     scored, compared = space.unbind()
     for at in range(0, len(targets), rows):
-        part = states[at : at + rows]
+        chunk = states[at : at + rows]
         # The same memory for every chunk: new pages cost more than the product itself.
         scores = (
-            model.score_all(part)
+            model.score_all(chunk)
             if table is None
-            else torch.mm(part, table, out=scored[: len(part)])
+            else torch.mm(chunk, table, out=scored[: len(chunk)])
         )
         # Any NaN or infinity makes the sum one: cheaper than a look at every score.
         if not bool(torch.isfinite(scores.sum())):
@@ -199,17 +199,17 @@ def _ranks_in_chunks(
         if left_out is not None:
             if table is None:
                 scores = scores.clone()  # it may be a view of what the model keeps
-            row, column = (torch.from_numpy(each) for each in left_out.places(at, at + rows))
+            row, column = (torch.from_numpy(index) for index in left_out.cells(at, at + rows))
             scores[row.to(scores.device), column.to(scores.device)] = -torch.inf
         target = scores.gather(1, columns[at : at + rows, None])
         # Ones in floats are counted twice as fast as truths, and exactly up to 2^24 items.
-        flags = compared[: len(part)]
+        flags = compared[: len(chunk)]
         greater = torch.gt(scores, target, out=flags).sum(1)
         equal = torch.eq(scores, target, out=flags).sum(1) - 1
-        yield Ranks(_whole(greater), _whole(equal))
+        yield Ranks(_to_int64(greater), _to_int64(equal))
 
 
-def _whole(counts: Tensor) -> Int64:
+def _to_int64(counts: Tensor) -> Int64:
     return counts.cpu().numpy().astype(np.int64)
 
 
@@ -220,18 +220,20 @@ def _ranks_of_sampled(
     candidates = np.concatenate([targets[:, None], negatives], axis=1)
     was_training = model.training
     model.eval()
-    found = [Ranks(np.empty(0, np.int64), np.empty(0, np.int64))]
+    chunk_ranks = [Ranks(np.empty(0, np.int64), np.empty(0, np.int64))]
     for at in range(0, len(chosen), _USERS):
-        part = slice(at, at + _USERS)
-        rows = torch.from_numpy(chosen[part]).to(states.device)
-        scores = model.score(states[rows], _tensor(candidates[part], states.device))
-        found.append(ranks(scores.cpu().numpy(), 0))
+        chunk = slice(at, at + _USERS)
+        rows = torch.from_numpy(chosen[chunk]).to(states.device)
+        scores = model.score(states[rows], _tensor(candidates[chunk], states.device))
+        chunk_ranks.append(ranks(scores.cpu().numpy(), 0))
     model.train(was_training)
-    return Ranks(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return Ranks(
+        *(np.concatenate(chunk_columns) for chunk_columns in zip(*chunk_ranks, strict=True))
+    )
 
 
-def _tensor(numbers: NDArray[np.integer], device: torch.device) -> Tensor:
-    return torch.from_numpy(numbers.astype(np.int64)).to(device)
+def _tensor(indices: NDArray[np.integer], device: torch.device) -> Tensor:
+    return torch.from_numpy(indices.astype(np.int64)).to(device)
 
 
 def _device(model: Recommender) -> torch.device:

@@ -74,14 +74,14 @@ def hit_rate(rank: Int64, cutoff: int) -> float:
     return float((rank <= cutoff).mean())
 
 
-def uauc(found: Ranks, negatives: int | Int64) -> float:
+def uauc(target_ranks: Ranks, negatives: int | Int64) -> float:
     """Mean over users of the share of negatives below the relevant item; a tie counts half."""
-    above = (found.greater + 0.5 * found.equal) / negatives
+    above = (target_ranks.greater + 0.5 * target_ranks.equal) / negatives
     return float((1.0 - above).mean())
 
 
 def rank_metrics(
-    name: str, found: Ranks, *, negatives: int | Int64 | None = None
+    name: str, target_ranks: Ranks, *, negatives: int | Int64 | None = None
 ) -> dict[str, float]:
     """All figures under stable names: "all/ndcg@10", "sampled100/hitrate@5", "sampled100/uauc".
 
@@ -96,13 +96,13 @@ def rank_metrics(
     Raises:
         ValueError: there is no user to average over.
     """
-    if not len(found.greater):
+    if not len(target_ranks.greater):
         raise ValueError("no user to average over")
-    rank = found.pessimistic
+    rank = target_ranks.pessimistic
     figures = {f"{name}/ndcg@{cutoff}": ndcg(rank, cutoff) for cutoff in CUTOFFS}
     figures |= {f"{name}/hitrate@{cutoff}": hit_rate(rank, cutoff) for cutoff in HIT_CUTOFFS}
     if negatives is not None:
-        figures[f"{name}/uauc"] = uauc(found, negatives)
+        figures[f"{name}/uauc"] = uauc(target_ranks, negatives)
     return figures
 
 
@@ -126,10 +126,11 @@ def sample_negatives(
     users = np.asarray(users, np.int64)
     width = log.item_count + 1
     seen = _seen_keys(log, users, width)
-    left = _unseen(log, seen, width)[users]
-    if len(users) and left.min() < count:
+    unseen_items = _unseen(log, seen, width)[users]
+    if len(users) and unseen_items.min() < count:
+        poorest = int(unseen_items.argmin())
         raise DataError(
-            f"User {log.user_ids[users[int(left.argmin())]]!r} has only {int(left.min())} items "
+            f"User {log.user_ids[users[poorest]]!r} has only {int(unseen_items[poorest])} items "
             f"left to sample {count} negatives from: use a larger catalogue or fewer negatives."
         )
     random = np.random.default_rng(seed)
@@ -161,17 +162,17 @@ def _unseen(log: ClickLog, seen: Int64, width: int) -> Int64:
 
 def _seen_keys(log: ClickLog, users: Int64, width: int) -> Int64:
     """One sorted number, user row * width + item number, for each pair of these users."""
-    wanted = np.zeros(log.user_count, bool)
-    wanted[users] = True
+    is_included = np.zeros(log.user_count, bool)
+    is_included[users] = True
     rows = np.repeat(np.arange(log.user_count, dtype=np.int64), log.lengths)
-    mine = wanted[rows]
+    mine = is_included[rows]
     return np.unique(rows[mine] * width + log.items[mine])
 
 
 def _contains(ordered: Int64, keys: Int64) -> NDArray[np.bool_]:
-    places = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-    found: NDArray[np.bool_] = ordered[places] == keys
-    return found
+    positions = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    is_contained: NDArray[np.bool_] = ordered[positions] == keys
+    return is_contained
 
 
 def _repeats(drawn: Int32) -> NDArray[np.bool_]:
@@ -180,6 +181,6 @@ def _repeats(drawn: Int32) -> NDArray[np.bool_]:
     ordered = np.take_along_axis(drawn, order, axis=1)
     repeated = np.zeros(drawn.shape, bool)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    found = np.zeros_like(repeated)
-    np.put_along_axis(found, order, repeated, axis=1)
-    return found
+    in_row_order = np.zeros_like(repeated)
+    np.put_along_axis(in_row_order, order, repeated, axis=1)
+    return in_row_order

@@ -58,12 +58,12 @@ class Comparison:
         return not self.low <= 0 <= self.high and self.holm < 1.0 - LEVEL
 
 
-def per_user(found: Ranks, metric: str) -> Float64:
+def per_user(target_ranks: Ranks, metric: str) -> Float64:
     """Each user's part of "ndcg@10", "hitrate@5" or (against sampled negatives) "uauc", (n,)."""
     name, _, cutoff = metric.partition("@")
     if name == "uauc":
-        return 1.0 - (found.greater + 0.5 * found.equal) / NEGATIVES
-    rank = found.pessimistic
+        return 1.0 - (target_ranks.greater + 0.5 * target_ranks.equal) / NEGATIVES
+    rank = target_ranks.pessimistic
     gain = 1.0 / np.log2(1.0 + rank) if name == "ndcg" else np.ones(len(rank))
     return np.where(rank <= int(cutoff), gain, 0.0)
 
@@ -77,20 +77,22 @@ def compare(values: Float64, references: Float64) -> list[Comparison]:
         raise ValueError(f"not the same users: {values.shape} against {references.shape}")
     differences = values - references
     lows, highs = bootstrap(differences)
-    found = []
+    comparisons = []
     for column in range(values.shape[1]):
         p = t_test(differences[:, column])
         means = float(values[:, column].mean()), float(references[:, column].mean())
-        found.append(
+        comparisons.append(
             Comparison(*means, float(lows[column]), float(highs[column]), p, p, len(values))
         )
-    return found
+    return comparisons
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons, each with its p corrected for all of them."""
-    adjusted = holm([each.p for each in comparisons])
-    return [replace(each, holm=p) for each, p in zip(comparisons, adjusted, strict=True)]
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [
+        replace(comparison, holm=p) for comparison, p in zip(comparisons, adjusted, strict=True)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -98,11 +100,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     A p that is not a number (one user) stays so, and is not counted.
     """
-    known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
+    ordered = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
     adjusted = list(p_values)
     highest = 0.0
-    for smaller, (p, at) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - smaller)))
+    for smaller, (p, at) in enumerate(ordered):
+        highest = max(highest, min(1.0, p * (len(ordered) - smaller)))
         adjusted[at] = highest
     return adjusted
 
@@ -122,8 +124,8 @@ def bootstrap(
     for at in range(0, resamples, step):
         rows = min(step, resamples - at)
         drawn = random.integers(0, count, (rows, count), dtype=np.int32)
-        places = drawn + np.arange(rows, dtype=np.int64)[:, None] * count
-        often = np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count)
+        bins = drawn + np.arange(rows, dtype=np.int64)[:, None] * count
+        often = np.bincount(bins.ravel(), minlength=rows * count).reshape(rows, count)
         means.append(often.astype(np.float64) @ columns / count)
     tail = (1.0 - level) / 2
     low, high = np.quantile(np.concatenate(means), (tail, 1.0 - tail), axis=0)
@@ -161,14 +163,14 @@ def _fraction(a: float, b: float, x: float) -> float:
     """The continued fraction of the incomplete beta function, by Lentz's method."""
     tiny = 1e-300
     c, d = 1.0, 1.0 / ((1.0 - (a + b) * x / (a + 1.0)) or tiny)
-    found = d
+    fraction = d
     for m in range(1, 300):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         for term in (even, odd):
             d = 1.0 / ((1.0 + term * d) or tiny)
             c = (1.0 + term / c) or tiny
-            found *= c * d
+            fraction *= c * d
         if abs(c * d - 1.0) < 1e-14:
             break
-    return found
+    return fraction

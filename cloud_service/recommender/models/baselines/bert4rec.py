@@ -33,8 +33,8 @@ class CrossBlock(nn.Module):
         self, x: Float[Tensor, "batch length dim"], filled: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch length dim"]:
         share = self.dropout if self.training else 0.0
-        parts = self.project(x).unflatten(-1, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (batch, heads, length, width) each
+        qkv = self.project(x).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, length, width) each
         mixed = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=filled[:, None, None], dropout_p=share
         )
@@ -74,12 +74,12 @@ class BERT4Rec(Tied):
 
         Every sequence hides something: the last click where chance chose none.
         """
-        whole = self._append(clicks, targets.gather(1, _last(clicks)).squeeze(1))
-        hidden = (torch.rand(whole.shape, device=whole.device) < MASKED) & (whole > 0)
-        alone = torch.rand(len(whole), 1, device=whole.device) < LAST_ALONE
-        last = torch.zeros_like(hidden).scatter(1, _last(whole), True)
-        hidden = torch.where(alone | ~hidden.any(1, keepdim=True), last, hidden)
-        return whole.masked_fill(hidden, self.mask), whole.masked_fill(~hidden, 0)
+        sequence = self._append(clicks, targets.gather(1, _last_position(clicks)).squeeze(1))
+        hidden = (torch.rand(sequence.shape, device=sequence.device) < MASKED) & (sequence > 0)
+        alone = torch.rand(len(sequence), 1, device=sequence.device) < LAST_ALONE
+        last_click = torch.zeros_like(hidden).scatter(1, _last_position(sequence), True)
+        hidden = torch.where(alone | ~hidden.any(1, keepdim=True), last_click, hidden)
+        return sequence.masked_fill(hidden, self.mask), sequence.masked_fill(~hidden, 0)
 
     def training_states(
         self, clicks: Int[Tensor, "batch length2"], users: Int[Tensor, " batch"]
@@ -106,9 +106,10 @@ class BERT4Rec(Tied):
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """The state at a mask that stands after the last click."""
-        whole = self._append(clicks, torch.full_like(clicks[:, 0], self.mask))
-        states = self.training_states(whole, users)
-        return states[torch.arange(len(whole), device=whole.device), _last(whole).squeeze(1)]
+        sequence = self._append(clicks, torch.full_like(clicks[:, 0], self.mask))
+        states = self.training_states(sequence, users)
+        rows = torch.arange(len(sequence), device=sequence.device)
+        return states[rows, _last_position(sequence).squeeze(1)]
 
     @staticmethod
     def _append(
@@ -119,6 +120,6 @@ class BERT4Rec(Tied):
         return functional.pad(clicks, (0, 1)).scatter(1, count, extra.unsqueeze(1))
 
 
-def _last(clicks: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:
+def _last_position(clicks: Int[Tensor, "batch length"]) -> Int[Tensor, "batch 1"]:
     """The place of the last click (the first place if there is none)."""
     return ((clicks > 0).sum(1, keepdim=True) - 1).clamp_min(0)

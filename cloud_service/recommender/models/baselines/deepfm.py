@@ -35,24 +35,25 @@ class DeepFM(Recommender):
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch length state"]:
         """The sum of the fields' vectors, and their part of the MLP's first layer."""
-        last = look_up(self.last_embedding, clicks)
+        last_rows = look_up(self.last_embedding, clicks)
         bag = running_mean(look_up(self.bag_embedding, clicks), clicks)
-        user = look_up(self.user_embedding, users)[:, None].expand_as(last)
-        first = self.mlp.of_state(torch.cat((user, last, bag), dim=-1))
-        return torch.cat((user + last + bag, first), dim=-1)
+        user = look_up(self.user_embedding, users)[:, None].expand_as(last_rows)
+        first_layer = self.mlp.of_state(torch.cat((user, last_rows, bag), dim=-1))
+        return torch.cat((user + last_rows + bag, first_layer), dim=-1)
 
     def score(
         self, states: Float[Tensor, "n state"], candidates: Int[Tensor, "n count"]
     ) -> Float[Tensor, "n count"]:
         """Factorisation machine and MLP together."""
-        whole, first = states.tensor_split((self.item_embedding.shape[1],), dim=-1)
-        pairs = (look_up(self.item_embedding, candidates) @ whole.unsqueeze(-1)).squeeze(-1)
+        field_sum, first_layer = states.tensor_split((self.item_embedding.shape[1],), dim=-1)
+        pairs = (look_up(self.item_embedding, candidates) @ field_sum.unsqueeze(-1)).squeeze(-1)
         items = projected(self.mlp.of_item, self.item_embedding, candidates, self.training)
-        return self.item_bias[candidates] + pairs + self.mlp(items + first[:, None]) @ self.of_mlp
+        deep = self.mlp(items + first_layer[:, None]) @ self.of_mlp
+        return self.item_bias[candidates] + pairs + deep
 
     def score_all(self, states: Float[Tensor, "n state"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1."""
-        whole, first = states.tensor_split((self.item_embedding.shape[1],), dim=-1)
+        field_sum, first_layer = states.tensor_split((self.item_embedding.shape[1],), dim=-1)
         table = self.item_embedding[1:]
-        pairs = torch.addmm(self.item_bias[1:], whole, table.T)
-        return pairs + self.mlp.logits(first, self.mlp.of_item(table), self.of_mlp)
+        pairs = torch.addmm(self.item_bias[1:], field_sum, table.T)
+        return pairs + self.mlp.logits(first_layer, self.mlp.of_item(table), self.of_mlp)

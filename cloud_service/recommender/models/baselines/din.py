@@ -58,8 +58,10 @@ class DIN(Recommender):
         self.of_interest = nn.Linear(dim, dim, bias=False)
         self.of_item = nn.Linear(dim, dim)
         self.of_both = nn.Linear(dim, dim, bias=False)
-        widths = [max(4, dim >> number) for number in range(layers)]
-        self.later = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
+        widths = [max(4, dim >> layer) for layer in range(layers)]
+        self.later = nn.ModuleList(
+            nn.Linear(width_in, width_out) for width_in, width_out in pairwise(widths)
+        )
         self.slopes = nn.Parameter(torch.full((layers,), 0.25))
         self.out = nn.Linear(widths[-1], 1, bias=False)
 
@@ -92,12 +94,12 @@ class DIN(Recommender):
         vectors = look_up(self.item_embedding, candidates)
         firsts = projected(self.of_item, self.item_embedding, candidates, self.training)
         rows = size_for(_ROWS, states)
-        split = (part.split(rows) for part in (states, vectors, firsts))
-        parts = []
+        split = (tensor.split(rows) for tensor in (states, vectors, firsts))
+        chunk_scores = []
         for clicks, *items in zip(*split, strict=True):
             used = clicks[:, : _longest(clicks)] if self.training else clicks
-            parts.append(self._logits(used, *items))
-        return torch.cat(parts)
+            chunk_scores.append(self._logits(used, *items))
+        return torch.cat(chunk_scores)
 
     def score_all(self, states: Int[Tensor, "n length"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1.
@@ -105,7 +107,7 @@ class DIN(Recommender):
         Some rows and a block of items at a time, and of the rows only the clicks they have.
         """
         table = self.item_embedding[None, 1:]
-        firsts, found = self.of_item(table), []
+        firsts, chunk_scores = self.of_item(table), []
         for clicks in states.split(size_for(_RANKED, states)):
             count = len(clicks)
             used = clicks[:, : _longest(clicks)]
@@ -115,8 +117,8 @@ class DIN(Recommender):
                 firsts.expand(count, -1, -1).split(block, dim=1),
                 strict=True,
             )
-            found.append(torch.cat([self._logits(used, *items) for items in blocks], dim=1))
-        return self.item_bias[1:] + torch.cat(found)
+            chunk_scores.append(torch.cat([self._logits(used, *items) for items in blocks], dim=1))
+        return self.item_bias[1:] + torch.cat(chunk_scores)
 
     def weights(
         self,
@@ -132,9 +134,9 @@ class DIN(Recommender):
         """
         of_q, of_k, of_difference, of_product = self.attention.weight.chunk(4, dim=1)
         constant = clicks @ (of_k - of_difference).T + self.attention.bias
-        parts = clicks, candidates, constant.flatten(1), of_q + of_difference, of_product
+        operands = clicks, candidates, constant.flatten(1), of_q + of_difference, of_product
         # A written-out gradient does not export to ONNX, and ranking needs none.
-        hidden: Tensor = _Hidden.apply(*parts) if self.training else _hidden(*parts)
+        hidden: Tensor = _Hidden.apply(*operands) if self.training else _hidden(*operands)
         hidden = functional.prelu(hidden, self.attention_slope).unflatten(2, (-1, self.width))
         weights = hidden @ self.attention_out.weight[0] + self.attention_out.bias
         return weights * filled[:, None]
@@ -201,9 +203,9 @@ class _Hidden(torch.autograd.Function):
     ) -> Tensor:
         ctx.rows = size_for(_TOGETHER, clicks)
         ctx.save_for_backward(clicks, candidates, of_q, of_product)
-        parts = (each.split(ctx.rows) for each in (clicks, candidates, constant))
+        chunks = (tensor.split(ctx.rows) for tensor in (clicks, candidates, constant))
         return torch.cat(
-            [_hidden(k, q, one, of_q, of_product) for k, q, one in zip(*parts, strict=True)]
+            [_hidden(k, q, bias, of_q, of_product) for k, q, bias in zip(*chunks, strict=True)]
         )
 
     @staticmethod
@@ -214,20 +216,20 @@ class _Hidden(torch.autograd.Function):
         of_clicks, of_candidates = torch.empty_like(clicks), torch.empty_like(candidates)
         sums = of_q.new_zeros(2, 1, width * dim)
         for at in range(0, len(clicks), ctx.rows):
-            part = slice(at, at + ctx.rows)
-            some, wanted = clicks[part], gradient[part]
-            matrix = _matrix(some, of_q, of_product).flatten(1, 2)
-            torch.bmm(wanted, matrix, out=of_candidates[part])
-            of_matrix = torch.bmm(wanted.transpose(1, 2), candidates[part]).unflatten(
-                1, (-1, width)
-            )
-            torch.sum(of_matrix * of_product, 2, out=of_clicks[part])
+            rows_of_chunk = slice(at, at + ctx.rows)
+            chunk_clicks, chunk_gradient = clicks[rows_of_chunk], gradient[rows_of_chunk]
+            matrix = _matrix(chunk_clicks, of_q, of_product).flatten(1, 2)
+            torch.bmm(chunk_gradient, matrix, out=of_candidates[rows_of_chunk])
+            of_matrix = torch.bmm(
+                chunk_gradient.transpose(1, 2), candidates[rows_of_chunk]
+            ).unflatten(1, (-1, width))
+            torch.sum(of_matrix * of_product, 2, out=of_clicks[rows_of_chunk])
             rows = of_matrix.view(-1, width * dim)
-            ones = rows.new_ones(1, len(rows))
+            ones_row = rows.new_ones(1, len(rows))
             # By a product: a sum over rows waits for memory.
-            sums[0].addmm_(ones, rows)
-            of_matrix.mul_(some[:, :, None])
-            sums[1].addmm_(ones, rows)
+            sums[0].addmm_(ones_row, rows)
+            of_matrix.mul_(chunk_clicks[:, :, None])
+            sums[1].addmm_(ones_row, rows)
         of_q, of_product = sums.view(2, width, dim)
         return of_clicks, of_candidates, gradient.sum(1), of_q, of_product
 

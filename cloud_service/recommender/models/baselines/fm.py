@@ -36,11 +36,11 @@ class FM(DotProduct):
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch length dim1"]:
         """The sum of all vectors but the candidate's, and a 1 for its linear term."""
-        last = look_up(self.last_embedding, clicks)
+        last_rows = look_up(self.last_embedding, clicks)
         bag = running_mean(look_up(self.bag_embedding, clicks), clicks)
-        whole = look_up(self.user_embedding, users)[:, None] + last + bag
-        whole = functional.dropout(whole, self.dropout, self.training)
-        return functional.pad(whole, (0, 1), value=1.0)
+        field_sum = look_up(self.user_embedding, users)[:, None] + last_rows + bag
+        field_sum = functional.dropout(field_sum, self.dropout, self.training)
+        return functional.pad(field_sum, (0, 1), value=1.0)
 
     def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim1"]:
         """The candidates' vectors, the linear term as a last number."""

@@ -63,13 +63,15 @@ class ItemKNN(Recommender):
         ids, weights = np.zeros((items + 1, 1), np.int32), np.zeros((items + 1, 1), np.float32)
         return cls(ids, weights, np.zeros(items + 1, np.int64), length)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
+    ) -> None:
         """As of any module, but tables of any number of neighbours are taken."""
         for name in ("ids", "weights"):
             loaded = state_dict.get(prefix + name)
             if isinstance(loaded, Tensor) and loaded.ndim == 2 and len(loaded) == self.items + 1:
                 setattr(self, name, torch.zeros_like(loaded, device=self.ids.device))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[no-untyped-call]
 
     def states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
@@ -88,12 +90,17 @@ class ItemKNN(Recommender):
     ) -> Float[Tensor, "n count"]:
         """The score of each candidate, picked from those of all items."""
         rows = max(1, _SCORES // self.items)
-        parts = zip(states.split(rows), candidates.split(rows), strict=True)
-        return torch.cat([self.score_all(part).gather(1, wanted - 1) for part, wanted in parts])
+        chunks = zip(states.split(rows), candidates.split(rows), strict=True)
+        return torch.cat(
+            [
+                self.score_all(chunk).gather(1, chunk_candidates - 1)
+                for chunk, chunk_candidates in chunks
+            ]
+        )
 
     def score_all(self, states: Int[Tensor, "n length"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1."""
-        found = self.behind.expand(states.shape[0], -1)
+        scores = self.behind.expand(states.shape[0], -1)
         age = (
             (states > 0).sum(1, keepdim=True)
             - 1
@@ -102,6 +109,6 @@ class ItemKNN(Recommender):
         # Neighbours of padding weigh 0, whatever a negative age makes of the decay.
         share = self.decay ** age.clamp_min(0)
         weights = self.weights[states] * share.unsqueeze(-1)
-        found = found.scatter_add(1, self.ids[states].long().flatten(1), weights.flatten(1))
-        found = torch.where(self.exclude, found.scatter(1, states, -1.0), found)
-        return found[:, 1:]
+        scores = scores.scatter_add(1, self.ids[states].long().flatten(1), weights.flatten(1))
+        scores = torch.where(self.exclude, scores.scatter(1, states, -1.0), scores)
+        return scores[:, 1:]

@@ -42,8 +42,8 @@ class SelectiveSpace(nn.Module):
         self.convolution = nn.Conv1d(channels, channels, WIDTH, groups=channels)
         self.select = nn.Linear(channels, sum(self.split), bias=False)
         self.rate = nn.Linear(rank, channels)
-        numbers = torch.arange(1, MEMORY + 1, dtype=torch.float32)
-        self.log_decay = nn.Parameter(numbers.log().repeat(channels, 1))
+        rates = torch.arange(1, MEMORY + 1, dtype=torch.float32)
+        self.log_decay = nn.Parameter(rates.log().repeat(channels, 1))
         self.skip = nn.Parameter(torch.ones(channels))
         self.leave = nn.Linear(channels, dim, bias=False)
         _init_rate(self.rate, rank)
@@ -53,8 +53,8 @@ class SelectiveSpace(nn.Module):
         value = functional.pad(value.transpose(1, 2), (WIDTH - 1, 0))
         value = functional.silu(self.convolution(value)).transpose(1, 2)
         rate, write, read = self._selected(value)
-        found = selective_scan(rate * value, rate, self._decay(), write, read)
-        return self._left(found, value, gate)
+        recalled = selective_scan(rate * value, rate, self._decay(), write, read)
+        return self._gated(recalled, value, gate)
 
     def step(
         self,
@@ -68,7 +68,7 @@ class SelectiveSpace(nn.Module):
         value = functional.silu(self.convolution(seen.transpose(1, 2)).squeeze(2))
         rate, write, read = self._selected(value)
         memory = remember(memory, rate * value, rate, self._decay(), write)
-        return self._left(recall(memory, read), value, gate), seen[:, 1:], memory
+        return self._gated(recall(memory, read), value, gate), seen[:, 1:], memory
 
     def _selected(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rate (..., channels), what to write and what to read (..., memory) of each click."""
@@ -78,17 +78,17 @@ class SelectiveSpace(nn.Module):
     def _decay(self) -> Float[Tensor, "channels memory"]:
         return -self.log_decay.exp()
 
-    def _left(self, found: Tensor, value: Tensor, gate: Tensor) -> Tensor:
-        out: Tensor = self.leave((found + self.skip * value) * functional.silu(gate))
+    def _gated(self, recalled: Tensor, value: Tensor, gate: Tensor) -> Tensor:
+        out: Tensor = self.leave((recalled + self.skip * value) * functional.silu(gate))
         return out
 
 
 def _init_rate(layer: nn.Linear, rank: int) -> None:
     """Rates between 0.001 and 0.1 to begin with, even in their logarithm, as Mamba's."""
     nn.init.uniform_(layer.weight, -(rank**-0.5), rank**-0.5)
-    first = torch.empty_like(layer.bias).uniform_(math.log(_SLOWEST), math.log(_FASTEST)).exp()
+    rates = torch.empty_like(layer.bias).uniform_(math.log(_SLOWEST), math.log(_FASTEST)).exp()
     with torch.no_grad():
-        layer.bias.copy_(first + torch.log(-torch.expm1(-first)))  # softplus gives `first`
+        layer.bias.copy_(rates + torch.log(-torch.expm1(-rates)))  # softplus gives `rates`
 
 
 class MambaLayer(PostNorm):
@@ -149,12 +149,12 @@ class Mamba4Rec(Tied, Stepwise):
         """The last layer's output for one more click."""
         x, after = self._embedded(clicks), []
         for layer, recent, memory in zip(
-            self._stack(), *(part.unbind(1) for part in state), strict=True
+            self._stack(), *(tensor.unbind(1) for tensor in state), strict=True
         ):
             space, *carried = layer.space.step(x, recent, memory)
             x = layer.mlp(layer.mixed(x, space))
             after.append(carried)
-        return x, tuple(torch.stack(part, dim=1) for part in zip(*after, strict=True))
+        return x, tuple(torch.stack(tensor, dim=1) for tensor in zip(*after, strict=True))
 
     def _embedded(self, clicks: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
         out: Tensor = self.norm(self.drop(look_up(self.item_embedding, clicks)))
@@ -163,10 +163,10 @@ class Mamba4Rec(Tied, Stepwise):
     def _mixed(self, clicks: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length dim"]:
         """All layers but the last MLP."""
         x = self._embedded(clicks)
-        *earlier, last = self._stack()
+        *earlier, last_layer = self._stack()
         for layer in earlier:
             x = layer.mlp(layer.mixed(x, layer.space(x)))
-        return last.mixed(x, last.space(x))
+        return last_layer.mixed(x, last_layer.space(x))
 
     def _stack(self) -> list[MambaLayer]:
         return cast(list[MambaLayer], list(self.layers))

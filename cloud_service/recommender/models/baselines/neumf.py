@@ -33,23 +33,23 @@ class NeuMF(Recommender):
     ) -> Float[Tensor, "batch length state"]:
         """The user's weighted factors, and the user's part of the MLP's first layer."""
         factors = look_up(self.user_factors, users) * self.of_product
-        first = self.mlp.of_state(look_up(self.user_embedding, users))
-        return torch.cat((factors, first), dim=-1)[:, None].expand(-1, clicks.shape[1], -1)
+        first_layer = self.mlp.of_state(look_up(self.user_embedding, users))
+        return torch.cat((factors, first_layer), dim=-1)[:, None].expand(-1, clicks.shape[1], -1)
 
     def score(
         self, states: Float[Tensor, "n state"], candidates: Int[Tensor, "n count"]
     ) -> Float[Tensor, "n count"]:
         """Product and MLP together."""
-        factors, first = states.split((self.of_product.numel(), self.mlp.width), dim=-1)
+        factors, first_layer = states.split((self.of_product.numel(), self.mlp.width), dim=-1)
         product = (look_up(self.item_factors, candidates) @ factors.unsqueeze(-1)).squeeze(-1)
         items = projected(self.mlp.of_item, self.item_embedding, candidates, self.training)
-        return product + self.mlp(items + first[:, None]) @ self.of_mlp
+        return product + self.mlp(items + first_layer[:, None]) @ self.of_mlp
 
     def score_all(self, states: Float[Tensor, "n state"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1."""
-        factors, first = states.split((self.of_product.numel(), self.mlp.width), dim=-1)
+        factors, first_layer = states.split((self.of_product.numel(), self.mlp.width), dim=-1)
         items = self.mlp.of_item(self.item_embedding[1:])
-        return factors @ self.item_factors[1:].T + self.mlp.logits(first, items, self.of_mlp)
+        return factors @ self.item_factors[1:].T + self.mlp.logits(first_layer, items, self.of_mlp)
 
     def examples(
         self, clicks: Int[Tensor, "batch length"], targets: Int[Tensor, "batch length"]

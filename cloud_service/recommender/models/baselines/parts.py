@@ -45,8 +45,8 @@ def every_click(
     The first click of a window is nobody's next click, and with five clicks a user a model that
     skips it misses a fifth of what it can learn.
     """
-    wanted = torch.cat((clicks[:, :1], targets), dim=1)
-    return functional.pad(clicks, (1, 0)), wanted
+    all_targets = torch.cat((clicks[:, :1], targets), dim=1)
+    return functional.pad(clicks, (1, 0)), all_targets
 
 
 def projected(
@@ -86,17 +86,19 @@ class PairMLP(nn.Module):
     def __init__(self, state: int, item: int, width: int, layers: int, dropout: float) -> None:
         """`width` is that of the first of `layers` layers; `dropout` acts after each."""
         super().__init__()
-        widths = [max(4, width >> number) for number in range(layers)]
+        widths = [max(4, width >> layer) for layer in range(layers)]
         self.of_state = nn.Linear(state, widths[0])
         self.of_item = nn.Linear(item, widths[0], bias=False)
-        self.later = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
+        self.later = nn.ModuleList(
+            nn.Linear(width_in, width_out) for width_in, width_out in pairwise(widths)
+        )
         self.width, self.out, self.dropout = widths[0], widths[-1], dropout
 
     def forward(
-        self, first: Float[Tensor, "*rows count first"]
+        self, first_layer: Float[Tensor, "*rows count first"]
     ) -> Float[Tensor, "*rows count out"]:
         """What leaves the last layer, from the sum of the two parts of the first (changed)."""
-        x = row_dropout(first.relu_(), self.dropout, self.training)
+        x = row_dropout(first_layer.relu_(), self.dropout, self.training)
         for layer in self.later:
             x = row_dropout(layer(x).relu_(), self.dropout, self.training)
         return x
@@ -115,7 +117,9 @@ class PairMLP(nn.Module):
         block = block_of(items, self.width)
         return torch.stack(
             [
-                torch.cat([self(part + state) @ weight for part in items.split(block)])
+                torch.cat(
+                    [self(block_items + state) @ weight for block_items in items.split(block)]
+                )
                 for state in states
             ]
         )

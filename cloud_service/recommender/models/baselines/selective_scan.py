@@ -45,8 +45,8 @@ def remember(
     write: Float[Tensor, "batch memory"],
 ) -> Float[Tensor, "batch channels memory"]:
     """The memory after one more click."""
-    kept = memory * torch.exp(rate.unsqueeze(-1) * decay)
-    return kept + inputs.unsqueeze(-1) * write.unsqueeze(-2)
+    decayed = memory * torch.exp(rate.unsqueeze(-1) * decay)
+    return decayed + inputs.unsqueeze(-1) * write.unsqueeze(-2)
 
 
 def recall(
@@ -71,15 +71,15 @@ def _in_chunks(
     """
     length = len(inputs)
     size = math.isqrt(length - 1) + 1
-    inputs, rate, write, read = (_cut(part, size) for part in (inputs, rate, write, read))
+    inputs, rate, write, read = (_cut(tensor, size) for tensor in (inputs, rate, write, read))
     steps = [(inputs[:, t], rate[:, t], decay, write[:, t]) for t in range(size)]
-    left = inputs.new_zeros(len(inputs), *decay.shape)
+    left_behind = inputs.new_zeros(len(inputs), *decay.shape)
     for step in steps:
-        left = remember(left, *step)
-    kept = torch.exp(rate.sum(1).unsqueeze(-1) * decay)
+        left_behind = remember(left_behind, *step)
+    chunk_decay = torch.exp(rate.sum(1).unsqueeze(-1) * decay)
     begun = [torch.zeros_like(decay)]
     for chunk in range(len(inputs) - 1):
-        begun.append(begun[-1] * kept[chunk] + left[chunk])
+        begun.append(begun[-1] * chunk_decay[chunk] + left_behind[chunk])
     memory, outputs = torch.stack(begun), []
     for t, step in enumerate(steps):
         memory = remember(memory, *step)
@@ -105,12 +105,12 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         length = inputs.shape[1]
         ctx.size = math.isqrt(length - 1) + 1
-        ctx.kept = []
+        ctx.saved_memories = []
         memory = inputs.new_zeros(len(inputs), *decay.shape)
         factor, out = torch.empty_like(memory), torch.empty_like(inputs)
         for t in range(length):
             if t % ctx.size == 0:
-                ctx.kept.append(memory.clone())
+                ctx.saved_memories.append(memory.clone())
             _step(memory, factor, inputs[:, t], rate[:, t], decay, write[:, t])
             out[:, t] = recall(memory, read[:, t])
         ctx.save_for_backward(inputs, rate, decay, write, read)
@@ -120,27 +120,27 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         inputs, rate, decay, write, read = ctx.saved_tensors
-        found = tuple(torch.zeros_like(each) for each in ctx.saved_tensors)
+        gradients = tuple(torch.zeros_like(tensor) for tensor in ctx.saved_tensors)
         length, size = inputs.shape[1], ctx.size
-        of_memory = torch.zeros_like(ctx.kept[0])
+        of_memory = torch.zeros_like(ctx.saved_memories[0])
         memories = of_memory.new_empty(size + 1, *of_memory.shape)
         factors = of_memory.new_empty(size, *of_memory.shape)
-        for chunk in reversed(range(len(ctx.kept))):
-            places = range(chunk * size, min((chunk + 1) * size, length))
-            memories[0] = ctx.kept[chunk]
-            for i, t in enumerate(places):
+        for chunk in reversed(range(len(ctx.saved_memories))):
+            chunk_steps = range(chunk * size, min((chunk + 1) * size, length))
+            memories[0] = ctx.saved_memories[chunk]
+            for i, t in enumerate(chunk_steps):
                 memories[i + 1] = memories[i]
                 _step(memories[i + 1], factors[i], inputs[:, t], rate[:, t], decay, write[:, t])
-            for i, t in reversed(list(enumerate(places))):
+            for i, t in reversed(list(enumerate(chunk_steps))):
                 of_memory.addcmul_(gradient[:, t, :, None], read[:, t, None])
-                found[4][:, t] = (gradient[:, t, None] @ memories[i + 1]).squeeze(1)
-                found[0][:, t] = recall(of_memory, write[:, t])
-                found[3][:, t] = (inputs[:, t, None] @ of_memory).squeeze(1)
+                gradients[4][:, t] = (gradient[:, t, None] @ memories[i + 1]).squeeze(1)
+                gradients[0][:, t] = recall(of_memory, write[:, t])
+                gradients[3][:, t] = (inputs[:, t, None] @ of_memory).squeeze(1)
                 of_memory.mul_(factors[i])
                 of_exponent = memories[i + 1].copy_(memories[i]).mul_(of_memory)
-                found[2].add_((of_exponent * rate[:, t, :, None]).sum(0))
-                found[1][:, t] = of_exponent.mul_(decay).sum(-1)
-        return found  # type: ignore[return-value]
+                gradients[2].add_((of_exponent * rate[:, t, :, None]).sum(0))
+                gradients[1][:, t] = of_exponent.mul_(decay).sum(-1)
+        return gradients  # type: ignore[return-value]
 
 
 def _step(
