@@ -1,8 +1,8 @@
-"""Which column of a file is the user's, the item's, the time's: by our names or by known ones.
+"""Finds the columns of user, item and time in a header, by our names or by well-known ones.
 
 The names of well-known sets (MovieLens, RetailRocket, H&M, REES46, Amazon's reviews, RecBole's
-atomic files) are understood where only one reading is possible; any other name is given with
-`columns="user=NAME,item=NAME,time=NAME"`. A name that is wanted itself is never proposed.
+atomic files) are recognised if the choice is unambiguous; any other name is given with
+`columns="user=NAME,item=NAME,time=NAME"`. A required column's own name is never reinterpreted.
 """
 
 import difflib
@@ -30,7 +30,7 @@ KNOWN: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "title": (("title",), ("prod_name", "movie_title", "product_name", "item_name", "name")),
     }
 )
-"""Names in small letters, `_` for blanks, without RecBole's types; an earlier group wins."""
+"""Known names in lower case, `_` for blanks, without RecBole's types; earlier groups win."""
 
 _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -40,7 +40,7 @@ _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "title": ("title", "name"),
     }
 )
-"""Words in a column's name that point to its use: for proposals alone."""
+"""Words in a column's name that suggest its use; used in error messages only."""
 
 _SHOWN: Final = 12
 _TIME: Final = re.compile(r"\d{8,}(\.\d+)?|\d{4}-\d\d-\d\d([ T].*)?")
@@ -50,13 +50,13 @@ _TAOBAO: Final = frozenset(("pv", "buy", "cart", "fav"))
 
 @dataclass(frozen=True)
 class Choice:
-    """How far the wanted columns are in a header.
+    """The required columns of a header: found, missing and ambiguous ones.
 
     Attributes:
-        header: the names as the file has them, without blanks around them.
-        columns: position in the header of each wanted column that is there.
-        missing: wanted columns that are not.
-        doubtful: wanted columns that several may be, and these.
+        header: the column names of the file, stripped of blanks.
+        columns: position in the header of each required column that was found.
+        missing: required columns that were not found.
+        doubtful: required columns with several candidates, and these candidates.
         header_names: names that the user gave, by the column they stand for.
     """
 
@@ -68,11 +68,11 @@ class Choice:
 
     @property
     def complete(self) -> bool:
-        """Whether every wanted column is there once."""
+        """Whether every required column was found exactly once."""
         return not self.missing and not self.doubtful
 
     def description(self) -> str:
-        """Which columns are read under another name; "" where none is."""
+        """Says which columns are read under another name; "" if none is."""
         names = {name: self.header[index] for name, index in self.columns.items()}
         renamed = {name: header_name for name, header_name in names.items() if header_name != name}
         if not renamed:
@@ -84,7 +84,7 @@ class Choice:
 def choose_columns(
     header: Sequence[str], required: Sequence[str], header_names: Mapping[str, str]
 ) -> Choice:
-    """Finds the wanted columns in a header: as given, by their own names, or by known ones."""
+    """Finds the required columns: by the given names, by their own, or by well-known names."""
     names = [name.strip(" \t\r\n\ufeff\u00a0") for name in header]
     reserved = {header_names.get(name, name) for name in required}
     at: dict[str, int] = {}
@@ -115,7 +115,7 @@ def choose_columns(
 
 
 def advice(choice: Choice, required: Sequence[str]) -> str:
-    """What is wrong with a header, and what to do: goes on after the name of the file."""
+    """Says what is wrong with a header and what to do; the text follows the file's name."""
     if choice.doubtful:
         name, twins = next(iter(choice.doubtful.items()))
         if len(set(twins)) == 1:
@@ -152,7 +152,7 @@ def advice(choice: Choice, required: Sequence[str]) -> str:
 
 
 def data_for_names(choice: Choice, required: Sequence[str]) -> str:
-    """What is wrong with a header whose time was given by a time: it is a row; else ""."""
+    """Says that the first line is data if its `timestamp` column is named like a time; else ""."""
     index = choice.columns.get("timestamp")
     if index is None or not _TIME.fullmatch(choice.header[index]):
         return ""
@@ -173,12 +173,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name in small letters, without blanks and RecBole's type ("item_id:token")."""
+    """A name in lower case, without blanks and without RecBole's type ("item_id:token")."""
     return re.sub(r"[\s-]+", "_", name.strip().lower().partition(":")[0])
 
 
 def _option(choice: Choice, required: Sequence[str], near: Mapping[str, str]) -> str:
-    """What to give as the option that names columns; "" where there is none."""
+    """Suggests a `--columns` option; "" if the command has none."""
     if set(required) != set(KEYS.values()):
         return ""
     names = {name: choice.header[index] for name, index in choice.columns.items()} | dict(near)
@@ -188,7 +188,7 @@ def _option(choice: Choice, required: Sequence[str], near: Mapping[str, str]) ->
 
 
 def _proposals(choice: Choice) -> dict[str, str]:
-    """For each missing column the one free column whose name points to it, if one does."""
+    """The only unused column whose name suggests each missing one, where there is exactly one."""
     used = set(choice.columns.values())
     free = [name for index, name in enumerate(choice.header) if index not in used and name]
     near: dict[str, str] = {}
@@ -204,7 +204,7 @@ def _proposals(choice: Choice) -> dict[str, str]:
 
 
 def _points(header_name: str, name: str) -> bool:
-    """Whether a column's name points to the use `name`: by a word, or nearly by the letters."""
+    """Whether a column's name suggests the use `name`, by a word in it or by similar spelling."""
     plain = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", header_name))
     if any(token in _HINTS[name] for token in re.split(r"[^a-z0-9]+", plain)):
         return True
@@ -212,7 +212,7 @@ def _points(header_name: str, name: str) -> bool:
 
 
 def _data_line(header: Sequence[str], required: Sequence[str]) -> str:
-    """What to do about a first line that is data; "" where it names columns."""
+    """Says what to do if the first line is data; "" if it names columns."""
     numeric = [name for name in header if _NUMBER.fullmatch(name)]
     if any("::" in name for name in header):
         return (

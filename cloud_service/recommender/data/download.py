@@ -1,4 +1,4 @@
-"""One file over HTTP: bounded, checked against its hash, and there whole or not at all."""
+"""Downloads one file over HTTP: limited in size, hash checked, written whole or not at all."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from shared.errors import DataError, UnusableProxy
 from shared.proxies import Proxy, proxy_for
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes done and, where the server told, the bytes there are."""
+"""Called with the bytes received and, if the server sent it, the total."""
 
 _CHUNK = 1 << 16
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -54,12 +54,12 @@ def download(
 
     Args:
         sha256: of the file, in hex; None: the caller checks what it holds.
-        max_bytes: stop when there is more.
-        advice: what to do instead, a clause that ends each error.
+        max_bytes: the download stops with an error beyond this.
+        advice: what to do instead; the last clause of each error.
 
     Raises:
         DataError: no connection, an HTTP error, a cut or oversized answer, or another hash.
-            `path` is then as it was before.
+            `path` is unchanged then.
     """
     digest = hashlib.sha256()
     try:
@@ -78,7 +78,7 @@ def download(
 
 
 class _ByProxy(httpx.BaseTransport):
-    """Sends each request, redirected ones too, by way of the proxy for its own address."""
+    """Sends each request, also redirected ones, through the proxy for its address."""
 
     def __init__(self) -> None:
         self._certificates = ssl.create_default_context()

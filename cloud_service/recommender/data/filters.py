@@ -11,14 +11,14 @@ Int64 = NDArray[np.int64]
 
 
 def numbered(column: pl.Series) -> tuple[Int64, pl.Series]:
-    """Numbers from 0 for the values of a string column, in the order of their bytes."""
+    """Codes from 0 for the values of a string column, and the values, sorted by their bytes."""
     values = column.unique().sort()
     codes = column.cast(pl.Enum(values)).to_physical()
     return codes.to_numpy().astype(np.int64), values
 
 
 def compact(codes: Int64, values: pl.Series) -> tuple[Int64, pl.Series]:
-    """The same numbering without the values that no code uses any more."""
+    """Renumbers codes without gaps after some values have lost all their rows."""
     used = np.bincount(codes, minlength=len(values)) > 0
     return (np.cumsum(used) - 1)[codes], values.filter(pl.Series(used))
 
@@ -26,7 +26,7 @@ def compact(codes: Int64, values: pl.Series) -> tuple[Int64, pl.Series]:
 def filter_clicks(
     users: Int64, items: Int64, *, min_item: int, min_user: int, iterate: bool
 ) -> tuple[Int64, str]:
-    """Flat positions that stay, and what each filter took, in words."""
+    """Flat positions that the filters keep, and a sentence with what each filter removed."""
     keep = np.arange(len(users), dtype=np.int64)
     by_items = by_users = 0
     while True:
@@ -45,7 +45,7 @@ def filter_clicks(
 
 
 def filter_words(min_item: int, min_user: int, iterate: bool) -> str:
-    """The filters, in words."""
+    """Describes the filters."""
     if min_item == 1:
         return f"users with at least {min_user} interactions"
     return (
@@ -55,7 +55,7 @@ def filter_words(min_item: int, min_user: int, iterate: bool) -> str:
 
 
 def order_words(checks: LogChecks, max_user_clicks: int | None) -> str:
-    """What was done to identical rows, to clicks at one time and to users with many clicks."""
+    """Describes what was done to identical rows and to users with many clicks."""
     clauses = []
     if checks.identical:
         counted = "and are left out" if checks.repeats == "once" else "and count"
@@ -73,7 +73,7 @@ def order_words(checks: LogChecks, max_user_clicks: int | None) -> str:
 
 
 def repetition_words(users: Int64, items: Int64, times: Int64, ties: Ties) -> str:
-    """What makes next-item figures easier or less certain than they look."""
+    """Describes what makes next-item figures easier or less certain: repeats and shared times."""
     pairs = users * (int(items.max()) + 1) + items
     repeated = len(pairs) - len(np.unique(pairs))
     shared = int(((np.diff(users) == 0) & (np.diff(times) == 0)).sum())

@@ -1,7 +1,8 @@
-"""Ids as files have them, as text: exact or refused, and what spreadsheets and tables did to them.
+"""Reads ids as text, exactly, and detects what spreadsheets and dataframes did to them.
 
-Nothing that could be another id is changed. What is changed (blanks around an id, a `.0` behind
-every id of a column) is said, and so is what is left but looks damaged.
+Only two changes are made, both reported: blanks around an id are removed, and so is a `.0` at the
+end of every id of a column. Ids that look damaged are kept and reported. Ids that cannot be read
+exactly are refused.
 """
 
 import re
@@ -16,10 +17,10 @@ from cloud_service.recommender.data.table import Table
 from shared.errors import DataError
 
 ID_BYTES = 256
-"""No id is longer: devices hold all item ids at the width of the longest."""
+"""Longest id: devices store all item ids at the width of the longest."""
 
 _EXACT: Final = {pl.Float32: 24, pl.Float64: 53}
-"""Bits of a whole number that a type of numbers holds exactly."""
+"""Bits of an integer that a floating-point type holds exactly."""
 
 _INVISIBLE: Final = " \t\r\n\v\f\u00a0\u2007\u202f\u3000\u200b\u2060\ufeff"
 MISSING: Final = frozenset(
@@ -29,7 +30,7 @@ MISSING: Final = frozenset(
         *("#SPILL!", "#CALC!", "[object Object]", *("#" * width for width in range(3, 33))),
     )
 )
-"""What programs write where a value is missing."""
+"""What programs write for a missing value."""
 _ROUNDED: Final = r"^-?\d(\.\d+)?[eE]\+\d+$|^-?\d\.\d+[eE]\d+$"
 _POINT_ZERO: Final = r"^-?\d+\.0+$"
 _ODD: Final = (
@@ -55,9 +56,9 @@ class Ids:
     """A column of ids.
 
     Attributes:
-        column: String, none null.
-        count: how many different ones there are.
-        notes: everything odd about them, a clause each.
+        column: the ids as String, without nulls.
+        count: number of distinct ids.
+        notes: everything unusual about them, one clause each.
     """
 
     column: pl.Series
@@ -66,10 +67,10 @@ class Ids:
 
 
 def read_ids(table: Table, name: str) -> Ids:
-    """Column `name` of a table as ids.
+    """Reads column `name` of a table as ids.
 
     Raises:
-        DataError: an id is missing, too long, or not what the file's maker had; says where.
+        DataError: an id is missing, too long, or was changed by a program; says where.
     """
     notes: list[str] = []
     ids = _as_text(table, table.frame[name], notes)
@@ -89,7 +90,7 @@ def read_ids(table: Table, name: str) -> Ids:
 
 
 def _as_text(table: Table, column: pl.Series, notes: list[str]) -> pl.Series:
-    """`column` as strings. Raises DataError where its type cannot hold ids exactly."""
+    """Converts a column to strings. Raises DataError if its type cannot hold ids exactly."""
     dtype, where = column.dtype, f"{table.path}: column {column.name}"
     if dtype == pl.String or dtype.is_integer() or dtype == pl.Null:
         return column.cast(pl.String)
@@ -160,7 +161,7 @@ def _refuse(table: Table, name: str, ids: pl.Series, bad: pl.Series) -> None:
 def _without_points(
     table: Table, ids: pl.Series, values: pl.Series, pointed: pl.Series, notes: list[str]
 ) -> tuple[pl.Series, pl.Series]:
-    """Without the `.0` that a column of numbers with gaps gets, if every id of it has it."""
+    """Removes the `.0` that a dataframe adds to integers, if every id of the column ends in it."""
     name = ids.name
     bare = values.filter(pointed).str.replace(r"\.0+$", "")
     if pointed.all() and bare.n_unique() == len(bare):
@@ -190,7 +191,7 @@ def _without_points(
 
 
 def _doubts(values: pl.Series) -> Iterator[str]:
-    """What is odd about ids, a clause each."""
+    """Yields one clause for each unusual thing about the ids."""
     for pattern, oddity in _ODD:
         odd = values.str.contains(pattern)
         if odd.any():
@@ -202,7 +203,7 @@ def _doubts(values: pl.Series) -> Iterator[str]:
 
 
 def _twins(values: pl.Series) -> Iterator[str]:
-    """Ids that look the same, or are the same number: which programs may make of one id two."""
+    """Reports ids that look alike or are the same number: a program may have made two of one id."""
     wide = values.str.contains(r"[^\x00-\x7f]").any()
     composed = values.str.normalize("NFC") if wide else values
     small = composed.str.to_lowercase()
@@ -228,7 +229,7 @@ def _twins(values: pl.Series) -> Iterator[str]:
 
 
 def _roundings(values: pl.Series) -> Iterator[str]:
-    """Long numbers that all end as if a spreadsheet or a floating-point number had held them."""
+    """Reports long numbers that all end as if a spreadsheet or a float had rounded them."""
     long = values.filter(values.str.contains(r"^[1-9]\d{15,18}$")).to_list()
     if not long:
         return
@@ -248,7 +249,7 @@ def _roundings(values: pl.Series) -> Iterator[str]:
 
 
 def alike(left_ids: Sequence[str], right_ids: Sequence[str]) -> tuple[str, str, str] | None:
-    """An id of each side that programs on the way made different, and in what; None for none."""
+    """Finds an id on each side that differ only by what programs change; also says in what."""
     for change, difference in _CHANGES:
         changed = {change(value): value for value in reversed(right_ids)}
         for value in left_ids:

@@ -1,4 +1,4 @@
-"""Which rows of a log count, and the order of clicks that share a time."""
+"""Identical rows of a log, and the order of clicks that share a time."""
 
 from hashlib import blake2b
 
@@ -14,7 +14,7 @@ _KEY = b"the order of clicks that share a time"
 
 
 def tied(users: Int64, times: Int64) -> Bool:
-    """Which clicks share their time with another of the same user; sorted by user, then time."""
+    """Marks clicks with the same time as another click of their user; input sorted by both."""
     repeats_time = _same_as_before(users, times)
     shared = repeats_time.copy()
     shared[:-1] |= repeats_time[1:]
@@ -22,7 +22,7 @@ def tied(users: Int64, times: Int64) -> Bool:
 
 
 def first_of_identical(users: Int64, items: Int64, times: Int64) -> Bool:
-    """False at every row whose user, item and time an earlier row has; sorted as for `tied`."""
+    """False for rows with the user, item and time of an earlier row; input sorted as for `tied`."""
     is_first = np.ones(len(users), bool)
     index = np.flatnonzero(tied(users, times))
     if len(index):
@@ -36,14 +36,14 @@ def first_of_identical(users: Int64, items: Int64, times: Int64) -> Bool:
 def shuffled_ties(
     users: Int64, items: Int64, times: Int64, user_ids: pl.Series, item_ids: pl.Series
 ) -> Int64:
-    """The order of all clicks in which those of one user at one time are shuffled, (clicks,).
+    """A permutation of all clicks that shuffles those of one user at one time, (clicks,).
 
     A keyed hash of user, item and time decides: the same clicks have the same order on every
     machine, whatever the order of the file, and no item comes before another in general.
 
     Args:
         users, items, times: sorted by user, then time.
-        user_ids, item_ids: the texts that `users` and `items` number.
+        user_ids, item_ids: the ids that `users` and `items` are codes of.
     """
     order = np.arange(len(users), dtype=np.int64)
     index = np.flatnonzero(tied(users, times))
@@ -57,7 +57,7 @@ def shuffled_ties(
 
 
 def newest(users: Int64, count: int) -> Bool:
-    """Which clicks are among the last `count` of their user; sorted by user."""
+    """Marks the last `count` clicks of each user; input sorted by user."""
     last_rows = np.cumsum(np.bincount(users)) - 1
     newest_clicks: Bool = np.arange(len(users)) > last_rows[users] - count
     return newest_clicks
@@ -70,7 +70,7 @@ def _same_as_before(users: Int64, times: Int64) -> Bool:
 
 
 def _hashes(codes: Int64, texts: pl.Series, role: bytes) -> UInt64:
-    """A hash of the text behind each number."""
+    """A keyed hash of the id behind each code."""
     used, index = np.unique(codes, return_inverse=True)
     digests = b"".join(
         blake2b(text.encode(), digest_size=8, key=_KEY, person=role).digest()

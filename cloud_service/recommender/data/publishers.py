@@ -1,4 +1,4 @@
-"""From the zip archives of UCI and GroupLens to clicks and titles.
+"""Converts the zip archives of UCI and GroupLens to clicks and titles.
 
 Members of an archive are read by their fixed names; nothing is unpacked to disk.
 """
@@ -40,7 +40,7 @@ def online_retail(archive: zipfile.ZipFile) -> Converted:
     """UCI Online Retail: one click per invoice line, in the order of the workbook.
 
     Dropped: lines without a customer, cancellations (invoice starting with C), quantities or
-    prices not above zero, and codes that are no product (a product has five leading digits).
+    prices not above zero, and codes that are not products (those have five leading digits).
     Times are taken as UTC, to the minute. The title of an item is its most frequent description.
     """
     with open_member(archive, "Online Retail.xlsx", _MAX_WORKBOOK_BYTES) as member:
@@ -86,7 +86,7 @@ def movielens_100k(archive: zipfile.ZipFile) -> Converted:
 
 def movielens_1m(archive: zipfile.ZipFile) -> Converted:
     """MovieLens 1M: one click per rating; the rating itself is dropped."""
-    # Fields are parted by two colons: split at one, every other field is empty.
+    # Fields are separated by two colons: split at one, every second field is empty.
     clicks = _ratings(archive, "ml-1m/ratings.dat", ":", (0, 2, 6))
     return Converted(clicks, _movies(archive, "ml-1m/movies.dat", "::"))
 
@@ -114,7 +114,7 @@ def _ratings(
 def _movies(archive: zipfile.ZipFile, member: str, separator: str) -> pl.DataFrame:
     with open_member(archive, member, _MAX_TEXT_BYTES) as file:
         text = file.read().decode("latin-1")
-    # Not splitlines: it parts lines at a character that Latin-1 has within titles, too.
+    # Not splitlines: it also splits at a character that occurs within titles in Latin-1.
     lines = [line.rstrip("\r") for line in text.split("\n")]
     films = [line.split(separator) for line in lines if line]
     if any(len(film) < 2 for film in films):

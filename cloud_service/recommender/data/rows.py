@@ -1,4 +1,4 @@
-"""The rows of a text: which separator, which line is the header, and every record below it."""
+"""Reads the rows of a text: finds the separator and the header, then every record below it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +25,17 @@ from shared.errors import DataError
 _ROWS: Final = 1 << 16
 _HEADER_LINES: Final = 20
 _TELLING_LENGTH: Final = 8
-"""A shorter time may be any number."""
+"""Shorter times are too much like other numbers to be recognised."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The wanted columns of a text.
+    """The required columns of a text.
 
     Attributes:
-        frame: strings, an empty field as null, without blank lines.
+        frame: strings, empty fields as null, without blank lines.
         lines: the line of the file that each row begins on, (rows,).
-        description: how the text was read where it is no plain CSV.
+        description: how a text that is not plain CSV was read.
     """
 
     frame: pl.DataFrame
@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a text is laid out."""
+    """Separator, header and required columns of a text."""
 
     separator: str
     choice: Choice
@@ -56,27 +56,27 @@ class _Layout:
         return self.choice.header
 
     def widths(self, path: Path) -> Widths:
-        """The check of the widths of the records, for one reading."""
+        """A new check of the records' widths, for one pass over the text."""
         at = self.choice.columns
         leading = max(at.values()) < len(at)
-        # Ids and times hold no separators, titles do.
+        # Titles may contain separators; ids and times do not.
         cut = "title" in at and len(self.header) > len(at)
         return Widths(path, self.header, movable=cut or not leading)
 
     def names(self) -> list[str]:
-        """The wanted columns, in the order of the file."""
+        """The required columns, in the order of the file."""
         return sorted(self.choice.columns, key=lambda name: self.choice.columns[name])
 
 
 def read_rows(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> Rows:
-    """Reads the wanted columns of a text; others are ignored, whatever they hold.
+    """Reads the required columns of a text; all others are ignored.
 
     Args:
         header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
-        DataError: a column is missing, a record cannot be told apart, or the header comes again;
-            names the line.
+        DataError: a column is missing, a record cannot be split into fields, or the header is
+            repeated; names the line.
     """
     layout = _layout(text, columns, header_names)
     notes = [text.description]
@@ -89,7 +89,7 @@ def read_rows(text: Text, columns: Sequence[str], header_names: Mapping[str, str
 
 
 def _layout(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> _Layout:
-    """The separator that parts the first line into the wanted columns, or the error about it."""
+    """Finds the separator that splits the first line into the required columns, or raises."""
     closest: tuple[tuple[int, int], _Layout] | None = None
     for separator in SEPARATORS:
         line, header = next(_headers(text, separator), (1, []))
@@ -126,7 +126,7 @@ def _layout(text: Text, columns: Sequence[str], header_names: Mapping[str, str])
 
 
 def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
-    """The first records that are not blank, with their lines, up to one that makes no sense."""
+    """Yields the records that are not blank, with their lines, up to the first malformed one."""
     try:
         for record in records(text, separator, padded=separator != "\t"):
             if any(record.fields):
@@ -136,7 +136,7 @@ def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
 
 
 def _all_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """The rows by the fast way where every line is a record, else by Python's csv module."""
+    """Reads the rows with polars if every line is a record, else with Python's csv module."""
     style = style_of(text, layout.separator)
     if style.lone and not style.quoted:
         text = with_line_feeds(text)
@@ -150,7 +150,7 @@ def _all_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int
 def _line_rows(
     text: Text, layout: _Layout, *, quoted: bool
 ) -> tuple[pl.DataFrame, NDArray[np.int64]] | None:
-    """The rows of a text whose lines are its records; None if they are not."""
+    """Reads a text in which every line is a record; None if that is not so."""
     header, separator = layout.header, layout.separator
     widths = layout.widths(text.path)
     odd = 0
@@ -198,7 +198,7 @@ def _line_rows(
 def _record_rows(
     text: Text, layout: _Layout, *, padded: bool
 ) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """The rows of a text in which quotes hold fields together."""
+    """Reads a text in which quoted fields may contain separators and line ends."""
     rows = _checked(text, layout, padded)
     names = layout.names()
     at = [layout.choice.columns[name] for name in names]
@@ -216,7 +216,7 @@ def _record_rows(
 
 
 def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, Row]]:
-    """The records below the header that are not blank, with their lines."""
+    """Yields the non-blank records below the header, with their lines."""
     widths = layout.widths(text.path)
     for record in records(text, layout.separator, padded):
         if record.line <= layout.header_line or not any(map(str.strip, record.fields)):
@@ -229,12 +229,12 @@ def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, R
 
 
 def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
-    """Refuses a quoted field that holds what looks like a row: its quote was none.
+    """Refuses a quoted field that contains a line like a row: the quote was not meant as one.
 
-    It looks like one if it has as many fields as the header, the wanted ones filled, and its time
-    (or its id, where no time is wanted) is written as that of the row around it. Where the first
-    and the last line of a record look like rows, two quotes of two rows made one of both; so they
-    did where there are fields for two rows, and another time among them.
+    A line is like a row if it has as many fields as the header, the required ones are filled, and
+    its time (or its id, if no time is required) is written as in the surrounding record. Two rows
+    were also merged if the first and the last line of a record are like rows, or if the record
+    has fields enough for two rows and a second time among them.
     """
     columns = layout.choice.columns
     telling = columns.get("timestamp", columns["item_id"])
@@ -269,14 +269,14 @@ def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
 
 
 def _shape(text: str) -> str:
-    """How a value is written: "2024-05-31" as "9-9-9"."""
+    """The pattern of a value: "2024-05-31" gives "9-9-9"."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
 
 
 def _check_repeated_header(
     path: Path, frame: pl.DataFrame, lines: NDArray[np.int64], choice: Choice
 ) -> None:
-    """Refuses a header in the middle: of files that were joined, the second may differ."""
+    """Refuses a second header: files were joined, and their columns may differ."""
     repeated = np.ones(frame.height, bool)
     for name, index in reversed(list(choice.columns.items())):
         alike = frame[name].str.contains(choice.header[index], literal=True).fill_null(False)

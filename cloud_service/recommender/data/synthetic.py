@@ -1,10 +1,10 @@
-"""A seeded world of clicks, for those who have no log: nobody clicked here, and the log says so.
+"""Generates a log from a seed, for those who have none. The log is marked as synthetic.
 
 Items belong to categories and have a popularity that falls like Zipf's law and a few likely
 successors, mostly of their own category. Users have tastes over categories; tastes drift from
 session to session. A session opens in a category of the user's taste and then goes on, from click
 to click, to a successor of the last item, to something else of the category, or somewhere new.
-Figures measured on such a log say that a program works, not how good it is for people.
+Figures measured on such a log show that a program works, not how good it is for people.
 """
 
 from dataclasses import dataclass
@@ -80,13 +80,13 @@ def synthetic_log(
     iterate: bool = False,
     max_user_clicks: int | None = None,
 ) -> ClickLog:
-    """A made-up log: the same arguments give the same clicks.
+    """Generates a log; the same arguments give the same clicks.
 
     Args:
-        users: how many; each has at least 5 clicks.
-        items: how many; those that nobody clicks are not in the log.
+        users: number of users; each has at least 5 clicks.
+        items: number of items; those that nobody clicks are not in the log.
         clicks_per_user: the mean number of clicks; single users have up to 6 times as many.
-        seed: of everything random.
+        seed: of all random numbers.
         min_item, min_user, iterate, max_user_clicks: as in `prepare`.
 
     Raises:
@@ -104,7 +104,7 @@ def synthetic_log(
     clicked, opened = _walk(random, world, lengths)
     times = _times(random, opened)
     present = np.arange(clicked.shape[1]) < lengths[:, None]
-    # Item numbers say nothing of their category: a model has to learn it.
+    # Item numbers do not reveal the category: a model has to learn it.
     item_numbers = random.permutation(items)
     item_ids = [f"item-{n:06d}" for n in range(1, items + 1)]
     user_ids = [f"user-{n:06d}" for n in range(1, users + 1)]
@@ -147,7 +147,7 @@ def _make_world(random: np.random.Generator, items: int) -> _World:
 
 
 def _pick_popular(random: np.random.Generator, mass: Float, low: Float, high: Float) -> Int64:
-    """Rows between two bounds of the cumulative `mass`, in proportion to popularity."""
+    """Draws rows between two bounds of the cumulative `mass`, in proportion to popularity."""
     drawn = low + random.random(len(low)) * (high - low)
     return np.minimum(np.searchsorted(mass, drawn, side="right") - 1, len(mass) - 2)
 
@@ -166,7 +166,7 @@ def _tastes(random: np.random.Generator, users: int) -> Float:
 
 
 def _walk(random: np.random.Generator, world: _World, lengths: Int64) -> tuple[Int64, Bool]:
-    """All users click side by side, one step at a time.
+    """Simulates the clicks of all users, one step at a time.
 
     Returns:
         item rows and whether a session opened, both (users, longest); steps past a user's length

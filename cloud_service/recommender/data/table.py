@@ -1,6 +1,7 @@
-"""Files of rows: text and Parquet, every row of them or an error that helps.
+"""Reads text and Parquet files: every row, or an error that says what to do.
 
-Text is parted by commas, tabs, semicolons or bars, whichever part the first line into the columns.
+The separator of a text (comma, tab, semicolon or bar) is the one that splits the first line into
+the required columns.
 """
 
 import csv
@@ -21,7 +22,7 @@ from shared.errors import DataError
 
 _TEXTS = (".csv", ".tsv", ".txt", *ATOMIC)
 FORMATS = (*(ending for text in _TEXTS for ending in (text, f"{text}.gz")), ".parquet")
-"""The endings `read_table` knows; .inter and .item are RecBole's."""
+"""The endings that `read_table` accepts; .inter and .item are RecBole's."""
 
 T = TypeVar("T")
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -29,14 +30,14 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The wanted columns of a file.
+    """The required columns of a file.
 
     Attributes:
         path: of the file.
-        frame: the columns under the names they are wanted by; of a text all are strings, an empty
-            field null; Parquet columns keep their types. Blank lines of a text are left out.
+        frame: the columns under the required names. Columns of a text are strings, with empty
+            fields null and without blank lines; Parquet columns keep their types.
         lines: the line of the file that each row begins on, (rows,); None in Parquet.
-        description: how the file was read where it is no plain CSV, in words.
+        description: how a file that is not plain CSV was read.
     """
 
     path: Path
@@ -45,7 +46,7 @@ class Table:
     description: str
 
     def where(self, row: int) -> str:
-        """Where row `row` (from 0) is to be found in the file: "line 2", "row 1"."""
+        """The place of row `row` (from 0) in the file: "line 2", or "row 1" in Parquet."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
 
@@ -58,14 +59,14 @@ def format_of(path: Path) -> str | None:
 def read_table(
     path: Path, columns: Sequence[str], header_names: Mapping[str, str] = _NONE
 ) -> Table:
-    """Reads the wanted columns, in this order; others are ignored, whatever they hold.
+    """Reads the required columns, in this order; all others are ignored.
 
     Args:
         header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
         DataError: the file is missing, of no known format, damaged, empty, lacks a column, or
-            has a row that cannot be told apart; says where and what to do.
+            has a row that cannot be split into fields; says where and what to do.
     """
     ending = _check_file(path)
     if ending == ".parquet":
@@ -112,7 +113,7 @@ def _read_parquet(path: Path, columns: Sequence[str], header_names: Mapping[str,
 
 
 def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
-    """Runs `read` and turns whatever the reader raises into a DataError."""
+    """Runs `read` and converts whatever it raises into a DataError."""
     try:
         return read()
     except MemoryError as error:
@@ -122,7 +123,7 @@ def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError, csv.Error) as error:
         raise _explained(path, text, error) from error
     except BaseException as error:
-        # A damaged Parquet page can panic in Rust, and that is no Exception.
+        # A damaged Parquet page can panic in Rust, which raises a BaseException.
         if type(error).__name__ != "PanicException":
             raise
         raise _explained(path, text, error) from error

@@ -1,8 +1,8 @@
-"""The first sheet of an .xlsx file, read with the standard library.
+"""Reads the first sheet of an .xlsx file with the standard library.
 
-An .xlsx file is a zip of XML parts (ECMA-376). Only what a plain table needs is read here:
+An .xlsx file is a zip of XML parts (ECMA-376). Only the parts of a plain table are read:
 shared strings, inline strings and numbers. Formulas, styles and dates are not interpreted: a date
-is the number of days since 1899-12-30 that it is stored as.
+is read as it is stored, as the number of days since 1899-12-30.
 """
 
 import zipfile
@@ -42,13 +42,13 @@ def open_member(archive: zipfile.ZipFile, member: str, max_bytes: int) -> IO[byt
 
 
 def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
-    """The rows of the first sheet, each a list from column A on; an empty cell is None.
+    """Yields the rows of the first sheet, each a list from column A on; an empty cell is None.
 
     Args:
         file: a seekable .xlsx file.
 
     Raises:
-        DataError: the file is no workbook of this plain kind.
+        DataError: the file is not a workbook of this kind.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -70,7 +70,7 @@ def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
 
 
 def _elements(xml: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
-    """The elements of one tag, each freed once used: a sheet can be larger than memory."""
+    """Yields the elements with a tag and frees each after use: a sheet may exceed memory."""
     events = ElementTree.iterparse(xml, events=("start", "end"))
     parents: list[ElementTree.Element] = []
     for event, element in events:
@@ -84,7 +84,7 @@ def _elements(xml: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
 
 
 def _after(reference: str | None, previous: int) -> int:
-    """The number of a row; rows come in order, and none twice."""
+    """The number of a row. Raises ValueError if it is not larger than the previous one."""
     row = int(reference) if reference is not None else previous + 1
     if row <= previous:
         raise ValueError(f"row {row} comes after row {previous}")
@@ -125,7 +125,7 @@ def _value(cell: ElementTree.Element, strings: list[str]) -> str | None:
 
 
 def _digits(stored: str) -> str:
-    """A number as it is stored, but a whole one ("1.0002E4", "10002.0") by its digits alone."""
+    """A stored number as text; an integer ("1.0002E4", "10002.0") by its digits only."""
     if stored.lstrip("-").isdigit():
         return stored
     value = float(stored)

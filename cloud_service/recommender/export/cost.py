@@ -1,9 +1,9 @@
-"""What a graph costs a device: floating-point operations and parameters.
+"""Counts the floating-point operations and parameters of a graph.
 
 A multiply-add counts 2 (CoCorrRec's formula for a transformer counts it once). Every node of the
 exported graph is counted, in two sums: `matrix`, the products of MatMul, Gemm, Conv and GRU, and
-`elementwise`, all other arithmetic, where a function of a number (exp, tanh, GELU) counts 1.
-Moving numbers, looking them up, comparing them and all work on integers are free.
+`elementwise`, all other arithmetic, where a function of one number (exp, tanh, GELU) counts 1.
+Moving, looking up and comparing numbers, and all integer operations, count 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ _EACH_OUTPUT = {
     "Softmax": 3,  # exp, sum, division
     "LayerNormalization": 7,  # mean, difference, square, mean, division, weight, bias
 }
-"""Operations for each number that comes out."""
+"""Operations per element of the output."""
 
 _EACH_INPUT = {"ReduceSum": 1, "ReduceMean": 1, "ReduceMax": 1, "ReduceL2": 2}
-"""Operations for each number that goes in."""
+"""Operations per element of the input."""
 
 _FREE = {
     *("Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Gather", "GatherND", "Identity"),
@@ -49,7 +49,7 @@ _FREE = {
 }
 
 _GRU_UNIT = 17
-"""Elementwise operations of a GRU's unit a step: 6 biases, 3 sums, 3 functions, 5 to mix."""
+"""Elementwise operations per unit and step of a GRU: 6 biases, 3 sums, 3 functions, 5 to mix."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Matrix and elementwise operations together."""
         return self.matrix + self.elementwise
 
     def __add__(self, other: "Flops") -> "Flops":
@@ -70,22 +70,22 @@ class Flops:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Trained numbers of a model, those of its item table apart."""
+    """Numbers of trained parameters: the item table, and all others."""
 
     network: int
     item_table: int
 
 
 def count_parameters(model: Recommender) -> Parameters:
-    """The parameters of a model with an item table."""
+    """Counts the parameters of a model with an item table."""
     table = model.get_parameter(table_name(model)).numel()
     return Parameters(sum(parameter.numel() for parameter in model.parameters()) - table, table)
 
 
 def count_flops(graph: bytes, **sizes: int) -> Flops:
-    """What one run of a graph costs; `sizes` are the lengths of its open axes, by name.
+    """Operations of one run of a graph; `sizes` are the lengths of its dynamic axes, by name.
 
-    Raises DataError for a node that it does not know, or a shape that cannot be told.
+    Raises DataError for an unknown kind of node, or a shape that cannot be inferred.
     """
     model = _sized(onnx.load_from_string(graph), sizes)
     shapes, element_types = _shapes(model)
@@ -102,7 +102,7 @@ _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorPro
 
 
 def _sized(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelProto:
-    """The model with its open axes closed, and the shape of every value told."""
+    """The model with its dynamic axes fixed and the shapes of all values inferred."""
     for value in model.graph.input:
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
@@ -116,7 +116,7 @@ def _sized(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelProto:
 
 
 def _shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
-    """Shape and element type of every value by its name."""
+    """The shape and the element type of every value, by name."""
     graph = model.graph
     shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
     element_types = {weight.name: weight.data_type for weight in graph.initializer}

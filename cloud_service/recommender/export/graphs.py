@@ -1,4 +1,4 @@
-"""From a module to an ONNX graph; what is in them: `cloud_graphs.py`, `device_graphs.py`."""
+"""Exports a torch module as an ONNX graph; see `cloud_graphs.py` and `device_graphs.py`."""
 
 import io
 import logging
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 OPSET = 20
 
-# It says at every export that torchvision, which no graph here uses, is not installed.
+# The exporter warns every time that torchvision is not installed; no graph here uses it.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
@@ -22,20 +22,20 @@ def export_module(
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[Any, Any]],
 ) -> bytes:
-    """One module as a checked ONNX model of a single file.
+    """Exports a module as the bytes of an ONNX model, which is checked.
 
-    `inputs` are examples of what `forward` takes, by name; those in a mapping of their own become
-    inputs of the graph by their own names.
+    `inputs` are example arguments of `forward`, by name; tensors in a mapping become inputs of the
+    graph under their own names.
     """
     names = [
         name
         for key, value in inputs.items()
         for name in (value if isinstance(value, Mapping) else [key])
     ]
-    # The exporter compiles a loop for every GRU; what one leaves in the cache breaks the next.
+    # The exporter compiles a loop for every GRU, and a cached one breaks the next export.
     torch.compiler.reset()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations are not ours to mend
+        warnings.simplefilter("ignore")  # deprecations within the exporter
         program = torch.onnx.export(
             module.eval(),
             (),
@@ -48,7 +48,7 @@ def export_module(
             optimize=True,
             verbose=False,
         )
-    assert program is not None  # with dynamo=True and no file there always is one
+    assert program is not None  # always a program with dynamo=True and no file
     buffer = io.BytesIO()
     onnx.save(program.model_proto, buffer)
     onnx.checker.check_model(buffer.getvalue())

@@ -30,32 +30,32 @@ _ROUNDS = 20
 
 
 class Ranks(NamedTuple):
-    """How many other candidates score above the relevant item, and how many the same, (n,)."""
+    """Numbers of other candidates that score above the relevant item, and equal to it, (n,)."""
 
     greater: Int64
     equal: Int64
 
     @property
     def pessimistic(self) -> Int64:
-        """The rank, 1 the best, of the relevant item behind all candidates that tie with it."""
+        """The rank (1 is best) of the relevant item, after all candidates that tie with it."""
         return 1 + self.greater + self.equal
 
 
 def ranks(scores: NDArray[np.floating], target_column: int | Int64) -> Ranks:
-    """Where the relevant item stands in each row of scores.
+    """Ranks the relevant item in each row of scores.
 
     Args:
-        scores: (n, m), higher is better; -inf takes a candidate out.
+        scores: (n, m), higher is better; -inf excludes a candidate.
         target_column: the column of the relevant item, one for all rows or (n,).
 
     Raises:
-        ValueError: a score is NaN, which compares as neither above nor below and would rank well;
-            or the shapes do not fit.
+        ValueError: a score is NaN, which is neither above nor below any other and would rank
+            well; or the shapes do not fit.
     """
     if scores.ndim != 2:
         raise ValueError(f"scores must be (n, m), not {scores.shape}")
     columns = np.broadcast_to(np.asarray(target_column, np.int64), (len(scores),))[:, None]
-    # The smallest of a row is NaN if any is, and costs no second array.
+    # The minimum of a row is NaN if any score is, and needs no second array.
     if scores.size and np.isnan(scores.min(axis=1)).any():
         raise ValueError("scores hold NaN: the model or its input is broken")
     target = np.take_along_axis(scores, columns, axis=1)
@@ -70,7 +70,7 @@ def ndcg(rank: Int64, cutoff: int) -> float:
 
 
 def hit_rate(rank: Int64, cutoff: int) -> float:
-    """The share of ranks up to `cutoff`."""
+    """Share of ranks up to `cutoff`."""
     return float((rank <= cutoff).mean())
 
 
@@ -83,15 +83,15 @@ def uauc(target_ranks: Ranks, negatives: int | Int64) -> float:
 def rank_metrics(
     name: str, target_ranks: Ranks, *, negatives: int | Int64 | None = None
 ) -> dict[str, float]:
-    """All figures under stable names: "all/ndcg@10", "sampled100/hitrate@5", "sampled100/uauc".
+    """All metrics by name: "all/ndcg@10", "sampled100/hitrate@5", "sampled100/uauc".
 
     NDCG and HitRate count ties against the model, UAUC counts them half: a scorer that gives
     every candidate the same score gets HitRate 0 (with enough candidates) and UAUC 0.5.
 
     Args:
-        name: the protocol, `ALL` or `SAMPLED`; opens every key.
-        negatives: candidates that are not relevant, one for all users or (n,); UAUC is reported
-            only where it is given.
+        name: the protocol, `ALL` or `SAMPLED`; every key begins with it.
+        negatives: number of candidates that are not relevant, one for all users or (n,); UAUC is
+            reported only if it is given.
 
     Raises:
         ValueError: there is no user to average over.
@@ -109,10 +109,10 @@ def rank_metrics(
 def sample_negatives(
     log: ClickLog, users: Int64, *, count: int = NEGATIVES, seed: int = 0
 ) -> Int32:
-    """For each user, items of the catalogue that he never interacted with, all distinct.
+    """Samples for each user distinct items that the user never interacted with.
 
-    Uniform over such items; the same for the same log, users and seed. Never interacted means in
-    no part of the log: not in training, validation or test.
+    Uniform over such items; the same for the same log, users and seed. The whole log counts:
+    training, validation and test.
 
     Args:
         users: user rows of `log`, (n,).
@@ -141,7 +141,7 @@ def sample_negatives(
         if not misses:
             return drawn
         drawn[bad] = random.integers(1, width, misses, dtype=np.int32)
-    # Whoever knows nearly the whole catalogue would be redrawn for ever: deal to him from the rest.
+    # Rejection would not end for users who know nearly the whole catalogue: draw from the rest.
     bad = _repeats(drawn) | _contains(seen, users[:, None] * width + drawn)
     for row in np.flatnonzero(bad.any(axis=1)):
         unseen = np.setdiff1d(np.arange(1, width), log.sequence(int(users[row])))
@@ -150,7 +150,7 @@ def sample_negatives(
 
 
 def unseen_counts(log: ClickLog) -> Int64:
-    """How many items of the catalogue each user has never interacted with, (users,)."""
+    """Number of items that each user has never interacted with, (users,)."""
     width = log.item_count + 1
     seen = _seen_keys(log, np.arange(log.user_count), width)
     return _unseen(log, seen, width)
@@ -161,7 +161,7 @@ def _unseen(log: ClickLog, seen: Int64, width: int) -> Int64:
 
 
 def _seen_keys(log: ClickLog, users: Int64, width: int) -> Int64:
-    """One sorted number, user row * width + item number, for each pair of these users."""
+    """Sorted keys, user row * width + item number, of the pairs that these users clicked."""
     is_included = np.zeros(log.user_count, bool)
     is_included[users] = True
     rows = np.repeat(np.arange(log.user_count, dtype=np.int64), log.lengths)
@@ -176,7 +176,7 @@ def _contains(ordered: Int64, keys: Int64) -> NDArray[np.bool_]:
 
 
 def _repeats(drawn: Int32) -> NDArray[np.bool_]:
-    """Where a row holds a number it held before."""
+    """Marks the numbers that occur earlier in their row."""
     order = np.argsort(drawn, axis=1, kind="stable")
     ordered = np.take_along_axis(drawn, order, axis=1)
     repeated = np.zeros(drawn.shape, bool)

@@ -1,7 +1,7 @@
-"""Whether a difference between two models is more than chance, user by user.
+"""Tests whether two models differ by more than chance, paired by user.
 
-Both models ranked the same click of the same users, so the differences are paired. What varies is
-the users: a difference that is certain in this sense may still hang on the data set.
+Both models ranked the same click of the same users, so the differences are paired. Only the sample
+of users is varied: a significant difference may still be specific to the data set.
 """
 
 import math
@@ -18,20 +18,20 @@ RESAMPLES: Final = 10_000
 LEVEL: Final = 0.95
 _SEED: Final = 0
 _DRAWN: Final = 1 << 21
-"""Users drawn at once."""
+"""Users drawn in one step of the bootstrap."""
 
 Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against a reference, in one metric.
+    """Compares a model with a reference in one metric.
 
     Attributes:
         value, reference: their means over users.
         low, high: the 95% bootstrap interval of the difference.
-        p: of a paired t-test, two-sided, as if this were the only comparison.
-        holm: p corrected for all comparisons that it was made with, by Holm's method.
+        p: p-value of a two-sided paired t-test, uncorrected.
+        holm: p corrected by Holm's method for all comparisons that were made together.
     """
 
     value: float
@@ -49,17 +49,17 @@ class Comparison:
 
     @property
     def relative(self) -> float | None:
-        """The difference as a share of the reference; None where that is 0."""
+        """The difference as a share of the reference; None if the reference is 0."""
         return self.difference / self.reference if self.reference else None
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves 0 out, and the corrected p is below 1 - LEVEL."""
+        """Whether the interval excludes 0 and the corrected p is below 1 - LEVEL."""
         return not self.low <= 0 <= self.high and self.holm < 1.0 - LEVEL
 
 
 def per_user(target_ranks: Ranks, metric: str) -> Float64:
-    """Each user's part of "ndcg@10", "hitrate@5" or (against sampled negatives) "uauc", (n,)."""
+    """Each user's "ndcg@10", "hitrate@5" or (against sampled negatives) "uauc", (n,)."""
     name, _, cutoff = metric.partition("@")
     if name == "uauc":
         return 1.0 - (target_ranks.greater + 0.5 * target_ranks.equal) / NEGATIVES
@@ -71,7 +71,7 @@ def per_user(target_ranks: Ranks, metric: str) -> Float64:
 def compare(values: Float64, references: Float64) -> list[Comparison]:
     """Compares columns (users, metrics) of a model with those of a reference.
 
-    Each is corrected as the only one: `corrected` knows which belong together.
+    Their p-values are uncorrected: `corrected` corrects those that belong together.
     """
     if values.shape != references.shape:
         raise ValueError(f"not the same users: {values.shape} against {references.shape}")
@@ -88,7 +88,7 @@ def compare(values: Float64, references: Float64) -> list[Comparison]:
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons, each with its p corrected for all of them."""
+    """The same comparisons, with p-values corrected for their number."""
     adjusted = holm([comparison.p for comparison in comparisons])
     return [
         replace(comparison, holm=p) for comparison, p in zip(comparisons, adjusted, strict=True)
@@ -96,9 +96,9 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: below a level, with that probability not one of them is by chance.
+    """Holm's step-down correction, which controls the family-wise error rate.
 
-    A p that is not a number (one user) stays so, and is not counted.
+    A p that is NaN (one user) stays NaN and is not counted.
     """
     ordered = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
     adjusted = list(p_values)
@@ -114,8 +114,8 @@ def bootstrap(
 ) -> tuple[Float64, Float64]:
     """Percentile interval of the mean of each column (n, columns) over resampled rows.
 
-    Every column sees the same resamples: how often each row is drawn is counted once, and a
-    product with the columns gives all means.
+    All columns share the same resamples: each row's draws are counted once, and a matrix product
+    with the columns gives all means.
     """
     count = len(columns)
     random = np.random.default_rng(seed)
