@@ -1,6 +1,7 @@
 """Recipes name data sets, and an evaluation finds them in the data folder."""
 
 import gzip
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from experiments.comparison.datasets import open_data
 from experiments.comparison.plan import cells
 from experiments.comparison.recipe import is_path, parse, read
 from shared.errors import DataError
+from tests.experiments.comparison.conftest import command, one_thread
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
 
@@ -43,3 +45,17 @@ def test_a_copy_in_the_data_folder_is_opened_by_its_name(tmp_path: Path) -> None
     assert (facts.name, facts.users, facts.items) == ("amazon-beauty", 4, 5)
     with pytest.raises(DataError, match="cloud-service fetch amazon-beauty --folder none"):
         open_data(recipe, Path("none"))
+
+
+def test_a_named_set_takes_the_place_of_the_sets_of_a_recipe(tmp_path: Path) -> None:
+    quick = next(path for path in RECIPES if path.name == "quick.toml")
+    done = subprocess.run(
+        command("evaluate", quick, "--data", "movielens-100k", "--out", tmp_path / "out"),
+        env=one_thread() | {"CLOUD_DATA_FOLDER": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert f"`cloud-service fetch movielens-100k --folder {tmp_path}`" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
