@@ -61,7 +61,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.wire_bytes --short
 	$(BIN)/python -m benchmarks.one_device --short
 	$(BIN)/python -m benchmarks.many_devices --short
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.growth --short
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling --short
 	$(BIN)/python -m benchmarks.soak --short
 
 clean:

@@ -1,1 +1,1 @@
-"""Half an hour of everything at once, and the books of both sides balanced at the end."""
+"""Half an hour of everything at once, and the ledger of both sides balanced at the end."""

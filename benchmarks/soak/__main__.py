@@ -1,4 +1,4 @@
-"""Half an hour of everything at once, after which the books of both sides must balance.
+"""Half an hour of everything at once, after which the ledger of both sides must balance.
 
 A real cloud, a proxy that delays, drops, cuts, damages and doubles answers, and processes of
 devices whose sessions begin and end: both forms, causal and projected versions, candidate lists of
@@ -16,6 +16,7 @@ and threads.
 import argparse
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -35,9 +36,9 @@ from benchmarks import served
 from benchmarks.machine import keep
 from benchmarks.processes import PROC, memory
 from benchmarks.served import SPARE
-from benchmarks.soak import books
-from benchmarks.soak.books import Life
+from benchmarks.soak import ledger
 from benchmarks.soak.figure import draw
+from benchmarks.soak.ledger import Life
 from cloud_service.publishing.publish import publish
 from cloud_service.recommender.data.clicks import split
 from cloud_service.recommender.data.synthetic import synthetic_log
@@ -86,7 +87,7 @@ ALIVE: Final = 3
 """Versions that answer; older ones are retired."""
 
 
-class Weather:
+class FaultSchedule:
     """Draws a fault for every answer, and notes it."""
 
     def __init__(self, out: TextIO, seed: int) -> None:
@@ -101,16 +102,16 @@ class Weather:
         self._note(exchange.place, exchange.status, name)
         FAULTS[name][1](exchange)
 
-    def lost(self, place: Place) -> None:
+    def lost(self, position: Place) -> None:
         """The cloud gave no answer."""
-        self._note(place, 0, "no answer of the cloud")
+        self._note(position, 0, "no answer of the cloud")
 
-    def _note(self, place: Place, status: int, fault: str) -> None:
+    def _note(self, position: Place, status: int, fault: str) -> None:
         with self._lock:
-            self._out.write(" ".join(map(str, place)) + f" {status} {fault}\n")
+            self._out.write(" ".join(map(str, position)) + f" {status} {fault}\n")
 
 
-class TheCloud:
+class CloudProcess:
     """A cloud that is killed and started again on one port, and what it was seen to count."""
 
     def __init__(self, store: Store, folder: Path) -> None:
@@ -118,11 +119,15 @@ class TheCloud:
         self.url = f"http://127.0.0.1:{self._port}"
         self.lives: list[Life] = []
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self._token = secrets.token_hex(32)
+        headers = {"authorization": f"Bearer {self._token}"}
+        self.http = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
 
     def start(self, answered: Counter[int]) -> None:
         """Starts a process; returns when it has a model."""
-        environment = served.clean_environment({"CLOUD_STORE": str(self.store.folder)})
+        environment = served.clean_environment(
+            {"CLOUD_STORE": str(self.store.folder), "CLOUD_ADMIN_TOKEN": self._token}
+        )
         command = served.cloud_command(self._port)
         with (self._folder / f"cloud-{len(self.lives)}.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -135,7 +140,7 @@ class TheCloud:
             if not quiet:
                 raise RuntimeError("the cloud did not answer for five seconds")
             self.lives[-1].looked = proxy.answered.copy()
-            self.lives[-1].counted = books.counters(self.http.get("/metrics").text)
+            self.lives[-1].counted = ledger.counters(self.http.get("/metrics").text)
 
     def end(self, how: signal.Signals) -> None:
         """Ends the process."""
@@ -183,21 +188,21 @@ class Samples:
     def take(self, now: float, processes: dict[str, int]) -> None:
         """One look at every process; none where one has just ended."""
         try:
-            found = {name: _usage(pid) for name, pid in processes.items()}
+            usage_now = {name: _usage(pid) for name, pid in processes.items()}
         except OSError:
             return
         self.times.append(now)
-        for name, usage in found.items():
-            for what, value in usage.items():
-                self.of.setdefault(name, {}).setdefault(what, []).append(value)
+        for name, usage in usage_now.items():
+            for label, value in usage.items():
+                self.of.setdefault(name, {}).setdefault(label, []).append(value)
 
     def slopes(self, begin: float) -> dict[str, dict[str, dict[str, float]]]:
         """Change an hour of everything from `begin` on."""
         first = next((n for n, time_ in enumerate(self.times) if time_ >= begin), 0)
         return {
             name: {
-                what: books.slope(self.times[first:], values[first:])
-                for what, values in usage.items()
+                label: ledger.slope(self.times[first:], values[first:])
+                for label, values in usage.items()
             }
             for name, usage in self.of.items()
         }
@@ -215,17 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pss = {name: usage["PSS, MB"] for name, usage in samples.of.items()}
         draw(samples.times, pss, kills, FIGURE)
     if results["wrong"]:
-        sys.exit("the books do not balance: " + "; ".join(results["wrong"]))
+        sys.exit("the ledgers do not balance: " + "; ".join(results["wrong"]))
 
 
 def soak(folder: Path, seconds: float, seed: int) -> tuple[dict[str, Any], Samples, list[float]]:
     """All of it: results, samples, and when the cloud was killed."""
-    cloud = TheCloud(Store(folder / "store"), folder)
+    cloud = CloudProcess(Store(folder / "store"), folder)
     versions = Versions(cloud.store, cloud.http)
     samples, kills = Samples(), []
     with (folder / "proxy").open("w") as out:
-        weather = Weather(out, seed)
-        proxy = Proxy(cloud.url, weather, weather.lost)
+        fault_schedule = FaultSchedule(out, seed)
+        proxy = Proxy(cloud.url, fault_schedule, fault_schedule.lost)
         cloud.start(proxy.answered.copy())
         devices = _devices(cloud, proxy.url, folder, seed)
         begun = time.monotonic()
@@ -279,22 +284,24 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _published(store: Store, form: GCNForm, created: datetime) -> str:
     """An untrained model of the paper's shape: it costs what a trained one does."""
-    parts = split(synthetic_log(users=300, items=2000, clicks_per_user=15, seed=3), seed=1)
-    model = served.untrained(parts, form)
+    dataset = split(synthetic_log(users=300, items=2000, clicks_per_user=15, seed=3), seed=1)
+    model = served.untrained(dataset, form)
     with torch.no_grad():
         model.scn.block.fusion_attn.fill_(0.7)  # else the paper's correction changes no score
-    return publish(store, model, parts, {}, created=created)
+    return publish(store, model, dataset, {}, created=created)
 
 
-def _devices(cloud: TheCloud, proxy: str, folder: Path, seed: int) -> list[subprocess.Popen[bytes]]:
+def _devices(
+    cloud: CloudProcess, proxy: str, folder: Path, seed: int
+) -> list[subprocess.Popen[bytes]]:
     store = cloud.store.folder
     return [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.soak.device"]
-            + [str(each) for each in (number, count, cloud.url, proxy, store, folder, seed)],
+            + [str(argument) for argument in (index, count, cloud.url, proxy, store, folder, seed)],
             env=os.environ | SPARE,
         )
-        for number, count in enumerate(PROCESSES)
+        for index, count in enumerate(PROCESSES)
     ]
 
 
@@ -311,23 +318,23 @@ def _usage(pid: int) -> dict[str, float]:
     }
 
 
-def _balanced(folder: Path, cloud: TheCloud, ended: Counter[int]) -> dict[str, Any]:
-    """Every term of the books, and in `wrong` what does not add up."""
-    told, faults, differ = books.devices(folder)
-    matched = books.joined(folder)
-    found = {name.removeprefix("request "): n for name, n in told.items() if "request " in name}
+def _balanced(folder: Path, cloud: CloudProcess, ended: Counter[int]) -> dict[str, Any]:
+    """Every term of the ledger, and in `wrong` what does not add up."""
+    told, faults, differ = ledger.devices(folder)
+    matched = ledger.joined(folder)
+    usage_now = {name.removeprefix("request "): n for name, n in told.items() if "request " in name}
     terms = {
         "asked for": told["asked"],
-        "ended with an outcome": sum(found.values()),
+        "ended with an outcome": sum(usage_now.values()),
         "replaced by a newer H": told["replaced by a newer H"],
         "on their way when their session ended": told["on its way when its session ended"],
     }
-    left = 2 * terms["asked for"] - sum(terms.values())
-    terms["not sent when their session ended"] = left
+    unexplained = 2 * terms["asked for"] - sum(terms.values())
+    terms["not sent when their session ended"] = unexplained
     answered, looked = 0, 0
     lives = []
-    for number, life in enumerate(cloud.lives):
-        after = cloud.lives[number + 1].answered_before if number + 1 < len(cloud.lives) else ended
+    for index, life in enumerate(cloud.lives):
+        after = cloud.lives[index + 1].answered_before if index + 1 < len(cloud.lives) else ended
         seen = (life.looked - life.answered_before).total()
         looked += seen
         answered += (after - life.answered_before).total()
@@ -342,14 +349,14 @@ def _balanced(folder: Path, cloud: TheCloud, ended: Counter[int]) -> dict[str, A
     wrong = [f"raised in a device: {fault}" for fault in faults]
     wrong += [f"life {n}: {life['differences']}" for n, life in enumerate(lives)
               if life["differences"]]  # fmt: skip
-    for what in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
-        lines = matched.pop(what)
-        matched[what] = {"count": len(lines), "first": lines[:20]}
+    for label in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
+        lines = matched.pop(label)
+        matched[label] = {"count": len(lines), "first": lines[:20]}
         if lines:
-            wrong.append(f"{what}: {len(lines)}")
-    for what in ("local rankings that differ", "corrected rankings that differ"):
-        if told[what]:
-            wrong.append(f"{what}: {told[what]}")
+            wrong.append(f"{label}: {len(lines)}")
+    for label in ("local rankings that differ", "corrected rankings that differ"):
+        if told[label]:
+            wrong.append(f"{label}: {told[label]}")
     if not 0 <= terms["not sent when their session ended"] <= told["sessions"]:
         wrong.append(f"not sent: {terms['not sent when their session ended']}")
     if cloud.tracebacks():
@@ -359,23 +366,23 @@ def _balanced(folder: Path, cloud: TheCloud, ended: Counter[int]) -> dict[str, A
         "wrong": wrong,
         "corrected rankings that differ": differ,
         "requests": terms,
-        "outcomes": found,
+        "outcomes": usage_now,
         "devices": dict(sorted(told.items())),
         "matched": matched,
         "answers": {"all": answered, "compared with the cloud's counters": looked},
         "lives": lives,
-        "late by, one device a process": books.excess(
+        "late by, one device a process": ledger.excess(
             folder, lambda name: name.split("-")[0] in single
         ),
-        "late by, four devices a process": books.excess(
+        "late by, four devices a process": ledger.excess(
             folder, lambda name: name.split("-")[0] not in single
         ),
     }
 
 
 def _print(results: dict[str, Any]) -> None:
-    for each in results["corrected rankings that differ"]:
-        print("differs:", each)
+    for argument in results["corrected rankings that differ"]:
+        print("differs:", argument)
     print("requests")
     for name, count in results["requests"].items():
         print(f"  {name:44}{count:>10,}")
@@ -386,21 +393,21 @@ def _print(results: dict[str, Any]) -> None:
     print("what was done to an answer, and how its request ended")
     for name, ends in results["matched"]["by fault"].items():
         print(f"  {name:26}{ends}")
-    for what in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
-        print(f"  {what}: {results['matched'][what]}")
-    for number, life in enumerate(results["lives"]):
-        print(f"cloud {number}: {life}")
+    for label in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
+        print(f"  {label}: {results['matched'][label]}")
+    for index, life in enumerate(results["lives"]):
+        print(f"cloud {index}: {life}")
     print(f"answers {results['answers']}, versions {results['versions']}")
     for who in ("late by, one device a process", "late by, four devices a process"):
-        for what, spread in results[who].items():
+        for label, spread in results[who].items():
             shown = ", ".join(f"{name} {value:,.4g}" for name, value in spread.items())
-            print(f"{who}, {what}, ms: {shown}")
+            print(f"{who}, {label}, ms: {shown}")
     print("an hour, with 95% intervals, in the second half")
     for name, usage in results["slopes of the second half"].items():
-        for what, found in usage.items():
+        for label, usage_now in usage.items():
             print(
-                f"  {name:12}{what:12}{found['mean']:10.1f}{found['an hour']:+10.2f} "
-                f"({found['low']:+.2f} to {found['high']:+.2f})"
+                f"  {name:12}{label:12}{usage_now['mean']:10.1f}{usage_now['an hour']:+10.2f} "
+                f"({usage_now['low']:+.2f} to {usage_now['high']:+.2f})"
             )
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.soak.device NUMBER DEVICES CLOUD_URL PROXY_URL STORE FOLDER SEED
 
 Ends at SIGTERM. Leaves FOLDER/requests-N-M (a line a request that was sent), FOLDER/rankings-N-M
-(a line a ranking) and FOLDER/books-N.json.
+(a line a ranking) and FOLDER/ledger-N.json.
 """
 
 import gc
@@ -66,7 +66,7 @@ class Counted(socket.socket):
         self.sent()
 
 
-class Noted(Breaker):
+class RecordingBreaker(Breaker):
     """A breaker that says whether it has just kept a request back."""
 
     kept_back = False
@@ -106,8 +106,10 @@ class Models:
         version = self._cloud.production()
         if version not in self._open:
             graphs = Graphs(Bundle.open(self._cloud.pull(self._folder, version)))
-            kept = self._store / "versions" / version
-            self._open = {version: (graphs, Corrector(kept, version, read_manifest(kept)))}
+            version_folder = self._store / "versions" / version
+            self._open = {
+                version: (graphs, Corrector(version_folder, version, read_manifest(version_folder)))
+            }
         self.current = version
 
 
@@ -115,21 +117,21 @@ class Device:
     """One device after another on one address: clicks, rankings, and what became of them."""
 
     def __init__(
-        self, models: Models, proxy: str, place: tuple[int, int], folder: Path, seed: int
+        self, models: Models, proxy: str, numbering: tuple[int, int], folder: Path, seed: int
     ) -> None:
-        parts = urlsplit(proxy)
-        self._models, self._proxy, self._to = models, proxy, (parts.hostname, parts.port)
-        number, device = place
-        self._host = f"127.0.{number + 1}.{device + 1}"
-        self._random = np.random.default_rng([seed, number, device])
-        name = f"{number}-{device}"
+        address = urlsplit(proxy)
+        self._models, self._proxy, self._to = models, proxy, (address.hostname, address.port)
+        index, device = numbering
+        self._host = f"127.0.{index + 1}.{device + 1}"
+        self._random = np.random.default_rng([seed, index, device])
+        name = f"{index}-{device}"
         self._requests: TextIO = (folder / f"requests-{name}").open("w")
         self._rankings: TextIO = (folder / f"rankings-{name}").open("w")
-        self.books: Counter[str] = Counter()
+        self.ledger: Counter[str] = Counter()
         self._times: Counter[int] = Counter()
         self._unanswered: list[str] = []
         self._applied = 0
-        self._breaker = Noted(time.monotonic)
+        self._breaker = RecordingBreaker(time.monotonic)
         self.differ: list[str] = []
 
     def session(self, ended: threading.Event) -> None:
@@ -141,7 +143,7 @@ class Device:
         link = CorrectionLink.to(
             self._proxy, graphs.bundle, form=form, budget=budget, connect=self._connect
         )
-        self._breaker = link.breaker = Noted(time.monotonic, pause_s=0.2, longest_s=2.0)
+        self._breaker = link.breaker = RecordingBreaker(time.monotonic, pause_s=0.2, longest_s=2.0)
         link.watch = self._answered
         alone = DeviceSCN(graphs)
         session = Session(graphs, link, budget)
@@ -151,19 +153,21 @@ class Device:
                     break
                 self._step(session, alone, corrector)
         finally:
+            # Tickets are counted from 1: a click asks, and so does a rerank after a failure.
+            self.ledger["asked"] += session.ticket
             session.close()
-        books = self.books
-        books["sessions"] += 1
-        books["replaced by a newer H"] += link.replaced
-        books["on its way when its session ended"] += len(self._unanswered)
+        ledger = self.ledger
+        ledger["sessions"] += 1
+        ledger["replaced by a newer H"] += link.replaced
+        ledger["on its way when its session ended"] += len(self._unanswered)
         self._note("session ended")
         for outcome, count in link.outcomes.items():
-            books[f"request {outcome}"] += count
+            ledger[f"request {outcome}"] += count
         for found, count in session.outcomes.items():
-            books[f"ranking {found}"] += count
+            ledger[f"ranking {found}"] += count
 
     def close(self) -> None:
-        """Closes the books."""
+        """Closes the ledger."""
         self._requests.close()
         self._rankings.close()
 
@@ -177,7 +181,6 @@ class Device:
         session.click_row(item)
         alone.click(item)
         alone.prepare()
-        self.books["asked"] += 1
         for _ in range(int(random.choice((0, 1, 1, 1, 1, 2)))):
             time.sleep(float(random.choice((0.0, 0.0, 0.002, 0.02))))
             candidates = random.integers(1, items + 1, int(random.integers(10, 1001)))
@@ -207,24 +210,24 @@ class Device:
             f"{ranking.outcome} {len(candidates)} {over_us:.1f} {waited_us:.1f} "
             f"{local_ns / 1e3:.1f}\n"
         )
-        self.books["rankings"] += 1
+        self.ledger["rankings"] += 1
         if ranking.outcome is not Outcome.APPLIED:
-            same = np.array_equal(ranking.scores, local) and np.array_equal(ranking.order, order)
-            self.books["local rankings"] += 1
-            self.books["local rankings that differ"] += not same
+            is_same = np.array_equal(ranking.scores, local) and np.array_equal(ranking.order, order)
+            self.ledger["local rankings"] += 1
+            self.ledger["local rankings that differ"] += not is_same
             return
         self._applied += 1
         if self._applied % CHECKED == 0:
             with self._models.one_at_a_time:
                 body = corrector.one(alone.hidden.astype("<f4").tobytes(), "row")
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
-            wanted = alone.scores(candidates, right)
-            scale = float(np.abs(wanted).max()) or 1.0
-            self.books["corrected rankings computed again"] += 1
-            difference = float(np.abs(ranking.scores - wanted).max()) / scale
+            expected = alone.scores(candidates, right)
+            scale = float(np.abs(expected).max()) or 1.0
+            self.ledger["corrected rankings computed again"] += 1
+            difference = float(np.abs(ranking.scores - expected).max()) / scale
             self._rankings.write(f"difference 0 {difference * 1e3:.6f} 0 0\n")
             if difference > CLOSENESS:
-                self.books["corrected rankings that differ"] += 1
+                self.ledger["corrected rankings that differ"] += 1
                 model, times = session.bundle.manifest.model.gcn, ranking.timeline
                 self.differ.append(
                     f"{model}, {difference:.2g} of the largest score, {alone.count} clicks, "
@@ -245,48 +248,49 @@ class Device:
             sock.connect(self._to)
         except BaseException:
             sock.close()
-            self.books["connections refused"] += 1
+            self.ledger["connections refused"] += 1
             raise
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.books["connections"] += 1
+        self.ledger["connections"] += 1
         port = sock.getsockname()[1]
         self._times[port] += 1
         # By the socket: the link of a session that has ended may still open one.
         sock.sent = partial(self._sent, f"{port} {self._times[port]}", itertools.count(1))
         return sock
 
-    def _sent(self, connection: str, numbers: "itertools.count[int]") -> None:
+    def _sent(self, connection: str, counter: "itertools.count[int]") -> None:
         """A request is on its way. By whoever has the line, like `_answered`."""
-        self.books["requests sent"] += 1
-        self._unanswered.append(f"{connection} {next(numbers)}")
+        self.ledger["requests sent"] += 1
+        self._unanswered.append(f"{connection} {next(counter)}")
 
     def _answered(self, received: Received) -> None:
         if self._breaker.kept_back:  # an older request may still be on its way
             self._breaker.kept_back = False
-            self.books["kept back by the breaker"] += 1
+            self.ledger["kept back by the breaker"] += 1
             return
         if not self._unanswered:
-            self.books[f"not connected, {received.outcome}"] += 1
+            self.ledger[f"not connected, {received.outcome}"] += 1
         self._note(received.outcome)
 
     def _note(self, outcome: str) -> None:
         """The requests since the last outcome: the last has this one, those before it were asked
         again."""
-        for number, request in enumerate(reversed(self._unanswered)):
-            what = outcome.replace(" ", "_") if not number else "asked_again"
-            self._requests.write(f"{self._host} {request} {what}\n")
+        for index, request in enumerate(reversed(self._unanswered)):
+            ended = outcome.replace(" ", "_") if not index else "asked_again"
+            self._requests.write(f"{self._host} {request} {ended}\n")
         self._unanswered.clear()
 
 
 def main() -> None:
     """Runs the devices of one process until SIGTERM."""
-    number, devices, cloud, proxy, store, folder, seed = sys.argv[1:]
+    index, devices, cloud, proxy, store, folder, seed = sys.argv[1:]
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     out = Path(folder)
-    models = Models(cloud, Path(store), out / f"bundles-{number}")
+    models = Models(cloud, Path(store), out / f"bundles-{index}")
     made = [
-        Device(models, proxy, (int(number), each), out, int(seed)) for each in range(int(devices))
+        Device(models, proxy, (int(index), device_number), out, int(seed))
+        for device_number in range(int(devices))
     ]
     faults: list[str] = []
 
@@ -306,14 +310,14 @@ def main() -> None:
     play(made[0])
     for thread in threads:
         thread.join()
-    books: Counter[str] = Counter()
+    ledger: Counter[str] = Counter()
     differ: list[str] = []
     for device in made:
         device.close()
-        books.update(device.books)
+        ledger.update(device.ledger)
         differ += device.differ
-    (out / f"books-{number}.json").write_text(
-        json.dumps({"books": books, "faults": faults, "differ": differ})
+    (out / f"ledger-{index}.json").write_text(
+        json.dumps({"ledger": ledger, "faults": faults, "differ": differ})
     )
 
 

@@ -1,12 +1,12 @@
-"""Cost of growth: more model versions, a larger catalogue, more devices.
+"""Cost of scaling: more model versions, a larger catalogue, more devices.
 
 versions   one cloud that answers for 1, 10 and 100 versions: latency, memory, start
 catalogue  10 thousand to a million items: the bundle, the device in a fresh process, the cloud
 devices    10 to 1,000 simulated devices against one cloud, and which of the two is at its end
 
-    OMP_NUM_THREADS=1 python -m benchmarks.growth                  on an idle machine
-    OMP_NUM_THREADS=1 python -m benchmarks.growth --only versions  one part; keeps nothing
-    OMP_NUM_THREADS=1 python -m benchmarks.growth --short          a glance that keeps nothing
+    OMP_NUM_THREADS=1 python -m benchmarks.scaling                  on an idle machine
+    OMP_NUM_THREADS=1 python -m benchmarks.scaling --only versions  one part; keeps nothing
+    OMP_NUM_THREADS=1 python -m benchmarks.scaling --short          a glance that keeps nothing
 """
 
 import argparse
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.growth import catalogue, devices, versions
-from benchmarks.growth.figure import draw
 from benchmarks.machine import keep
+from benchmarks.scaling import catalogue, devices, versions
+from benchmarks.scaling.figure import draw
 
-FIGURE: Final = Path(__file__).parents[2] / "docs" / "figures" / "growth.svg"
+FIGURE: Final = Path(__file__).parents[2] / "docs" / "figures" / "scaling.svg"
 PARTS: Final = {"versions": versions, "catalogue": catalogue, "devices": devices}
 
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name}: {ratio['value']:.2f}{goal}")
     print(f"{time.perf_counter() - begun:.0f} s in all")
     if not options.short and not options.only:
-        keep("growth", results, ratios)
+        keep("scaling", results, ratios)
         draw(results, FIGURE)
 
 
@@ -71,11 +71,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _measured(part: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _measured(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rounds, count = options.rounds, options.count
-    if part == "versions":
+    if name == "versions":
         return versions.measured(options.versions, rounds, count, folder)
-    if part == "catalogue":
+    if name == "catalogue":
         return catalogue.measured(options.items, rounds, count, folder)
     seconds, clicks = options.seconds, options.clicks
     return devices.measured(options.devices, rounds, seconds, clicks, folder)

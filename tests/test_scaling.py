@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.growth.asking import summary
-from benchmarks.growth.devices import verdict
 from benchmarks.processes import (
     Memory,
     available_memory,
@@ -17,6 +15,8 @@ from benchmarks.processes import (
     parse_cpu,
     parse_memory,
 )
+from benchmarks.scaling.asking import summary
+from benchmarks.scaling.devices import verdict
 
 linux = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
 

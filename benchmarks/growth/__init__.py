@@ -1,1 +1,0 @@
-"""What growth costs: more versions, more items, more devices."""

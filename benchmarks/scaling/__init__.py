@@ -1,0 +1,1 @@
+"""What scaling costs: more versions, more items, more devices."""
