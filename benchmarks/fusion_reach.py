@@ -158,7 +158,7 @@ def _fitted(
 def _of_teachers(teacher_scores: Tensor, targets: Any, left_out: Clicked | None) -> float:
     """What the wanted scores themselves would reach."""
     if left_out is not None:
-        row, column = left_out.places(0, len(teacher_scores))
+        row, column = left_out.cells(0, len(teacher_scores))
         teacher_scores[row, column] = -torch.inf
     teacher_ranks = ranks(teacher_scores.numpy(), targets - 1)
     return float(per_user(teacher_ranks, "ndcg@10").mean())

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -90,10 +89,7 @@ def _model(settings: ModelSettings, seed: int) -> SCNAndGCN:
 def _write_bundle(model: SCNAndGCN, folder: Path) -> None:
     """Writes the files that a device downloads."""
     block = model.scn.block
-    files = {
-        f"{name}.onnx": _without_metadata(graph)
-        for name, graph in export_device_graphs(model.scn).items()
-    }
+    files = {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
     files[names.ITEM_TABLE] = _npy(model.scn.item_embedding.numpy())
     files[names.INNER_STATE] = _npy(torch.cat((block.inner_weight, block.inner_bias), 1).numpy())
     files[names.ITEM_IDS] = _npy(np.array([f"item-{n:02}".encode() for n in range(1, ITEMS + 1)]))
@@ -150,15 +146,6 @@ def _correction(model: SCNAndGCN, scn: DeviceSCN, form: Form) -> bytes:
 def _last_row(body: bytes, form: Form, position: int, settings: ModelSettings) -> RowCorrection:
     wire = Wire(settings, half=FORMS[form].half)
     return wire.decode_row(body) if FORMS[form].row else wire.decode_row_at(body, position)
-
-
-def _without_metadata(graph: bytes) -> bytes:
-    """A graph without the exporter's notes, which hold paths of the machine that exported it."""
-    model = onnx.load_from_string(graph)
-    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *values):
-        del part.metadata_props[:]
-    return model.SerializeToString(deterministic=True)
 
 
 def _npy(array: NDArray[np.generic]) -> bytes:

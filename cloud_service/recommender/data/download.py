@@ -1,4 +1,4 @@
-"""One file over HTTP: bounded, checked against its hash, and there whole or not at all."""
+"""Downloads one file over HTTP: limited in size, hash checked, written whole or not at all."""
 
 import hashlib
 import ssl
@@ -12,7 +12,7 @@ from shared.proxies import Proxy, proxy_for
 from shared.whole_file import whole_file
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes done and, where the server told, the bytes there are."""
+"""Called with the bytes received and, if the server sent it, the total."""
 
 _CHUNK = 1 << 16
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -28,7 +28,7 @@ def download(
     url: str,
     path: Path,
     *,
-    sha256: str,
+    sha256: str | None,
     max_bytes: int,
     advice: str,
     progress: Progress | None = None,
@@ -36,13 +36,13 @@ def download(
     """Downloads `url` to `path`.
 
     Args:
-        sha256: of the file, in hex.
-        max_bytes: stop when there is more.
-        advice: what to do instead, a clause that ends each error.
+        sha256: of the file, in hex; None: the caller checks what it holds.
+        max_bytes: the download stops with an error beyond this.
+        advice: what to do instead; the last clause of each error.
 
     Raises:
         DataError: no connection, an HTTP error, a cut or oversized answer, or another hash.
-            `path` is then as it was before.
+            `path` is unchanged then.
     """
     digest = hashlib.sha256()
     try:
@@ -50,7 +50,7 @@ def download(
             for chunk in _chunks(url, max_bytes, advice, progress):
                 digest.update(chunk)
                 file.write(chunk)
-            if digest.hexdigest() != sha256:
+            if sha256 not in (None, digest.hexdigest()):
                 raise DataError(
                     f"{url} has the sha256 {digest.hexdigest()}, not {sha256}: it was changed or "
                     f"damaged on the way, and is not used; {advice}"
@@ -61,7 +61,7 @@ def download(
 
 
 class _ByProxy(httpx.BaseTransport):
-    """Sends each request, redirected ones too, by way of the proxy for its own address."""
+    """Sends each request, also redirected ones, through the proxy for its address."""
 
     def __init__(self) -> None:
         self._certificates = ssl.create_default_context()
