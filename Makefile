@@ -5,6 +5,7 @@
 #   make test                        every test
 #   make check                       lint, types and tests: the gate
 #   make bench                       a short form of the benchmarks; keeps nothing
+#   make docs                        the documentation as a site, in build/site
 #   make install TORCH=cuda          a GPU build of PyTorch in place of the CPU build
 
 PYTHON ?= python3.11
@@ -16,10 +17,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed-$(TORCH)
 
-.PHONY: help install demo test test-compose lint types check bench clean
+.PHONY: help install demo test test-compose lint types check bench docs clean
 
 help:
-	@sed -n '2,9s/^# \{0,1\}//p' Makefile
+	@sed -n '2,10s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -63,6 +64,12 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.many_devices --short
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling --short
 	$(BIN)/python -m benchmarks.soak --short
+
+# Warnings are errors (mkdocs.yml: strict). In an environment of its own: the site needs nothing of ours.
+docs:
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt mkdocs-material
+	$(VENV)/docs/bin/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) store bundles report build *.egg-info
