@@ -10,6 +10,7 @@ import torch
 
 from cloud_service.publishing.publish import publish, version_files
 from cloud_service.recommender.data.clicks import recent
+from cloud_service.recommender.export.cloud_graphs import export_cloud_graphs
 from cloud_service.recommender.export.device_graphs import export_device_graphs
 from cloud_service.recommender.models.baselines.sasrec import SASRec
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
