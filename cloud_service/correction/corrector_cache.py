@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cloud_service.runtime import give_back_memory, open_session
-from cloud_service.storage.store import Store
+from cloud_service.storage.port import VersionStore
 from shared import bundle as files
 from shared.errors import UnusableHidden, WireError
 from shared.manifest import Manifest
@@ -32,7 +32,8 @@ _SESSION_BYTES: Final = 600_000
 class Corrector:
     """The GCN of one model version, in ONNX Runtime."""
 
-    def __init__(self, folder: Path, version: str, manifest: Manifest) -> None:
+    def __init__(self, graphs: Sequence[Path], version: str, manifest: Manifest) -> None:
+        """`graphs`: the files of `GRAPHS`, in that order."""
         s = manifest.model
         self._wires = Wire(s), Wire(s, half=True)
         self.version = version
@@ -40,10 +41,10 @@ class Corrector:
         whole = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
         last = (s.heads, s.segment), (s.heads, s.head_dim)
         shape = (1, s.segment, s.dim)
-        self.size = sum((folder / name).stat().st_size + _SESSION_BYTES for name in GRAPHS)
+        self.size = sum(path.stat().st_size + _SESSION_BYTES for path in graphs)
         """Bytes of memory it takes, about."""
-        full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
-        row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
+        full = _Graph(str(graphs[0]), shape, whole)
+        row = _Graph(str(graphs[1]), shape, last)
         self._graphs: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
             form: (row if layout.row else full, self._wires[layout.half].wire_dtype)
             for form, layout in FORMS.items()
@@ -164,7 +165,7 @@ class CorrectorCache:
     A version goes on answering after another is promoted, until it is retired.
     """
 
-    def __init__(self, store: Store, *, room: int) -> None:
+    def __init__(self, store: VersionStore, *, room: int) -> None:
         """`room`: bytes that all open correctors together may take, about."""
         self._store, self._room = store, room
         self._open: dict[str, Corrector] = {}
@@ -222,7 +223,8 @@ class CorrectorCache:
     def _load(self, version: str) -> Corrector:
         # Only what is opened is checked: of a million items all files are nearly a gigabyte.
         manifest = self._store.checked(version, GRAPHS)
-        cached = Corrector(self._store.version_folder(version), version, manifest)
+        graphs = [self._store.local_path(version, name) for name in GRAPHS]
+        cached = Corrector(graphs, version, manifest)
         self._open[version], self._used[version] = cached, time.monotonic()
         self._make_room(version)
         return cached
