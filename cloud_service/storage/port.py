@@ -4,6 +4,7 @@
 passes the same tests (`tests/cloud/storage/test_port.py`).
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,19 @@ class StoreFile:
 
     content: bytes
     role: Literal["device", "cloud"]
+
+
+def entries_of(files: Mapping[str, StoreFile]) -> tuple[FileEntry, ...]:
+    """The entries of a manifest for files to publish, by name."""
+    return tuple(
+        FileEntry(
+            name=name,
+            size=len(file.content),
+            sha256=hashlib.sha256(file.content).hexdigest(),
+            role=file.role,
+        )
+        for name, file in sorted(files.items())
+    )
 
 
 class VersionStore(Protocol):

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cloud_service.storage.port import PRODUCTION, StoreFile, VersionStore
+from cloud_service.storage.port import PRODUCTION, StoreFile, VersionStore, entries_of
 from shared.bundle import check_file, check_files, mark_newest, read_manifest, version_of
 from shared.errors import (
     BundleError,
@@ -64,16 +64,7 @@ class Store(VersionStore):
         same content twice is one version. Raises OSError, leaving nothing behind, where the disk
         is full.
         """
-        entries = tuple(
-            FileEntry(
-                name=name,
-                size=len(file.content),
-                sha256=hashlib.sha256(file.content).hexdigest(),
-                role=file.role,
-            )
-            for name, file in sorted(files.items())
-        )
-        manifest = describe(entries).model_dump_json(indent=1).encode()
+        manifest = describe(entries_of(files)).model_dump_json(indent=1).encode()
         version = version_of(manifest)
         target = self.version_folder(version)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder / "versions"))

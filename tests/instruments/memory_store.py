@@ -1,12 +1,11 @@
 """Model versions in memory: that `VersionStore` is all the cloud needs of a store."""
 
-import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from cloud_service.storage.port import PRODUCTION, StoreFile, VersionStore
+from cloud_service.storage.port import PRODUCTION, StoreFile, VersionStore, entries_of
 from cloud_service.storage.store import ALIAS, VERSION, InUse, InvalidAlias
 from shared.bundle import check_file, parse_manifest, version_of
 from shared.errors import BundleInvalid, BundleMissing, RetiredModel, UnknownModel
@@ -29,16 +28,7 @@ class MemoryStore(VersionStore):
         describe: Callable[[tuple[FileEntry, ...]], Manifest],
     ) -> str:
         contents = {name: file.content for name, file in files.items()}
-        entries = tuple(
-            FileEntry(
-                name=name,
-                size=len(file.content),
-                sha256=hashlib.sha256(file.content).hexdigest(),
-                role=file.role,
-            )
-            for name, file in sorted(files.items())
-        )
-        manifest = describe(entries).model_dump_json(indent=1).encode()
+        manifest = describe(entries_of(files)).model_dump_json(indent=1).encode()
         version = version_of(manifest)
         self._files.setdefault(version, contents | {MANIFEST_NAME: manifest})
         return version
