@@ -201,8 +201,8 @@ class Devices:
             thread.start()
 
     def _play(self, graphs, url, known):
-        link = CorrectionLink.to(url, graphs.bundle)
-        link.breaker = Breaker(time.monotonic, pause_s=0.05, longest_s=0.1)
+        breaker = Breaker(time.monotonic, pause_s=0.05, longest_s=0.1)
+        link = CorrectionLink.to(url, graphs.bundle, breaker=breaker)
         while not self._ended.is_set():
             session = Session(graphs, link, BUDGET)
             for click, (local, corrected) in zip(CLICKS, known, strict=True):

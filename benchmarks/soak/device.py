@@ -141,10 +141,15 @@ class Device:
         random = self._random
         budget = Budget(float(random.choice(TOLERANCES_MS)), TIMEOUT_S)
         form: Form = "full" if random.random() < 0.3 else "row"
+        self._breaker = RecordingBreaker(time.monotonic, pause_s=0.2, longest_s=2.0)
         link = CorrectionLink.to(
-            self._proxy, graphs.bundle, form=form, budget=budget, connect=self._connect
+            self._proxy,
+            graphs.bundle,
+            form=form,
+            budget=budget,
+            connect=self._connect,
+            breaker=self._breaker,
         )
-        self._breaker = link.breaker = RecordingBreaker(time.monotonic, pause_s=0.2, longest_s=2.0)
         link.watch = self._answered
         alone = DeviceSCN(graphs)
         session = Session(graphs, link, budget)

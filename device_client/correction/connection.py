@@ -11,22 +11,12 @@ import ssl
 import time
 from typing import Protocol
 
-from device_client.correction.http_answer import (
-    ERROR_BODY_LIMIT,
-    Answer,
-    AnswerReader,
-    BadAnswer,
-)
+from device_client.correction.http_answer import ERROR_BODY_LIMIT, Answer, AnswerReader, BadAnswer
 from device_client.correction.sockets import Address, Connect, SocketLike, address_of, tcp_connect
-from shared.wire import (
-    DEADLINE_HEADER,
-    Layout,
-    check_of,
-    correction_path,
-)
+from shared.wire import DEADLINE_HEADER, Layout, check_of, correction_path
 
 SELECT_LIMIT = 1024
-"""`select` takes no descriptor from here on."""
+"""`select` accepts only file descriptors below this."""
 
 
 class Transport(Protocol):
@@ -75,10 +65,10 @@ class ClosedIdle(ConnectionResetError):
 
 
 class Connection:
-    """Asks one model version's corrections, one at a time, on a connection that is kept.
+    """Requests corrections of one model version, one at a time, on a persistent connection.
 
-    Two ways to use it. `exchange` does all and may block: for a thread of its own. `ready`, `send`
-    and `receive` are the same in steps and never block longer than told: for whoever ranks.
+    Two ways to use it: `exchange` sends and reads, and may block (for the worker thread); `ready`,
+    `send` and `receive` do the same in steps and never exceed their timeout (for the caller).
     """
 
     def __init__(
@@ -92,8 +82,8 @@ class Connection:
         body_limit: int = ERROR_BODY_LIMIT,
         deadline_ms: int | None = None,
     ) -> None:
-        """`body_limit`: bytes of an answer's body at most. `deadline_ms`: after it the cloud need
-        not answer any more."""
+        """`body_limit`: largest accepted body of an answer, in bytes. `deadline_ms`: the cloud may
+        drop the request after this time."""
         self.address = address = address_of(url)
         """Where the cloud is."""
         deadline = "" if deadline_ms is None else f"{DEADLINE_HEADER}: {deadline_ms}\r\n"
@@ -112,9 +102,9 @@ class Connection:
         self._poll = select.poll()
         self._fd = -1
         self._waits = True
-        """Whether calls on the socket may wait: `send` and `receive` see to it that none does."""
+        """True while the socket blocks; `send` sets it to non-blocking first."""
         self._has_answered = False
-        """Whether the connection has carried an answer: then it may have been closed since."""
+        """True after the first answer: from then on the server may close an idle connection."""
         self._reading = AnswerReader(body_limit)
         self.sent_ns = self.uploaded_ns = 0
 
@@ -128,7 +118,7 @@ class Connection:
             self._has_answered, self._waits = False, True
 
     def ready(self) -> bool:
-        """Whether `send` can be called: connected by a real socket, which nothing has come on."""
+        """True if `send` can be called: a real socket is connected and holds no unread bytes."""
         if self._plain is None:
             return False
         if self._unusable():
@@ -137,8 +127,8 @@ class Connection:
         return True
 
     def send(self) -> bool:
-        """Sends the request with `body`; False where the socket does not take it whole, which
-        closes the connection. Raises OSError."""
+        """Sends the request with `body`. Returns False, and closes the connection, if the socket
+        accepts only a part of it. Raises OSError."""
         sock = self._plain
         assert sock is not None
         self._begin()
@@ -158,19 +148,18 @@ class Connection:
         return sent_whole
 
     def receive(self, timeout_s: float) -> Answer | None:
-        """The answer to what `send` sent; None if it is not whole within `timeout_s` (0: now).
+        """Reads the answer to `send`; None if it is incomplete after `timeout_s` (0: no wait).
 
-        Raises ClosedIdle where the server had closed the connection before it saw the request,
-        OSError where it is out of reach, BadAnswer where what came is not an answer. All of them
-        close the connection.
+        Raises ClosedIdle if the server closed the connection before it saw the request, OSError
+        if the server cannot be reached, BadAnswer if the bytes are not a valid answer. Each of
+        these closes the connection.
         """
         sock = self._plain
         if sock is None:
             raise ConnectionResetError("the connection is closed")
         remaining_s, deadline = timeout_s, time.perf_counter() + timeout_s
-        wait = (
-            remaining_s > 0 and not self._secure
-        )  # TLS may hold bytes that the socket does not show
+        # TLS may hold decrypted bytes that the socket does not report as readable.
+        wait = remaining_s > 0 and not self._secure
         try:
             while True:
                 if wait:
@@ -191,15 +180,15 @@ class Connection:
     def exchange(self, timeout_s: float) -> Answer:
         """Sends the request with `body` and reads the answer.
 
-        Raises TimeoutError after `timeout_s` in all, OSError where the cloud is out of reach,
-        BadAnswer where what came back is not HTTP, or its body is over the limit.
+        Raises TimeoutError after `timeout_s` in total, OSError if the cloud cannot be reached,
+        BadAnswer if the reply is not HTTP or its body exceeds the limit.
         """
         deadline = time.monotonic() + timeout_s
         if self._socket is not None and self._unusable():
             self.close()
         try:
             return self._once(deadline)
-        except ClosedIdle:  # no failure of its own: ask again, on a new connection
+        except ClosedIdle:  # not a failure: send again on a new connection
             return self._once(deadline)
 
     def finish(self, timeout_s: float) -> Answer:
@@ -242,7 +231,7 @@ class Connection:
             raise
 
     def _wait_until(self, deadline: float, sock: SocketLike) -> None:
-        """Lets the next call on the socket wait so long. Raises TimeoutError."""
+        """Sets the timeout of the next socket call to the time left. Raises TimeoutError."""
         self._waits = True
         sock.settimeout(_remaining_s(deadline))
 
@@ -251,7 +240,7 @@ class Connection:
         self.sent_ns = time.perf_counter_ns()
 
     def _parse_received(self, count: int) -> Answer | None:
-        """The answer, if these bytes make it whole."""
+        """Returns the answer if `count` new bytes complete it."""
         if not count:
             raise ConnectionResetError("the cloud closed the connection")
         parsed = self._reading.take(count)
@@ -267,7 +256,7 @@ class Connection:
         return answer
 
     def _lose(self, error: BaseException) -> None:
-        """Closes. Raises ClosedIdle where that is what `error` means for this request."""
+        """Closes. Raises ClosedIdle if `error` means that the server had closed while idle."""
         idle = (
             self._has_answered and not self._reading.received and isinstance(error, ConnectionError)
         )
@@ -276,17 +265,17 @@ class Connection:
             raise ClosedIdle("the cloud had closed the connection") from error
 
     def _unusable(self) -> bool:
-        """Closed while idle, or it holds bytes nobody asked for: no answer to the next request.
+        """True if the peer closed the connection or sent bytes before the next request.
 
-        Under TLS, session tickets make a healthy socket readable.
+        Not checked under TLS, where session tickets make a healthy socket readable.
         """
         return not self._secure and bool(self._poll.poll(0))
 
 
 def _wait_readable(fd: int, timeout_s: float) -> None:
-    """Waits until bytes come, or the time is over.
+    """Waits until the socket is readable or `timeout_s` is over.
 
-    `select` counts in microseconds, `poll` in whole milliseconds: a quarter of the budget.
+    `select` has a resolution of microseconds; `poll` of 1 ms, a quarter of the budget.
     """
     if fd < SELECT_LIMIT:
         select.select((fd,), (), (), timeout_s)

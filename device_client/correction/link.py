@@ -1,4 +1,4 @@
-"""A device's line to the cloud: at most one request on its way, the newest H always next.
+"""The link from a device to the cloud: one request in flight, the newest H always next.
 
 Who owns the connection, and what each does with it:
 
@@ -19,8 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,77 +29,50 @@ from device_client.correction.breaker import Breaker
 from device_client.correction.budget import Budget
 from device_client.correction.connection import ClosedIdle, Connection, Transport
 from device_client.correction.http_answer import ERROR_BODY_LIMIT, Answer
-from device_client.correction.received import (
-    BUSY,
-    CLOSED,
-    ON_ITS_WAY,
-    REPLACED,
-    CorrectionDecoder,
-    Received,
-    retry_seconds,
-    unsendable,
-)
+from device_client.correction.received import BUSY, CLOSED, ON_ITS_WAY, REPLACED, Received
+from device_client.correction.replies import ReplyInterpreter, RequestInFlight
 from device_client.correction.sockets import Connect
-from device_client.correction.trouble import Trouble, refusal
-from shared.errors import WireError, WrongModel
+from shared.errors import WireError
 from shared.outcomes import Outcome
-from shared.reasons import reason_of
 from shared.wire import FORMS, Form, Wire, check_hidden
 
 
-class _RequestInFlight(NamedTuple):
-    """A request that was sent and not yet answered."""
-
-    ticket: int
-    position: int
-    give_up: float
-    """When it is given up, in `time.monotonic`."""
-
-
 class CorrectionLink:
-    """A device's line to the cloud. Make it with `CorrectionLink.to`.
+    """Requests corrections from the cloud. Create it with `CorrectionLink.to`.
 
-    `ask` never blocks and replaces an H that has not been sent yet. Faults become outcomes;
-    after three in a row the cloud is left alone for a while (`Breaker`).
-
-    Where all goes well nothing but the caller is involved: `ask` sends, `wait` reads. A thread
-    has the line while it has to be opened, while a new H waits for the answer to an older one, and
-    over simulated networks. For one caller at a time.
+    `ask` never blocks and replaces an H that was not sent yet. Faults become outcomes; after
+    three in a row the `Breaker` pauses requests. Not thread-safe: for one caller at a time.
     """
 
     def __init__(
-        self, connection: Transport, wire: Wire, version: str, form: Form, timeout_s: float
+        self, connection: Transport, wire: Wire, replies: ReplyInterpreter, timeout_s: float
     ) -> None:
         self._connection = connection
-        self._decoder = CorrectionDecoder(wire, version, FORMS[form])
+        self._replies, self.breaker = replies, replies.breaker
         self._timeout = timeout_s
-        s = wire.settings
-        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.wire_dtype).reshape(
-            s.segment, s.dim
-        )
-        self._pending = np.empty((s.segment, s.dim), np.float32)
+        shape = wire.settings.segment, wire.settings.dim
+        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.wire_dtype).reshape(shape)
+        self._pending = np.empty(shape, np.float32)
         self._position = 0
         self._ticket = self._pending_ticket = 0
         self._queued = False
-        """True while `_pending` holds an H that the worker is to send, with `_pending_ticket`. It
-        need not be the newest H: the breaker may have opened since and kept that back."""
-        self._in_flight: _RequestInFlight | None = None
+        """True while `_pending` holds an H for the worker, under `_pending_ticket`. It can be
+        older than the newest H, which is not queued if the breaker is open."""
+        self._in_flight: RequestInFlight | None = None
         self._owned_by_worker = False
-        """True while the worker thread owns the connection. While it is False, all state here is
-        the caller's own and needs no lock."""
+        """True while the worker thread owns the connection. While False, only the caller uses
+        the state, without a lock."""
         self._busy_with = 0
         self._latest: Received | None = None
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.breaker = Breaker(time.monotonic)
-        self._trouble = Trouble(time.monotonic, connection.address)
         self.outcomes: Counter[Outcome] = Counter()
-        """What became of the requests, whether or not a rerank waited for them."""
+        """Number of requests by outcome, including those that no rerank waited for."""
         self.replaced = 0
-        """H that were never answered for, since a newer one went in their place."""
+        """Number of H that were replaced by a newer one before they were sent."""
         self.watch: Callable[[Received], None] | None = None
-        """Called with every answer, late ones too, by whoever read it: for measuring."""
+        """Called with every outcome, late ones too, in the thread that read it."""
 
     @classmethod
     def to(
@@ -112,13 +84,13 @@ class CorrectionLink:
         budget: Budget | None = None,
         connect: Connect | None = None,
         transport: type[Transport] = Connection,
+        breaker: Breaker | None = None,
     ) -> "CorrectionLink":
         """A link to the cloud at `url` for the model of `bundle`.
 
-        `form` is the form on the wire: `row` (416 B) or `full` (4,160 B), with the same scores;
-        `row-half` and `full-half` send H and correction in float16, half the bytes for scores
-        that agree to three digits. `connect` opens sockets in place of plain TCP or TLS;
-        `transport` is the HTTP client, this project's own or `PlainTransport`.
+        `form`: `row` (416 B) or `full` (4,160 B), with equal scores; `row-half` and `full-half`
+        send H and correction in float16, with scores that agree to three digits. `connect` opens
+        sockets in place of plain TCP or TLS. `transport`: `Connection` or `PlainTransport`.
         """
         layout = FORMS[form]
         wire = Wire(bundle.manifest.model, half=layout.half)
@@ -132,46 +104,47 @@ class CorrectionLink:
             body_limit=max(wire.answer_bytes(form), ERROR_BODY_LIMIT),
             deadline_ms=max(1, int(timeout * 1e3)),
         )
-        return cls(connection, wire, bundle.version, form, timeout)
+        breaker = breaker or Breaker(time.monotonic)
+        replies = ReplyInterpreter(wire, bundle.version, layout, connection.address, breaker)
+        return cls(connection, wire, replies, timeout)
 
     def ask(self, hidden: NDArray[np.float32], position: int) -> int:
-        """Asks for the correction of H (K, D) whose last click is at `position`; gives a ticket."""
+        """Requests the correction of H (K, D) with the last click at `position`: the ticket."""
         self._ticket = ticket = self._ticket + 1
         if not self._owned_by_worker:
             if self._in_flight is not None:
-                self._poll_reply(0.0)  # the answer to an older H may have come meanwhile
+                self._poll_reply(0.0)  # the answer to an older H may have arrived
             if self._in_flight is None and not self.breaker.open and self._connection.ready():
                 self._body[...] = hidden
                 if self._send(ticket, position):
                     return ticket
         with self._changed:
             if self.breaker.open:
-                reason = self._trouble.paused(self.breaker.left_s, self.breaker.failures)
-                self._record(Received(ticket, Outcome.OFFLINE, reason=reason))
+                self._record(self._replies.paused(ticket))
                 return ticket
             self.replaced += self._queued
             self._pending[...] = hidden
             self._position, self._queued, self._pending_ticket = position, True, ticket
-            if not self._owned_by_worker:  # said here: the thread may be slow to begin
+            if not self._owned_by_worker:  # set here: the worker may start late
                 self._busy_with = self._in_flight.ticket if self._in_flight else 0
             self._hand_over()
         return ticket
 
     @property
     def takes_calls(self) -> bool:
-        """Whether a request would be sent now: neither closed nor paused after failures."""
+        """True if a request would be sent now: the link is open and the breaker is closed."""
         return not self._closed and not self.breaker.open
 
     def open(self) -> None:
-        """Connects ahead of the first request, in the background; a failure says nothing yet."""
+        """Connects in the background before the first request; a failure is ignored here."""
         with self._changed:
             self._hand_over()
 
     def wait(self, ticket: int, deadline_ns: int) -> Received:
-        """What became of `ticket`, waiting until `deadline_ns` at most.
+        """The outcome of `ticket`; waits until `deadline_ns` at most (`time.perf_counter_ns`).
 
-        `late` if it is still on its way then, `stale` if the line was still busy with earlier
-        clicks, so that these have not even been asked about.
+        `late` if the request is still in flight then, `stale` if it was not sent because an
+        earlier one still occupied the connection.
         """
         while True:
             if self._in_flight is not None and not self._owned_by_worker:
@@ -194,7 +167,7 @@ class CorrectionLink:
                     return Received(ticket, Outcome.LATE, reason=REPLACED)
 
     def close(self) -> None:
-        """Ends the thread and the connection."""
+        """Stops the worker thread and closes the connection."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -203,17 +176,17 @@ class CorrectionLink:
         self._connection.close()
 
     def _send(self, ticket: int, position: int) -> bool:
-        """Whether the H in `_body` is on its way, or never will be."""
+        """Sends `_body`. Returns False if the worker has to send it instead."""
         try:
             check_hidden(self._body)
             sent = self._connection.send()
-        except WireError as error:  # of our own H: the cloud has no part in it
-            self._record(unsendable(ticket, error))
+        except WireError as error:  # H itself is invalid: it is never sent
+            self._record(self._replies.fault(ticket, error))
             return True
-        except OSError:  # closed since it was last used: the thread opens another
+        except OSError:  # closed since its last use: the worker reconnects
             return False
         if sent:
-            self._in_flight = _RequestInFlight(ticket, position, time.monotonic() + self._timeout)
+            self._in_flight = RequestInFlight(ticket, position, time.monotonic() + self._timeout)
         return sent
 
     def _poll_reply(self, timeout_s: float) -> None:
@@ -223,18 +196,18 @@ class CorrectionLink:
         remaining_s = flight.give_up - time.monotonic()
         self._complete(flight, self._receive, timeout_s, remaining_s)
 
-    def _receive(self, timeout_s: float, left_s: float) -> Answer | None:
-        """None: still on its way, and not given up yet. Raises as `Connection.receive`."""
-        answer = self._connection.receive(min(timeout_s, max(left_s, 0.0)))
-        if answer is None and timeout_s >= left_s:
+    def _receive(self, timeout_s: float, remaining_s: float) -> Answer | None:
+        """None while the request is in flight and in time. Raises like `Connection.receive`."""
+        answer = self._connection.receive(min(timeout_s, max(remaining_s, 0.0)))
+        if answer is None and timeout_s >= remaining_s:
             self._connection.close()
             raise TimeoutError(f"no answer within {self._timeout:g} s")
         return answer
 
     def _complete(
-        self, flight: _RequestInFlight, read: Callable[..., Answer | None], *times: float
+        self, flight: RequestInFlight, read: Callable[..., Answer | None], *times: float
     ) -> None:
-        """What `read` gives for `flight`, or fails with, as its outcome. By who has the line."""
+        """Records the outcome of `flight`, whose answer `read` returns. Called by the owner."""
         try:
             answer = read(*times)
             if answer is None:
@@ -243,9 +216,9 @@ class CorrectionLink:
             self._ask_again(flight)
             return
         except Exception as error:
-            received = self._fault(flight.ticket, error)
+            received = self._replies.fault(flight.ticket, error)
         else:
-            received = self._read(flight.ticket, flight.position, answer)
+            received = self._replies.interpret(flight.ticket, flight.position, answer)
         if not self._owned_by_worker:
             self._in_flight = None
             self._record(received)
@@ -254,19 +227,19 @@ class CorrectionLink:
             self._in_flight = None
             self._record(received)
 
-    def _ask_again(self, flight: _RequestInFlight) -> None:
-        """The connection was closed before the cloud saw the request: the thread sends it anew."""
+    def _ask_again(self, flight: RequestInFlight) -> None:
+        """Lets the worker resend a request that the cloud did not see: it had closed while idle."""
         with self._changed:
             self._in_flight = None
             self.replaced += self._queued
-            if not self._queued:  # else a newer H goes in its place
+            if not self._queued:  # else a newer H replaces it
                 self._pending[...] = self._body
                 self._position, self._pending_ticket = flight.position, flight.ticket
                 self._queued = True
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Gives the line to the thread. With the lock."""
+        """Gives the connection to the worker. Call it with the lock held."""
         self._owned_by_worker = True
         if self._thread is None and not self._closed:
             self._thread = threading.Thread(target=self._run, daemon=True, name="corrections")
@@ -274,7 +247,7 @@ class CorrectionLink:
         self._changed.notify_all()
 
     def _run(self) -> None:
-        """The thread: opens, finishes what is on its way, sends what is queued, gives back."""
+        """The worker: finishes the request in flight, connects, sends queued H, gives back."""
         while True:
             with self._changed:
                 while not self._owned_by_worker and not self._closed:
@@ -283,9 +256,9 @@ class CorrectionLink:
                     break
                 flight = self._in_flight
             if flight is not None:
-                remaining_s = max(flight.give_up - time.monotonic(), 1e-3)
-                self._complete(flight, self._connection.finish, remaining_s)
-            with suppress(Exception):  # a request meets the same fault, and counts it
+                timeout_s = max(flight.give_up - time.monotonic(), 1e-3)
+                self._complete(flight, self._connection.finish, timeout_s)
+            with suppress(Exception):  # the next request meets and counts the same fault
                 self._connection.open(self._timeout)
             while (queued := self._next()) is not None:
                 received = self._request(*queued)
@@ -293,7 +266,7 @@ class CorrectionLink:
                     self._record(received)
 
     def _next(self) -> tuple[int, int] | None:
-        """The queued H, moved to where it is sent from; without one the line is given back."""
+        """Moves the queued H to `_body`; without one, gives the connection back."""
         with self._changed:
             if not self._queued or self._closed:
                 self._owned_by_worker = False
@@ -305,8 +278,7 @@ class CorrectionLink:
             return self._pending_ticket, self._position
 
     def _record(self, received: Received) -> None:
-        """Counts an outcome, and keeps it if there is no newer one. By whoever has the line; with
-        the lock where that is the thread."""
+        """Counts the outcome and keeps the newest. The worker calls it with the lock held."""
         if self.watch is not None:
             self.watch(received)
         if self._latest is None or received.ticket >= self._latest.ticket:
@@ -320,49 +292,5 @@ class CorrectionLink:
             check_hidden(self._body)
             answer = self._connection.exchange(self._timeout)
         except Exception as error:
-            return self._fault(ticket, error)
-        return self._read(ticket, position, answer)
-
-    def _fault(self, ticket: int, error: Exception) -> Received:
-        if isinstance(error, WireError):  # of our own H: the cloud has no part in it
-            return unsendable(ticket, error)
-        if isinstance(error, OSError):
-            timeout = isinstance(error, TimeoutError)
-            cloud = self._connection.address
-            reason = reason_of(error, cloud.host, cloud.port)
-            return self._failed(ticket, Outcome.TIMEOUT if timeout else Outcome.OFFLINE, reason)
-        # BadAnswer, or what nobody thought of: a rerank must go on.
-        return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error) or type(error).__name__)
-
-    def _read(self, ticket: int, position: int, answer: Answer) -> Received:
-        if answer.status != HTTPStatus.OK:
-            gone = answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
-            outcome = Outcome.WRONG_MODEL if gone else Outcome.REFUSED
-            after = None if gone else retry_seconds(answer.retry_after)
-            return self._failed(ticket, outcome, refusal(answer.status, answer.body), after)
-        try:
-            correction = self._decoder.decode(answer, position)
-        except WrongModel as error:
-            return self._failed(ticket, Outcome.WRONG_MODEL, str(error))
-        except WireError as error:
-            return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error))
-        self.breaker.succeeded()
-        if self._trouble.reason:
-            self._trouble.ended()
-        return Received(
-            ticket,
-            Outcome.APPLIED,
-            correction,
-            answer.sent_ns,
-            answer.uploaded_ns,
-            answer.first_byte_ns,
-            answer.received_ns,
-            answer.server_timing,
-        )
-
-    def _failed(
-        self, ticket: int, outcome: Outcome, reason: str, retry_after: float | None = None
-    ) -> Received:
-        self.breaker.failed(retry_after)
-        self._trouble.began(outcome, reason, self.breaker.left_s)
-        return Received(ticket, outcome, reason=reason)
+            return self._replies.fault(ticket, error)
+        return self._replies.interpret(ticket, position, answer)

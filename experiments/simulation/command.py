@@ -20,13 +20,13 @@ from experiments.simulation.device import Load
 from experiments.simulation.measure import Taken
 from experiments.simulation.network import PROFILES, NetworkProfile, profile
 from experiments.simulation.page import write_json, write_page
-from experiments.simulation.parts import Part, SharedRun, key_of
 from experiments.simulation.pauses import Think, parse_think
 from experiments.simulation.progress import RunProgress
 from experiments.simulation.quality import Compared
 from experiments.simulation.report import Machine, ModelFacts, Report, RunSettings
 from experiments.simulation.requests import Visit, compared, plan_visits, rank_beforehand
 from experiments.simulation.runner import run_profile
+from experiments.simulation.shared_run import Part, SharedRun, key_of
 from experiments.simulation.terminal import print_report
 from shared.open_files import SPARE, allow_open_files
 from shared.wire import FORMS, Form

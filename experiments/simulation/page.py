@@ -4,10 +4,10 @@ from html import escape
 from pathlib import Path
 
 from experiments.simulation import plots, tables
+from experiments.simulation.description import PAPER_BUDGET_MS, cautions, headline, ms, seconds
 from experiments.simulation.report import CASES, Report
 from experiments.simulation.style import STYLE
 from experiments.simulation.verdict import verdict
-from experiments.simulation.words import PAPER_BUDGET_MS, cautions, headline, ms, seconds
 from shared.whole_file import write_whole
 
 TITLE = "What the correction was worth, and what it cost"

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from experiments.simulation.description import LegRow, leg_rows, ms, occurred, percent
 from experiments.simulation.report import CASES, Case, Report, Served
-from experiments.simulation.words import LegRow, leg_rows, ms, occurred, percent
 from shared.outcomes import Outcome
 
 INK = "#010101"

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from experiments.simulation.words import percent
+from experiments.simulation.description import percent
 
 EVERY_S = 3.0
 

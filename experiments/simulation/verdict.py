@@ -6,8 +6,7 @@ requests; what each network let through is then said beside it.
 
 from dataclasses import dataclass
 
-from experiments.simulation.report import CASES, Case, ProfileResult, Quality, Report
-from experiments.simulation.words import (
+from experiments.simulation.description import (
     percent_span,
     real_networks,
     relative,
@@ -16,6 +15,7 @@ from experiments.simulation.words import (
     share_span,
     signed,
 )
+from experiments.simulation.report import CASES, Case, ProfileResult, Quality, Report
 
 FEWEST_USERS = 20
 """With fewer users the interval itself is a guess."""

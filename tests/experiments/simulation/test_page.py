@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from experiments.simulation.description import cautions, headline, ms, percent
 from experiments.simulation.measure import Measurement, Rerank, Taken, summarise
 from experiments.simulation.network import PROFILES
 from experiments.simulation.page import html, read_json, write_json, write_page
 from experiments.simulation.report import Report
 from experiments.simulation.terminal import print_report
 from experiments.simulation.verdict import verdict
-from experiments.simulation.words import cautions, headline, ms, percent
 from shared.outcomes import Outcome
 from tests.experiments.simulation.conftest import made_up_profile, made_up_report
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments.simulation.measure import Measurement, Rerank, Taken
-from experiments.simulation.parts import Part, SharedRun, assemble, key_of
 from experiments.simulation.quality import Compared
 from experiments.simulation.report import Report
+from experiments.simulation.shared_run import Part, SharedRun, assemble, key_of
 from shared.outcomes import Outcome
 from tests.experiments.simulation.conftest import made_up_report
 
