@@ -234,7 +234,7 @@ class Cloud:
             raise CloudError(self._unreachable(error)) from error
 
     @property
-    def _way(self) -> str:
+    def _proxy_note(self) -> str:
         return f" by way of the proxy {self._proxy}" if self._proxy else ""
 
     def _unreachable(self, error: httpx.HTTPError) -> str:
@@ -243,13 +243,13 @@ class Cloud:
         advice = "is `cloud-service serve` running there?"
         if self._proxy or not is_refusal(error):
             advice = f"check {'the proxy and ' if self._proxy else ''}the cloud's address"
-        return f"no cloud at {self.url}{self._way} ({reason}): {advice}"
+        return f"no cloud at {self.url}{self._proxy_note} ({reason}): {advice}"
 
     def _refusal(self, answer: httpx.Response) -> str:
         try:
             problem = Problem.model_validate_json(answer.content)
         except ValueError:
-            return f"{answer.request.url}{self._way} answered {answer.status_code}"
+            return f"{answer.request.url}{self._proxy_note} answered {answer.status_code}"
         return f"{problem.title} ({problem.code}, {problem.status}): {problem.detail}"
 
 

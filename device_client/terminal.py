@@ -169,7 +169,7 @@ def _print_rankings(
         right = ""
         if corrected is not None:
             at = int(beside[position])
-            right = f"{_entry(request, at, corrected, width)} {_moved(before[at] - position)}"
+            right = f"{_entry(request, at, corrected, width)} {_rank_change(before[at] - position)}"
         print(f"{position + 1:3} {local_entry}   {right}".rstrip())
     if request.unknown:
         print(f"unknown to this model, so not ranked: {_few(request.unknown)}")
@@ -190,7 +190,7 @@ def _name_width() -> int:
     return min(max((shutil.get_terminal_size().columns - _REST) // 2, _NARROWEST), _WIDEST)
 
 
-def _moved(positions: int) -> str:
+def _rank_change(positions: int) -> str:
     return f"(up {positions})" if positions > 0 else f"(down {-positions})" if positions < 0 else ""
 
 

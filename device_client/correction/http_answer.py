@@ -1,4 +1,4 @@
-"""Reading HTTP/1.1 answers: compared with the last one, and parsed by llhttp where they differ."""
+"""Reads HTTP/1.1 answers: compares each with the last one and parses it with llhttp if new."""
 
 import time
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ import httptools
 from shared.wire import CHECK_HEADER, VERSION_HEADER
 
 HEAD_LIMIT = 16 * 1024
-"""Bytes of answer head after which a server is not one of ours."""
+"""Largest accepted head of an answer, in bytes."""
 ERROR_BODY_LIMIT = 64 * 1024
 TIMING_MARK = b"\r\nserver-timing: "
 CHECK_MARK = b"\r\n" + CHECK_HEADER.encode() + b": "
 CHECK_DIGITS = 8
 TLS_ALERT = b"\x15"
-"""The first byte of what a TLS server says to plain HTTP."""
+"""First byte of a TLS server's reply to plain HTTP."""
 
 
 class BadAnswer(Exception):
-    """The bytes that came back are not an HTTP answer of the size expected."""
+    """The received bytes are not an HTTP answer, or exceed the limit."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """One answer, and when its parts came (`time.perf_counter_ns`)."""
+    """One answer, with the times of its parts (`time.perf_counter_ns`)."""
 
     status: int
     body: bytes
@@ -33,7 +33,7 @@ class Answer:
     server_timing: str
     retry_after: str
     check: str = ""
-    """Correction-Check; empty where there was none."""
+    """The header Correction-Check; empty if absent."""
     sent_ns: int = 0
     uploaded_ns: int = 0
     first_byte_ns: int = 0
@@ -55,13 +55,13 @@ class AnswerReader:
         self._template: AnswerTemplate | None = None
 
     def begin(self) -> None:
-        """Another answer will come."""
+        """Prepares for the next answer."""
         self.received = self._first_ns = 0
         self._callbacks = None
 
     def take(self, count: int) -> tuple[Answer, bool] | None:
-        """The answer and whether the connection stays, if the `count` bytes now in the buffer
-        make it whole. Raises BadAnswer."""
+        """Returns (answer, keep-alive) if the `count` new bytes in the buffer complete the answer,
+        else None. Raises BadAnswer."""
         alone = not self.received
         self.received += count
         if alone:
@@ -101,7 +101,7 @@ class AnswerTemplate:
         )
 
     def is_like(self, buffer: bytearray, count: int) -> bool:
-        """Whether the answer in `buffer` has the same head but for its times."""
+        """True if the answer in `buffer` differs from the last only in the expected places."""
         return (
             count == self._size
             and buffer.startswith(self._after, self._rest)
@@ -110,7 +110,7 @@ class AnswerTemplate:
         )
 
     def answer(self, buffer: bytearray, count: int, first_ns: int) -> Answer:
-        """That answer."""
+        """Builds the answer in `buffer`, for which `is_like` is true."""
         like = self._like
         timing = buffer[self._from : self._to].decode("latin-1")
         body = bytes(memoryview(buffer)[self._body : count])
@@ -122,7 +122,7 @@ class AnswerTemplate:
 
 
 class _Callbacks:
-    """What llhttp calls back with."""
+    """Receives the callbacks of llhttp for one answer after another."""
 
     def __init__(self, body_limit: int) -> None:
         self._limit, self._size = body_limit, 0
@@ -134,7 +134,7 @@ class _Callbacks:
 
     @property
     def plain(self) -> bool:
-        """Whether the body is the last bytes that came, as they came."""
+        """True if the body is exactly the last bytes of the message, unencoded."""
         length = self._headers.get(b"content-length")
         return self.keep_alive and self._interim == 0 and length == b"%d" % self._size
 
@@ -152,7 +152,7 @@ class _Callbacks:
             raise BadAnswer(f"the answer has more than {self._limit} bytes")
 
     def answer(self, first_ns: int) -> Answer:
-        """What was parsed."""
+        """The parsed answer."""
         return Answer(
             self._parser.get_status_code(),
             b"".join(self._body),
@@ -169,7 +169,7 @@ class _Callbacks:
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        # Asked here: once the message is complete, llhttp has forgotten it.
+        # Read here: llhttp resets it when the message is complete.
         self.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:

@@ -1,11 +1,12 @@
 """The transport of a `CorrectionLink` over the standard library's HTTP client.
 
-Simple and slow beside `Connection`, which does the same: a second opinion on what an answer is, for
-tests, and a way out where something on the path disagrees with ours. Plain HTTP, without a proxy.
+A simple, slower alternative to `Connection`: a reference for tests, and a fallback if a server or
+middlebox rejects this project's client. Plain HTTP only, without a proxy.
 """
 
 import http.client
 import time
+from typing import NoReturn
 
 from device_client.correction.http_answer import ERROR_BODY_LIMIT, Answer, BadAnswer
 from device_client.correction.sockets import Connect, address_of
@@ -20,7 +21,7 @@ from shared.wire import (
 
 
 class PlainTransport:
-    """One kept connection. It never sends by itself: `exchange` does all, in the worker."""
+    """One persistent connection, used only by the worker through `exchange`."""
 
     def __init__(
         self,
@@ -52,20 +53,18 @@ class PlainTransport:
             self._http.connect()
 
     def ready(self) -> bool:
-        """Never: requests are the worker's."""
+        """Always False, so that the worker sends every request."""
         return False
 
     def send(self) -> bool:
-        """Never called, since it is never ready."""
+        """Not called, because `ready` is False."""
         return False
 
-    def receive(self, timeout_s: float) -> Answer | None:
-        """Never called, since nothing is sent without its answer."""
+    def receive(self, timeout_s: float) -> NoReturn:
+        """Not called, because `send` never sends."""
         raise ConnectionResetError("nothing was sent")
 
-    def finish(self, timeout_s: float) -> Answer:
-        """Never called, since nothing is sent without its answer."""
-        raise ConnectionResetError("nothing was sent")
+    finish = receive
 
     def exchange(self, timeout_s: float) -> Answer:
         """Sends the request with `body` and reads the answer. Raises OSError or BadAnswer."""
@@ -87,12 +86,14 @@ class PlainTransport:
             self.close()
             raise
         fields = ("content-type", VERSION_HEADER, "server-timing", "retry-after", CHECK_HEADER)
-        kind, version, timing, retry_after, check = (reply.getheader(name, "") for name in fields)
+        content_type, version, timing, retry_after, check = (
+            reply.getheader(name, "") for name in fields
+        )
         if check and check != check_of(self.body, body):
             self.close()
             raise BadAnswer("the answer is for another H, or not as it was sent")
         return Answer(
-            reply.status, body, kind, version, timing, retry_after, check,
+            reply.status, body, content_type, version, timing, retry_after, check,
             sent_ns, uploaded_ns, first_byte_ns, time.perf_counter_ns(),
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from device_client.cloud import Cloud
 from device_client.correction.budget import Budget
 from device_client.scn import Graphs
 from experiments.simulation.device import Load
-from experiments.simulation.measure import Taken
+from experiments.simulation.measure import RunMeasurements
 from experiments.simulation.network import PROFILES, NetworkProfile, profile
 from experiments.simulation.page import write_json, write_page
 from experiments.simulation.pauses import Think, parse_think
@@ -26,7 +26,7 @@ from experiments.simulation.quality import Compared
 from experiments.simulation.report import Machine, ModelFacts, Report, RunSettings
 from experiments.simulation.requests import Visit, compared, plan_visits, rank_beforehand
 from experiments.simulation.runner import run_profile
-from experiments.simulation.shared_run import Part, SharedRun, key_of
+from experiments.simulation.shared_run import PartialResult, SharedRun, key_of
 from experiments.simulation.terminal import print_report
 from shared.open_files import SPARE, allow_open_files
 from shared.wire import FORMS, Form
@@ -147,12 +147,12 @@ def _measure(
     load: Load,
     networks: list[NetworkProfile],
     forms: list[Form],
-) -> Part:
+) -> PartialResult:
     """Plays the visits over every network, with corrections in every form."""
     graphs = Graphs(bundle)
     total = sum(len(visit.requests) for visit in visits)
     ranked: dict[Form, list[Compared]] = {}
-    measurements: list[tuple[str, Taken]] = []
+    measurements: list[tuple[str, RunMeasurements]] = []
     for form in forms:
         ranking = progress.step(f"{form}: rankings to compare with", total)
         rank_beforehand(visits, graphs, options.url, form, ranking.set)
@@ -162,7 +162,7 @@ def _measure(
             played = replace(load, form=form)
             run = run_profile(visits, graphs, options.url, network, played, step.tick)
             measurements.append((network.name, run))
-    return Part(
+    return PartialResult(
         key=_key(options, bundle),
         created=datetime.now(UTC),
         machine=_machine(),
@@ -179,7 +179,7 @@ def _measure(
         ),
         pauses=load.think.pauses.source if load.think.pauses else "",
         compared=ranked,
-        taken=measurements,
+        runs=measurements,
     )
 
 

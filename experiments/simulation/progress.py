@@ -72,7 +72,7 @@ class RunProgress:
             text = f"{step.name}: {step.done:,}{of}" + (f" {note}" if note else "")
             self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def now(self) -> float:
+    def clock_s(self) -> float:
         """The clock, in seconds."""
         return self._clock()
 
@@ -85,7 +85,7 @@ class Step:
         self.done = self._corrected = 0
         self._counts_corrected = False
         self._progress = progress
-        self._begun = self.shown = progress.now()
+        self._begun = self.shown = progress.clock_s()
         self._lock = threading.Lock()
 
     def set(self, done: int, total: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from device_client.scn import Graphs
 from experiments.simulation.device import Device, Event, Load, Tick
-from experiments.simulation.measure import Taken
+from experiments.simulation.measure import RunMeasurements
 from experiments.simulation.network import NetworkProfile
 from experiments.simulation.requests import Visit
 from experiments.simulation.shaping import wait_until
@@ -90,7 +90,7 @@ def run_profile(
     profile: NetworkProfile,
     load: Load,
     tick: Tick,
-) -> Taken:
+) -> RunMeasurements:
     """Plays every visit once over `profile`, and gives all that was measured."""
     events = _schedule(visits, load)
     devices = [
@@ -108,7 +108,7 @@ def run_profile(
         sys.setswitchinterval(usual)
     elapsed, used = time.perf_counter() - start, time.process_time() - used
     began = max(device.last_began for device in devices)
-    return Taken(
+    return RunMeasurements(
         form=load.form,
         # Of the moments drawn: a short draw may miss the rate that was asked for by more than a
         # simulator that does not keep up.

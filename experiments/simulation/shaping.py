@@ -44,7 +44,7 @@ def shaped(
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Segment:
     """Bytes on their way to the device; they may be read from `due` on. Empty: the end."""
 
     due: float
@@ -63,26 +63,26 @@ class CountedSocket(socket.socket):
         """Headers and all."""
         self.answer_arrived = 0.0
         """When the first byte of the latest answer was read (`time.perf_counter`)."""
-        self._asked = False
+        self._awaits_answer = False
 
     def send(self, data: "Buffer", flags: int = 0, /) -> int:
         """As of a socket."""
         count = super().send(data, flags)
-        self._asked = True
+        self._awaits_answer = True
         self.sent_bytes += count
         return count
 
     def sendall(self, data: "Buffer", flags: int = 0, /) -> None:
         """As of a socket."""
         super().sendall(data, flags)
-        self._asked = True
+        self._awaits_answer = True
         self.sent_bytes += memoryview(data).nbytes
 
     def recv_into(self, buffer: "Buffer", nbytes: int = 0, flags: int = 0, /) -> int:
         """As of a socket."""
         count = super().recv_into(buffer, nbytes, flags)
-        if self._asked:
-            self._asked, self.answer_arrived = False, time.perf_counter()
+        if self._awaits_answer:
+            self._awaits_answer, self.answer_arrived = False, time.perf_counter()
         self.received_bytes += count
         return count
 
@@ -109,7 +109,7 @@ class ShapedSocket:
         self._lost = 0.0  # what the losses of the present packet cost
         self._free = 0.0  # when the downlink has passed on all that arrived
         self._due = 0.0  # when the last piece may be read: order is kept
-        self._pieces: deque[_Piece] = deque()
+        self._segments: deque[_Segment] = deque()
         self._ended = False
         self._sent = 0
         self._received = 0
@@ -150,7 +150,7 @@ class ShapedSocket:
 
     def close(self) -> None:
         """Closes the real socket; what is still on its way is dropped."""
-        self._pieces.clear()
+        self._segments.clear()
         self._sock.close()
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
@@ -180,11 +180,11 @@ class ShapedSocket:
         room = room[:nbytes] if nbytes else room
         deadline = self._deadline(time.perf_counter())
         self._arrive()
-        while not self._pieces:
+        while not self._segments:
             if time.perf_counter() >= deadline:
                 raise TimeoutError("timed out")
             self._listen(deadline)
-        due = self._pieces[0].due
+        due = self._segments[0].due
         until = min(due, deadline)
         while time.perf_counter() < until:
             self._listen(until)
@@ -248,16 +248,16 @@ class ShapedSocket:
                 self._offset = 0
             if not data:
                 self._ended = True
-                self._pieces.append(
-                    _Piece(max(self._due, clock_s + self._latency), memoryview(b""))
+                self._segments.append(
+                    _Segment(max(self._due, clock_s + self._latency), memoryview(b""))
                 )
-            for chunk in self._cut(memoryview(data)):
+            for chunk in self._split_packets(memoryview(data)):
                 self._free = max(self._free, clock_s)
                 self._free += self._profile.serialisation_s(len(chunk), up=False)
                 self._due = max(self._due, self._free + self._latency + self._lost)
-                self._pieces.append(_Piece(self._due, chunk))
+                self._segments.append(_Segment(self._due, chunk))
 
-    def _cut(self, data: memoryview) -> Iterator[memoryview]:
+    def _split_packets(self, data: memoryview) -> Iterator[memoryview]:
         """Cuts at the packets of the answer, however the reads fell, so that a seed repeats."""
         while data:
             within = self._offset % PACKET_BYTES
@@ -272,15 +272,15 @@ class ShapedSocket:
         """Copies all that is due into `room` and returns how many bytes that is."""
         clock_s = time.perf_counter()
         count = 0
-        while self._pieces and self._pieces[0].due <= clock_s and count < len(room):
-            chunk = self._pieces[0]
+        while self._segments and self._segments[0].due <= clock_s and count < len(room):
+            chunk = self._segments[0]
             if not chunk.data:  # the end stays, for whoever reads again
                 break
             data_part = chunk.data[: len(room) - count]
             room[count : count + len(data_part)] = data_part
             count += len(data_part)
             if len(data_part) == len(chunk.data):
-                self._pieces.popleft()
+                self._segments.popleft()
             else:
-                self._pieces[0] = _Piece(chunk.due, chunk.data[len(data_part) :])
+                self._segments[0] = _Segment(chunk.due, chunk.data[len(data_part) :])
         return count
