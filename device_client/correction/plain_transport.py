@@ -10,14 +10,9 @@ from typing import NoReturn
 
 from device_client.correction.http_answer import ERROR_BODY_LIMIT, Answer, BadAnswer
 from device_client.correction.sockets import Connect, address_of
-from shared.wire import (
-    CHECK_HEADER,
-    DEADLINE_HEADER,
-    VERSION_HEADER,
-    Layout,
-    check_of,
-    correction_path,
-)
+from shared import wire
+
+_HEADERS = ("content-type", wire.VERSION_HEADER, "server-timing", "retry-after", wire.CHECK_HEADER)
 
 
 class PlainTransport:
@@ -27,7 +22,7 @@ class PlainTransport:
         self,
         url: str,
         version: str,
-        layout: Layout,
+        layout: wire.Layout,
         body_bytes: int,
         connect: Connect | None = None,
         *,
@@ -39,10 +34,10 @@ class PlainTransport:
             raise ValueError("the plain transport speaks http:// over its own sockets alone")
         self._body = bytearray(body_bytes)
         self.body = memoryview(self._body)
-        self._path = self.address.path + correction_path(version)
+        self._path = self.address.path + wire.correction_path(version)
         self._headers = {"Accept": layout.correction_type, "Content-Type": layout.hidden_type}
         if deadline_ms is not None:
-            self._headers[DEADLINE_HEADER] = str(deadline_ms)
+            self._headers[wire.DEADLINE_HEADER] = str(deadline_ms)
         self._limit = body_limit
         self._http = http.client.HTTPConnection(self.address.host, self.address.port)
 
@@ -85,17 +80,14 @@ class PlainTransport:
         except BaseException:
             self.close()
             raise
-        fields = ("content-type", VERSION_HEADER, "server-timing", "retry-after", CHECK_HEADER)
-        content_type, version, timing, retry_after, check = (
-            reply.getheader(name, "") for name in fields
-        )
-        if check and check != check_of(self.body, body):
+        fields = [reply.getheader(name, "") for name in _HEADERS]
+        check = fields[-1]
+        if check and check != wire.check_of(self.body, body):
             self.close()
             raise BadAnswer("the answer is for another H, or not as it was sent")
         return Answer(
-            reply.status, body, content_type, version, timing, retry_after, check,
-            sent_ns, uploaded_ns, first_byte_ns, time.perf_counter_ns(),
-        )  # fmt: skip
+            reply.status, body, *fields, sent_ns, uploaded_ns, first_byte_ns, time.perf_counter_ns()
+        )
 
     def close(self) -> None:
         """Closes the connection; the next exchange opens another."""

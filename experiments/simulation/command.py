@@ -69,7 +69,7 @@ def _say(report: Report, folder: Path, console: Console) -> None:
 
 
 def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Form]]:
-    """The profiles and forms asked for. Raises ValueError for options that make no run."""
+    """Parses the profiles and forms. Raises ValueError if an option is invalid."""
     for name in ("devices", "requests", "longest", "candidates"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
@@ -94,7 +94,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _allow_devices(count: int) -> None:
-    """Raises ValueError where so many devices cannot have a connection each."""
+    """Raises ValueError if the limit of open files is too low for `count` devices."""
     needed = count + SPARE
     if (allowed := allow_open_files(needed)) < needed:
         raise ValueError(

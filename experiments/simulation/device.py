@@ -1,4 +1,4 @@
-"""One simulated device: a session of its own, its line over a network, and what it measured."""
+"""One simulated device: its session, its link over a simulated network, its measurements."""
 
 import math
 import socket
@@ -27,7 +27,7 @@ from shared.outcomes import Outcome
 from shared.wire import FORMS, Form, Wire
 
 PATIENCE_S = 0.1
-"""A request that is given up is known to be within this after its timeout."""
+"""A timed-out request is recorded within this time after its timeout, in seconds."""
 
 Tick = Callable[[bool], None]
 """Called after each request; with whether its last rerank was served corrected."""
@@ -57,7 +57,7 @@ class Event:
     pause_s: float | None = None
     device: int = 0
     until: float = math.inf
-    """When the device clicks again."""
+    """When the device's next click is due."""
 
 
 class Punctuality:
@@ -196,7 +196,7 @@ class Device:
         self._done.append(done)
         late_at_last = done.last_ranking.outcome is Outcome.LATE
         if late_at_last and not self._shaped:
-            # Nobody reads a late answer before the next click: read here, to know when it came.
+            # A late answer is normally read at the next click; read it now to time it.
             last_moment = min(until, time.perf_counter() + self._load.budget.request_timeout_s)
             self._link.wait(done.ticket, int(last_moment * 1e9))
         self._free_at = time.perf_counter()
@@ -217,7 +217,7 @@ class Device:
         self._punctuality.paused(max(min(time.perf_counter(), back) - begun, 0.0))
 
     def finish(self) -> list[Measurement]:
-        """Waits for what is still on its way, and hands in the measurements."""
+        """Waits for requests in flight and returns the measurements."""
         self._session.settle(self._load.budget.request_timeout_s)
         self._link.close()
         form = self._load.form

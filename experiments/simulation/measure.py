@@ -1,4 +1,4 @@
-"""Collects what each request took and came to, and sums it up for the report.
+"""Collects the times and outcome of each request and summarises them for the report.
 
 Percentiles and histograms are numpy over all values: exact, and a run has far fewer than a
 million requests, so nothing needs an HdrHistogram.
@@ -22,7 +22,7 @@ BUCKETS_PER_DECADE = 50
 
 SHORTEST_S = 1e-6
 CLOCK_S = 1e-6
-"""By so much may the cloud's account exceed the device's: it is rounded to half a microsecond."""
+"""Tolerated excess of the cloud's time over the device's, due to rounding to 0.5 us."""
 
 
 class Rerank(NamedTuple):

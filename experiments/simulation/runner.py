@@ -47,7 +47,7 @@ class _Threads:
         self._fault: Exception | None = None
 
     def run(self) -> None:
-        """Returns when all events are played, or raises what a device raised."""
+        """Plays all events; re-raises the first exception of a device."""
         self._begin()
         for thread in self._threads:  # which grows meanwhile
             thread.join()
@@ -70,7 +70,7 @@ class _Threads:
                 self._waiting += 1
 
     def _next(self) -> Event | None:
-        """The next event, at its moment."""
+        """Waits until the next event is due and returns it; None at the end."""
         with self._leading:
             event = next(self._events, None)
             if event is None or self._fault is not None:
@@ -91,7 +91,7 @@ def run_profile(
     load: Load,
     tick: Tick,
 ) -> RunMeasurements:
-    """Plays every visit once over `profile`, and gives all that was measured."""
+    """Plays every visit once over `profile` and returns the measurements."""
     events = _schedule(visits, load)
     devices = [
         Device(graphs, url, load, profile, load.seed * 100_003 + n)
