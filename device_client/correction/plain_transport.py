@@ -80,14 +80,16 @@ class PlainTransport:
         except BaseException:
             self.close()
             raise
-        fields = [reply.getheader(name, "") for name in _HEADERS]
-        check = fields[-1]
+        media_type, version, timing, retry_after, check = (
+            reply.getheader(name, "") for name in _HEADERS
+        )
         if check and check != wire.check_of(self.body, body):
             self.close()
             raise BadAnswer("the answer is for another H, or not as it was sent")
         return Answer(
-            reply.status, body, *fields, sent_ns, uploaded_ns, first_byte_ns, time.perf_counter_ns()
-        )
+            reply.status, body, media_type, version, timing, retry_after, check,
+            sent_ns, uploaded_ns, first_byte_ns, time.perf_counter_ns(),
+        )  # fmt: skip
 
     def close(self) -> None:
         """Closes the connection; the next exchange opens another."""
