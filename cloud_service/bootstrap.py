@@ -33,15 +33,15 @@ def build_services(settings: CloudSettings) -> Services:
     where there is none. Raises AdminTokenError for one that must not be used."""
     store = Store(settings.store)
     models, jobs = ModelRegistry(store), Jobs(store, settings.jobs_url)
-    corrections = CorrectorCache(store, room=settings.max_gcn_mb << 20)
+    correctors = CorrectorCache(store, room=settings.max_gcn_mb << 20)
     metrics, heartbeat = Metrics(), Heartbeat(store.folder)
     metrics.registry.register(StoreGauges(models, JobCounts(jobs.counts), heartbeat))
     return Services(
         models=models,
         candidates=Candidates(models),
         jobs=jobs,
-        corrections=corrections,
-        queue=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
+        correctors=correctors,
+        scheduler=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
         metrics=metrics,
         heartbeat=heartbeat,
         log_folder=settings.log_folder,

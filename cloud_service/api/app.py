@@ -61,7 +61,7 @@ def create_app(
     described = app.openapi
     app.openapi = lambda: _openapi(described)  # type: ignore[method-assign]
     bounded = BodyLimit(app, max_bytes=max_json_bytes, seconds=body_timeout)
-    endpoint = CorrectionEndpoint(services.corrections, services.queue, services.metrics)
+    endpoint = CorrectionEndpoint(services.correctors, services.scheduler, services.metrics)
     return Front(endpoint, bounded, services.metrics)
 
 
@@ -98,7 +98,7 @@ class Front:
 
 
 async def _refresh(services: Services) -> None:
-    loop, corrections = asyncio.get_running_loop(), services.corrections
+    loop, corrections = asyncio.get_running_loop(), services.correctors
     while True:
         try:
             await loop.run_in_executor(corrections.thread, corrections.refresh)

@@ -23,8 +23,8 @@ class Services:
     models: ModelRegistry
     candidates: Candidates
     jobs: Jobs
-    corrections: CorrectorCache
-    queue: CorrectionScheduler
+    correctors: CorrectorCache
+    scheduler: CorrectionScheduler
     metrics: Metrics
     heartbeat: Heartbeat
     log_folder: Path

@@ -101,15 +101,15 @@ async def _lines(services: Services, job: str, follow: bool) -> AsyncIterator[by
     offset, checked_at, quiet_since, is_over, patience = 0, 0.0, time.monotonic(), not follow, 0.0
     while True:
         lines, offset = await run_in_threadpool(files.read_log, offset)
-        clock_s = time.monotonic()
+        now_s = time.monotonic()
         if lines:
-            quiet_since = clock_s
+            quiet_since = now_s
             yield lines
             continue
-        if is_over and clock_s - quiet_since >= patience:
+        if is_over and now_s - quiet_since >= patience:
             return
-        if not is_over and clock_s - checked_at >= STATE_SECONDS:
-            shown, checked_at = await run_in_threadpool(services.jobs.get, job), clock_s
+        if not is_over and now_s - checked_at >= STATE_SECONDS:
+            shown, checked_at = await run_in_threadpool(services.jobs.get, job), now_s
             is_over = ended(shown)
             patience = LAST_WORDS_SECONDS if shown.state == "cancelled" else 0.0
             continue

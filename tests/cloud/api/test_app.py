@@ -98,7 +98,7 @@ def test_alive_at_once_and_ready_once_a_production_model_answers(cloud, monkeypa
         assert (answer.status_code, code_of(answer)) == (503, "not-ready")
         assert answer.headers["retry-after"] == "1"
         version = cloud.promoted()  # in production, but not loaded yet
-    monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
+    monkeypatch.setattr(cloud.services.correctors, "loaded", lambda: [version])
     assert cloud.call("GET", "/ready").json() == {
         "production": version,
         "worker": {"alive": False, "seconds_ago": None, "job": None},
@@ -107,7 +107,7 @@ def test_alive_at_once_and_ready_once_a_production_model_answers(cloud, monkeypa
 
 def test_ready_and_metrics_show_the_workers_sign_of_life_and_the_version_in_use(cloud, monkeypatch):
     version = cloud.promoted()
-    monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
+    monkeypatch.setattr(cloud.services.correctors, "loaded", lambda: [version])
     cloud.services.heartbeat.beat("c9fb854d-f78e-42d8-950c-abc42a25acf9")
     worker = cloud.call("GET", "/ready").json()["worker"]
     assert worker["alive"]
@@ -284,4 +284,4 @@ def test_versions_are_opened_and_closed_by_one_thread_which_gives_their_memory_b
     asyncio.run(refreshed())
     assert opened == ["models_0"] * 3
     assert closed == ["models_0"]
-    assert sorted(cloud.services.corrections.loaded()) == sorted(versions[1:])
+    assert sorted(cloud.services.correctors.loaded()) == sorted(versions[1:])
