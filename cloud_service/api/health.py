@@ -1,4 +1,4 @@
-"""Alive, ready, and what Prometheus reads."""
+"""Routes for monitoring: /health, /ready and /metrics."""
 
 from typing import Literal
 
@@ -17,13 +17,13 @@ router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class Ready(BaseModel):
-    """The model in use, which answers corrections, and the worker, which need not be there."""
+    """The model in production, whose GCN is loaded, and the state of the worker."""
 
     production: Version
     worker: WorkerState

@@ -60,11 +60,11 @@ class KnownHeads:
 
     def __init__(self, correctors: CorrectorCache, *, short_cut: bool) -> None:
         self._correctors, self._short_cut = correctors, short_cut
-        self._known: dict[bytes, KnownHead] = {}
+        self._heads: dict[bytes, KnownHead] = {}
 
     def find(self, head: bytes) -> KnownHead | None:
         """Returns the parsed head, or None if the request must take the general route."""
-        return self._known.get(head) or self._parse(head)
+        return self._heads.get(head) or self._parse(head)
 
     def _parse(self, head: bytes) -> KnownHead | None:
         if not self._short_cut:
@@ -84,10 +84,11 @@ class KnownHeads:
         corrector = self._correctors.get(version)
         if corrector is None or request.length != corrector.hidden_bytes(half=request.hidden_half):
             return None
-        if len(self._known) >= HEADS:
-            self._known.clear()
-        known = self._known[head] = KnownHead(head, version, request, corrector)
-        return known
+        if len(self._heads) >= HEADS:
+            self._heads.clear()
+        known_head = KnownHead(head, version, request, corrector)
+        self._heads[head] = known_head
+        return known_head
 
 
 class _HeadReader:

@@ -57,7 +57,7 @@ class CorrectionProtocol(GuardedProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._known: KnownHead | None = None
+        self._known_head: KnownHead | None = None
         self._size = 0  # of a request like the last one; 0 if a request must be examined
         self._arrived = 0.0
         self._held = b""  # bytes that arrived before their turn
@@ -67,12 +67,12 @@ class CorrectionProtocol(GuardedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes arrived. A complete request with a known head takes the short cut."""
-        known = self._known
-        if known is not None and len(data) == self._size and data.startswith(known.head):
-            corrector = self.services.correctors.get(known.version)
+        known_head = self._known_head
+        if known_head is not None and len(data) == self._size and data.startswith(known_head.head):
+            corrector = self.services.correctors.get(known_head.version)
             if corrector is not None:
                 self._arrived = time.perf_counter()
-                self._ask(known, corrector, memoryview(data)[len(known.head) :])
+                self._ask(known_head, corrector, memoryview(data)[len(known_head.head) :])
                 return
         self._size = 0
         if self._refusal is not None:
@@ -116,10 +116,12 @@ class CorrectionProtocol(GuardedProtocol):
 
     def answer(self, reply: CorrectionReply) -> None:
         """Scheduler: sends the correction."""
-        known = self._known
-        assert known is not None
-        self._write(known.response(reply, self.server_state.default_headers))
-        self.services.metrics.correction(known.request.form, time.perf_counter() - self._arrived)
+        known_head = self._known_head
+        assert known_head is not None
+        self._write(known_head.response(reply, self.server_state.default_headers))
+        self.services.metrics.correction(
+            known_head.request.form, time.perf_counter() - self._arrived
+        )
 
     def refuse(self, error: RecommendationError) -> None:
         """Scheduler: sends a problem document."""
@@ -136,26 +138,29 @@ class CorrectionProtocol(GuardedProtocol):
         head_end = data.find(_END, 0, HEAD_LIMIT) + len(_END)
         if head_end < len(_END) or not self._has_place:
             return False
-        known = self.heads.find(data[:head_end])
-        if known is None or (corrector := self.services.correctors.get(known.version)) is None:
+        known_head = self.heads.find(data[:head_end])
+        if (
+            known_head is None
+            or (corrector := self.services.correctors.get(known_head.version)) is None
+        ):
             return False
         if self._timer is None:
             self._arrived = time.perf_counter()
-        if len(data) < known.size:
+        if len(data) < known_head.size:
             self._held = data
             if self._timer is None:
                 self._timer = self.loop.call_later(HOLD_SECONDS, self._give_up)
             return True
         self._stop_timer()
         self._has_request = True
-        if len(data) > known.size:
-            self._hold(data[known.size :])
-        self._ask(known, corrector, memoryview(data)[head_end : known.size])
+        if len(data) > known_head.size:
+            self._hold(data[known_head.size :])
+        self._ask(known_head, corrector, memoryview(data)[head_end : known_head.size])
         return True
 
-    def _ask(self, known: KnownHead, corrector: Corrector, body: memoryview) -> None:
-        self._known, self._waiting, self._size = known, True, 0
-        arrived, request = self._arrived, known.request
+    def _ask(self, known_head: KnownHead, corrector: Corrector, body: memoryview) -> None:
+        self._known_head, self._waiting, self._size = known_head, True, 0
+        arrived, request = self._arrived, known_head.request
         self.services.scheduler.put(
             PendingCorrection(
                 self, corrector, request.form, body, arrived, arrived + request.deadline_s
@@ -194,8 +199,8 @@ class CorrectionProtocol(GuardedProtocol):
         self._idle_since = self.loop.time()
         if self.flow.holding:
             self.loop.call_soon(self._look_again)
-        elif self._known is not None and not self.flow.write_paused:
-            self._size = self._known.size
+        elif self._known_head is not None and not self.flow.write_paused:
+            self._size = self._known_head.size
 
     def _is_busy(self) -> bool:
         return self._waiting or super()._is_busy()

@@ -1,6 +1,6 @@
-"""The data a job may name: a named set, or a file that lies in the cloud's data folder.
+"""Resolves the data that a job names: a named data set, or a file in the cloud's data folder.
 
-A name from outside is compared with what is there and never becomes part of a path.
+A name from a request is compared with the existing names; it never becomes part of a path.
 """
 
 from pathlib import Path
@@ -9,14 +9,15 @@ from shared.errors import DataError
 
 GENERATED = "synthetic"
 FETCHED = ("online-retail", "movielens-100k", "movielens-1m")
-"""With `GENERATED`, the catalog's `NAMES`, without the dataframe library behind them."""
+"""Together with `GENERATED` these are `NAMES` of the catalog, which would import polars."""
 _SHOWN = 20
 
 
 def resolve_data(data: str, items: str | None, folder: Path) -> tuple[str, str | None]:
-    """What a job names as it is to be opened: a named set as it is, a file as its path.
+    """Returns what to open for `data` and `items`: the name of a named set, or the path of a file.
 
-    Raises DataError for what is not there, with the command that fetches it or with what there is.
+    Raises DataError if it does not exist; the error names the command that fetches it, or the
+    existing files.
     """
     if data == GENERATED and items is not None:
         raise DataError(f"the {GENERATED} set has titles of its own: leave the item file out")
@@ -25,12 +26,12 @@ def resolve_data(data: str, items: str | None, folder: Path) -> tuple[str, str |
 
 
 def files_of(name: str, folder: Path) -> tuple[Path, Path]:
-    """Where `cloud-service fetch` puts the clicks and the titles of a named set."""
+    """Returns the paths where `cloud-service fetch` stores the clicks and titles of a named set."""
     return folder / f"{name}.csv.gz", folder / f"{name}-items.csv.gz"
 
 
 def _fetched(name: str, folder: Path) -> str | None:
-    """A named set that is there; None for any other name. Raises DataError."""
+    """Returns a named set that exists, or None for another name. Raises DataError."""
     if name not in FETCHED:
         return None
     clicks, titles = files_of(name, folder)
@@ -57,7 +58,7 @@ def _file(name: str, folder: Path) -> str:
 
 
 def listed(folder: Path) -> dict[str, Path]:
-    """The files of the data folder by name; drafts and hidden files are left out."""
+    """Returns the files of the data folder by name, without drafts and hidden files."""
     if not folder.is_dir():
         return {}
     return {
