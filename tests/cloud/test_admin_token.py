@@ -1,4 +1,4 @@
-"""The admin token that a cloud makes: for its owner alone, and found by the commands beside it."""
+"""The admin token that a cloud creates: only its owner can read it, and the commands find it."""
 
 import os
 import stat
@@ -79,7 +79,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def sent_by(url, token, store, monkeypatch, status=200):
-    """The Authorization header of an admin call, as the cloud at `url` gets it."""
+    """Returns the Authorization header that the cloud at `url` gets."""
     seen = []
 
     def answer(request):

@@ -6,7 +6,7 @@ from cloud_service.http.admission import CHECKS, RESERVE, SWEEP_SECONDS, Admissi
 
 
 class Loop:
-    """An event loop whose time passes when a test says so."""
+    """A fake event loop whose time a test advances."""
 
     def __init__(self):
         self.time_s, self.timers = 0.0, []

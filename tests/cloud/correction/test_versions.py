@@ -19,7 +19,7 @@ PLENTY = 1 << 30
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, small_store) -> Store:
-    """A store in which one model was published four times; the first is in production."""
+    """A store with four versions of one model; the first is in production."""
     manifest, content = _files(small_store)
     store = Store(tmp_path_factory.mktemp("versions"))
     for day in range(VERSIONS):
@@ -144,7 +144,7 @@ def test_a_manifest_without_the_clouds_graphs_is_said_to_be_one(tmp_path, small_
 
 
 def _files(store: Store) -> tuple[Manifest, dict[str, StoreFile]]:
-    """The manifest and all files of the production version."""
+    """Returns the manifest and all files of the production version."""
     version = store.production()
     assert version is not None
     manifest, folder = store.manifest(version), store.version_folder(version)
