@@ -46,7 +46,7 @@ class Corrector:
         full = _Graph(str(folder / files.GCN_GRAPH), shape, full_shapes)
         row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, row_shapes)
         self._graphs: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
-            form: (row if layout.row else full, self._wires[layout.half].number)
+            form: (row if layout.row else full, self._wires[layout.half].wire_dtype)
             for form, layout in FORMS.items()
         }
 

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from cloud_service.recommender.ranking.metrics import Ranks
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.checkpoint import BEST
 from shared.errors import InvalidRequest
+from shared.whole_file import write_whole
 
 TRAINED: Final = "trained.json"
 RESULT: Final = "result.json"
@@ -81,10 +81,10 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """Its test figures, or None before they and all ranks are there."""
-        found = _read(self.path / RESULT, Result)
-        if found and not all(self.ranks_file(row).is_file() for row in found.rows):
+        result = _read(self.path / RESULT, Result)
+        if result and not all(self.ranks_file(row).is_file() for row in result.rows):
             return None
-        return found
+        return result
 
     def ranks_file(self, row: str) -> Path:
         """Where the ranks of a row lie."""
@@ -108,15 +108,15 @@ class RunFolder:
 
     def seconds(self, epochs: int) -> list[float | None]:
         """How long each epoch took; None for one that was cut off before it was noted."""
-        known: dict[int, float] = {}
+        seconds_by_epoch: dict[int, float] = {}
         path = self.path / _SECONDS
         for line in path.read_text("ascii").splitlines() if path.is_file() else ():
             try:
                 noted = json.loads(line)
-                known[int(noted["epoch"])] = float(noted["seconds"])
+                seconds_by_epoch[int(noted["epoch"])] = float(noted["seconds"])
             except (ValueError, KeyError, TypeError):
                 continue  # cut off while it was written
-        return [known.get(epoch) for epoch in range(1, epochs + 1)]
+        return [seconds_by_epoch.get(epoch) for epoch in range(1, epochs + 1)]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -125,16 +125,6 @@ class RunFolder:
         with (self.path / "lock").open("w") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that takes the place of `path` when it is whole."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def write_model(path: Path, content: BaseModel) -> None:
@@ -199,8 +189,8 @@ def read_ranks(path: Path) -> dict[str, tuple[Ranks, Int64]]:
     }
 
 
-def _read(path: Path, kind: type[Model]) -> Model | None:
+def _read(path: Path, model_type: type[Model]) -> Model | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return model_type.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
