@@ -27,9 +27,9 @@ def test_a_job_is_queued_listed_shown_and_cancelled(cloud):
 
 
 def test_the_newest_jobs_come_first_and_as_many_as_asked(cloud):
-    jobs = [submit(cloud, seed=seed).json()["id"] for seed in range(3)]
+    submitted = [submit(cloud, seed=seed).json()["id"] for seed in range(3)]
     jobs = cloud.call("GET", "/v1/jobs?limit=2").json()
-    assert [job["id"] for job in jobs] == jobs[:0:-1]
+    assert [job["id"] for job in jobs] == submitted[:0:-1]
 
 
 def test_a_job_may_name_a_file_of_the_data_folder(cloud):

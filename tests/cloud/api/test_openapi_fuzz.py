@@ -162,7 +162,7 @@ def ask(fuzzed, label, mode):
         answers()
     except Unsatisfiable:
         assert negative, label  # it takes nothing that could be wrong
-    return asked
+    return count
 
 
 class Answer:
