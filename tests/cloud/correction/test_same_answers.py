@@ -8,19 +8,24 @@ import re
 import socket
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cloud_service.bootstrap import server
 from cloud_service.http import uvicorn_parts
 from cloud_service.http.uvicorn_parts import UnknownUvicorn, check_uvicorn
 from cloud_service.publishing.publish import publish
 from cloud_service.services import no_pickles
 from cloud_service.services.no_pickles import UnknownDBOS, refuse_pickles
+from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
 from shared.wire import FORMS, HALF_HIDDEN_TYPE, HIDDEN_TYPE
 from tests.instruments.processes import listening, running
 
+ROOT = Path(__file__).parents[3]
 PROTOCOLS = ("short-cut", "guarded", "uvicorn")
 VARIES = re.compile(rb"(date|server-timing): [^\r]*\r\n")
 """Headers that contain a time."""
@@ -200,6 +205,25 @@ def test_another_uvicorn_is_one_sentence_that_says_what_to_do(monkeypatch):
         check_uvicorn()
     assert "lacks _no_such_part" in raised.value.detail
     assert "CLOUD_HTTP_PROTOCOL=uvicorn" in raised.value.detail
+    for protocol in ("short-cut", "guarded"):
+        with pytest.raises(UnknownUvicorn):
+            server(_no_application, CloudSettings(http_protocol=protocol), None)
+    server(_no_application, CloudSettings(http_protocol="uvicorn"), None)
+
+
+async def _no_application(scope, receive, send):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("library", "tested"), [("uvicorn", uvicorn_parts.TESTED), ("dbos", no_pickles.TESTED)]
+)
+def test_a_library_whose_private_parts_are_used_is_pinned_to_one_minor_version(library, tested):
+    major, minor = tested.split(".")
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'"{library}>={tested},<{major}.{int(minor) + 1}"' in project
+    assert re.search(rf"^{library}=={tested}\.", (ROOT / "constraints.txt").read_text(), re.M)
+    assert version(library).startswith(f"{tested}.")
 
 
 def test_a_dbos_that_would_read_a_pickle_is_refused(monkeypatch):
