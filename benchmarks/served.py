@@ -20,7 +20,8 @@ from cloud_service.recommender.data.synthetic import synthetic_log
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, SCNAndGCN
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.build import build
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from shared.model import GCNForm, ModelSettings
 
 START_SECONDS = 60.0

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cloud_service.runtime import give_back_memory, open_session
-from cloud_service.storage.store import Store
+from cloud_service.storage.port import VersionStore
 from shared import bundle as files
 from shared.errors import UnusableHidden, WireError
 from shared.manifest import Manifest
@@ -33,7 +33,8 @@ paper)."""
 class Corrector:
     """The GCN of one model version in ONNX Runtime."""
 
-    def __init__(self, folder: Path, version: str, manifest: Manifest) -> None:
+    def __init__(self, graphs: Sequence[Path], version: str, manifest: Manifest) -> None:
+        """`graphs` are the paths of the files `GRAPHS`, in that order."""
         s = manifest.model
         self._wires = Wire(s), Wire(s, half=True)
         self.version = version
@@ -41,10 +42,10 @@ class Corrector:
         full_shapes = (s.heads, s.segment, s.segment), (s.heads, s.segment, s.head_dim)
         row_shapes = (s.heads, s.segment), (s.heads, s.head_dim)
         shape = (1, s.segment, s.dim)
-        self.size = sum((folder / name).stat().st_size + _SESSION_BYTES for name in GRAPHS)
+        self.size = sum(path.stat().st_size + _SESSION_BYTES for path in graphs)
         """Estimated memory in bytes."""
-        full = _Graph(str(folder / files.GCN_GRAPH), shape, full_shapes)
-        row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, row_shapes)
+        full = _Graph(str(graphs[0]), shape, full_shapes)
+        row = _Graph(str(graphs[1]), shape, row_shapes)
         self._graphs: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
             form: (row if layout.row else full, self._wires[layout.half].wire_dtype)
             for form, layout in FORMS.items()
@@ -175,7 +176,7 @@ class CorrectorCache:
     A version keeps answering after another one is promoted, until it is retired.
     """
 
-    def __init__(self, store: Store, *, room: int) -> None:
+    def __init__(self, store: VersionStore, *, room: int) -> None:
         """`room` is the approximate memory limit, in bytes, of all open correctors together."""
         self._store, self._room = store, room
         self._open: dict[str, Corrector] = {}
@@ -233,7 +234,8 @@ class CorrectorCache:
     def _load(self, version: str) -> Corrector:
         # Check only the two graphs: for a million items, all files together are nearly 1 GB.
         manifest = self._store.checked(version, GRAPHS)
-        corrector = Corrector(self._store.version_folder(version), version, manifest)
+        graphs = [self._store.local_path(version, name) for name in GRAPHS]
+        corrector = Corrector(graphs, version, manifest)
         self._open[version], self._used[version] = corrector, time.monotonic()
         self._make_room(version)
         return corrector

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from cloud_service.services.models import ModelRegistry
 from shared import bundle as files
-from shared.bundle import check_file, find_items
+from shared.bundle import find_items
 from shared.errors import BundleInvalid, BundleMissing, UnknownItem
 
 RECENT: Final = 10
@@ -36,9 +36,8 @@ class Retrieval:
         self.items = len(ids) - 1
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, path: Path) -> Self:
         """Reads neighbours.safetensors. Raises BundleMissing or BundleInvalid."""
-        path = folder / files.NEIGHBOURS
         try:
             arrays = load_file(path)
             ids, weights = arrays["ids"], arrays["weights"]
@@ -132,12 +131,10 @@ class Candidates:
     def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_], bool]:
         opened = self._open.get(version)
         if opened is None:
-            manifest, folder = self._models.manifest(version), self._models.folder(version)
-            for entry in manifest.files:
-                if entry.name in (files.NEIGHBOURS, files.ITEM_IDS):
-                    check_file(folder / entry.name, entry)
-            identifiers = _identifiers(folder / files.ITEM_IDS)
-            opened = Retrieval.load(folder), identifiers, manifest.data.seen_left_out
+            manifest = self._models.checked(version, (files.NEIGHBOURS, files.ITEM_IDS))
+            identifiers = _identifiers(self._models.local_path(version, files.ITEM_IDS))
+            retrieval = Retrieval.load(self._models.local_path(version, files.NEIGHBOURS))
+            opened = retrieval, identifiers, manifest.data.seen_left_out
             self._open[version] = opened
             while len(self._open) > self._keep:
                 self._open.pop(next(iter(self._open)), None)

@@ -3,13 +3,15 @@
 import hashlib
 import logging
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from cloud_service.storage.store import PRODUCTION, Store, log_alias
+from cloud_service.storage.port import PRODUCTION, VersionStore
+from cloud_service.storage.store import log_alias
 from shared.errors import BundleError, NotReady, RecommendationError, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, Manifest, Version
 
@@ -60,7 +62,7 @@ class Download(NamedTuple):
 class ModelRegistry:
     """The model versions of a store. Reads each manifest once, because manifests never change."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: VersionStore) -> None:
         self._store = store
         self._manifests: dict[str, Manifest] = {}
 
@@ -95,7 +97,7 @@ class ModelRegistry:
         Raises NotReady if no version is in production, and UnknownModel for any other unknown name.
         """
         if self.is_version(name):
-            if not self.folder(name).is_dir():
+            if not self._store.has(name):
                 raise UnknownModel(f"no version {name} here")
             return name
         version = self._store.pointed_at(name)
@@ -114,9 +116,18 @@ class ModelRegistry:
         """Returns whether a name is a version and not an alias."""
         return _VERSION.fullmatch(name) is not None
 
-    def folder(self, version: str) -> Path:
-        """Returns the folder of a version. Raises UnknownModel."""
-        return self._store.version_folder(version)
+    def local_path(self, version: str, name: str) -> Path:
+        """Returns the local path of a file, which callers must not change. Raises UnknownModel."""
+        return self._store.local_path(version, name)
+
+    def checked(self, version: str, names: Collection[str]) -> Manifest:
+        """Checks those of the files `names` that a version has; returns its manifest.
+
+        Raises UnknownModel, RetiredModel or BundleError.
+        """
+        manifest = self.manifest(version)
+        present = {entry.name for entry in manifest.files} & set(names)
+        return self._store.checked(version, present)
 
     def manifest(self, version: str) -> Manifest:
         """Returns the manifest of a version. Raises UnknownModel or BundleError."""
@@ -127,11 +138,11 @@ class ModelRegistry:
     def manifest_bytes(self, version: str) -> bytes:
         """Returns the bytes of the manifest as published: their hash is the name of the version."""
         self.manifest(version)
-        return (self.folder(version) / MANIFEST_NAME).read_bytes()
+        return self._store.manifest_bytes(version)
 
     def check_answers(self, version: str) -> None:
         """Raises UnknownModel or RetiredModel for a version that must not be served."""
-        if not self.folder(version).is_dir():
+        if not self._store.has(version):
             raise UnknownModel(f"no version {version} here")
         if self._store.is_retired(version):
             raise RetiredModel(f"version {version} was retired: download the production bundle")
@@ -141,22 +152,22 @@ class ModelRegistry:
         self.check_answers(version)
         if name == MANIFEST_NAME:
             digest = hashlib.sha256(self.manifest_bytes(version)).hexdigest()
-            return Download(self.folder(version) / name, digest)
+            return Download(self.local_path(version, name), digest)
         for entry in self.manifest(version).device_files():
             if entry.name == name:
-                return Download(self.folder(version) / name, entry.sha256)
+                return Download(self.local_path(version, name), entry.sha256)
         raise UnknownFile(f"version {version} has no file for devices of this name")
 
-    def replay(self, version: str) -> Path:
-        """Returns the file of clicks of held-out users.
+    def replay(self, version: str) -> bytes:
+        """Returns the clicks of held-out users as safetensors.
 
         Raises NoReplay, UnknownModel or RetiredModel.
         """
         self.check_answers(version)
-        path = self._store.replay_path(version)
-        if not path.is_file():
+        clicks = self._store.replay(version)
+        if clicks is None:
             raise NoReplay(f"version {version} was trained without held-out users")
-        return path
+        return clicks
 
     def promote(self, version: str, alias: str = PRODUCTION) -> None:
         """Points an alias at a version.

@@ -14,7 +14,8 @@ from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.bootstrap import build_services
 from cloud_service.settings import CloudSettings
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from shared.manifest import FileEntry, Manifest, TrainingData
 from shared.model import ModelSettings
 

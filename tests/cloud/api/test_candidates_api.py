@@ -9,6 +9,7 @@ from calling import code_of, publish
 from safetensors.numpy import save_file
 
 from cloud_service.services.candidates import DECAY, Retrieval
+from shared import bundle as files
 from shared.errors import BundleInvalid, BundleMissing
 
 IDS = [stored.decode() for stored in STORED]
@@ -179,18 +180,18 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, change):
     }
     path = tmp_path / "neighbours.safetensors"
     save_file(good, path)
-    Retrieval.load(tmp_path)
+    Retrieval.load(tmp_path / files.NEIGHBOURS)
     save_file(good | change, path)
     with pytest.raises(BundleInvalid):
-        Retrieval.load(tmp_path)
+        Retrieval.load(tmp_path / files.NEIGHBOURS)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(BundleMissing):
-        Retrieval.load(tmp_path)
+        Retrieval.load(tmp_path / files.NEIGHBOURS)
     (tmp_path / "neighbours.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(BundleInvalid):
-        Retrieval.load(tmp_path)
+        Retrieval.load(tmp_path / files.NEIGHBOURS)
 
 
 @pytest.mark.parametrize(

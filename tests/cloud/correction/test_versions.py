@@ -8,7 +8,8 @@ import pytest
 
 from cloud_service.correction import corrector_cache
 from cloud_service.correction.corrector_cache import Corrector, CorrectorCache
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import BundleInvalid, BundleTampered, UnknownModel
 from shared.manifest import Manifest

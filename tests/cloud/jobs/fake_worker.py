@@ -17,7 +17,8 @@ from cloud_service.publishing.promotion import Verdict
 from cloud_service.recommender.progress import Progress
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.settings import load_settings
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from cloud_service.worker import run_worker
 from shared.errors import DataError
 from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from cloud_service.publishing.promotion import Verdict, promote
-from cloud_service.storage.store import Store, StoreFile, log_alias
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store, log_alias
 from shared.manifest import Manifest, TrainingData, TrainingEnd
 from shared.model import ModelSettings
 
