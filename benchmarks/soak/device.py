@@ -225,7 +225,7 @@ class Device:
         self._applied += 1
         if self._applied % CHECKED == 0:
             with self._models.one_at_a_time:
-                body = corrector.one(alone.hidden.astype("<f4").tobytes(), "row")
+                body = corrector.correct_one(alone.hidden.astype("<f4").tobytes(), "row")
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
             expected = alone.scores(candidates, right)
             scale = float(np.abs(expected).max()) or 1.0

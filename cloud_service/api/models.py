@@ -1,4 +1,4 @@
-"""/v1/models: the versions, their manifests and files, promotion and retirement."""
+"""Routes of model versions (/v1/models): manifests, files, promotion, retirement."""
 
 from typing import Annotated, Any
 
@@ -44,7 +44,7 @@ def show_model(version: ModelName, services: ServicesDep, request: Request) -> R
     `Model-Version` names the version: the first 16 hex digits of the sha256 of these bytes.
     """
     exact = services.models.named(version)
-    # An alias may point elsewhere in a second; what it points at never changes.
+    # An alias may change at any time; a version never does.
     cache = IMMUTABLE if services.models.is_version(version) else "no-cache"
     headers = {"etag": f'"{exact}"', "cache-control": cache, VERSION_HEADER: exact}
     if unchanged(request, headers["etag"]):

@@ -1,7 +1,9 @@
-"""A worker process whose training is a counter: it has checkpoints, progress and ends like a real
-one, in a second. `recipe.seed` says how it ends: 0 well, 1 with bad data, 2 with a surprise, 3
-well, but the first worker dies when it has published and not said so, 4 well, but with a model
-that ranks worse than any other, 5 well, with a model that took the time of 3 epochs at most."""
+"""A worker process whose training only counts, with checkpoints and progress like a real one.
+
+It takes a second. `recipe.seed` says how it ends: 0 success, 1 invalid data, 2 an unexpected
+error, 3 success, but the first worker dies after it has published and before it reports that,
+4 success with a model that ranks worse than any other, 5 success after at most 3 epochs.
+"""
 
 import os
 import signal
@@ -35,8 +37,8 @@ def train(
     log: Callable[[str], None],
 ) -> str:
     count, draft = work / "count", work / ".count"
-    first = int(count.read_text()) if count.exists() else 0
-    for tick in range(first, recipe.epochs):
+    start = int(count.read_text()) if count.exists() else 0
+    for tick in range(start, recipe.epochs):
         log(f"tick {tick} in {os.getpid()}")
         draft.write_text(str(tick + 1))
         draft.replace(count)  # killed at any moment, the count is the old or the new one
