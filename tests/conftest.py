@@ -1,6 +1,11 @@
 """What all tests share: a small model in a store, and the real logs where they are."""
 
 import os
+
+# Several pytest processes share the cores (see the Makefile), and many tests start processes of
+# their own: each takes one thread. Read by torch and NumPy when they are first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
