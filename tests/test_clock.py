@@ -13,6 +13,8 @@ from shared.model import ModelSettings
 from shared.wire import DEADLINE_HEADER, HIDDEN_TYPE, Wire, correction_path
 from tests.instruments.processes import listening, running
 
+pytestmark = pytest.mark.slow
+
 JUMPING = str(Path(__file__).with_name("jumping_clock.py"))
 DEVICE = str(Path(__file__).with_name("clock_device.py"))
 ROOT = Path(__file__).parent.parent

@@ -14,6 +14,8 @@ import pytest
 
 from tests.instruments.processes import BIN
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 

@@ -31,6 +31,8 @@ from tests.instruments.cases import drawn
 from tests.instruments.processes import listening, running
 from tests.instruments.versions import published_again
 
+pytestmark = pytest.mark.slow
+
 CASES = int(os.environ.get("OPENAPI_CASES", "0"))
 HIDDEN = np.zeros((10, 64), np.float32)
 HIDDEN[:4] = np.random.default_rng(61).normal(size=(4, 64))

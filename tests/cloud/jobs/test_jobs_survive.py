@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
+
+pytestmark = pytest.mark.slow
 
 JUMPING = Path(__file__).parents[2] / "jumping_clock.py"
 
