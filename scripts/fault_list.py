@@ -52,7 +52,7 @@ HOT_PATH: Final = _faults(
      "int(self.tolerance_ms * 1e6)", "int(self.tolerance_ms * 1e3)", "session link"),
     ("a request is never given up",
      "left = flight.give_up - time.monotonic()",
-     "left = flight.give_up - time.monotonic() + 1e6", "link proxy"),
+     "left = flight.give_up - time.monotonic() + 1e6", "reasons link proxy"),
     ("an answer of another model version is applied",
      "if answer.version != self._version:", "if False:", "link hostile_bytes"),
     ("a late answer to older clicks replaces a newer one",

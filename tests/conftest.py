@@ -23,6 +23,19 @@ if "torch" in sys.modules or __import__("importlib").util.find_spec("torch"):
     install_import_hook("cloud_service.recommender.models", "beartype.beartype")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first: where several processes share the files, the last
+    ones are short. `pytest.mark.slow(30)` says that a file takes about 30 seconds."""
+    seconds: dict[Path, float] = {}
+    for item in items:
+        if "served_store" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)  # a process is started for it
+        marks = [mark.args for mark in item.iter_markers("slow")]
+        longest = max((sum(arguments) or 1.0 for arguments in marks), default=0.0)
+        seconds[item.path] = max(longest, seconds.get(item.path, 0.0))
+    items.sort(key=lambda item: -seconds[item.path])
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real click logs; the test is skipped where there is none."""

@@ -70,7 +70,7 @@ def trained(world):
     return train(world)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 def test_a_job_on_a_real_log_publishes_what_the_running_cloud_serves(world, trained):
     url, _ = world
     deadline = time.monotonic() + 10

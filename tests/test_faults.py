@@ -36,7 +36,7 @@ from tests.instruments.processes import listening, running
 from tests.instruments.sockets import request
 from tests.instruments.versions import published_again
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(20)
 
 CANDIDATES = np.arange(1, 60)
 BUDGET = Budget(tolerance_ms=400, request_timeout_s=0.8)

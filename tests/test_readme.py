@@ -14,7 +14,7 @@ import pytest
 
 from tests.instruments.processes import BIN
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(50)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -10,7 +10,7 @@ from benchmarks.device_cost.figure import draw
 from benchmarks.device_cost.plan import TABLE, read_calls
 from benchmarks.device_cost.point import bind, load_arrays
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(16)
 
 
 @pytest.mark.parametrize("segment", [10, 5])

@@ -15,7 +15,7 @@ import pytest
 from cloud_service.admin_token import TOKEN_FILE
 from tests.instruments.processes import BIN, listening, running
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(10)
 
 SERVE = ["cloud-service", "serve", "--port", "0"]
 ADMIN_CALLS = [

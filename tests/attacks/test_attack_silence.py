@@ -10,7 +10,7 @@ from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, read_to_the_end, statuses
 from tests.instruments.sockets import request
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(60)
 
 PLACES = 100
 SETTINGS = {

@@ -164,7 +164,7 @@ def url(tmp_path_factory):
         yield listening(process, output)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_a_job_is_submitted_shown_followed_and_cancelled(in_process, url, monkeypatch):
     refused, _, err = in_process("jobs", "submit", "--url", url)
     assert refused == 2

@@ -9,7 +9,7 @@ from cloud_service.storage.store import Store
 from tests.instruments.logs import small_csv
 from tests.instruments.processes import BIN
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(10)
 
 LARGEST = 600_000
 

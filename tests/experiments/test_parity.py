@@ -6,7 +6,7 @@ import pytest
 from experiments.parity import ARRAYS, check_parity, read_arrays
 from shared.errors import DataError
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(15)
 
 
 def save(path, arrays):

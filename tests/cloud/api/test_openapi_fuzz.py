@@ -31,7 +31,7 @@ from tests.instruments.cases import drawn
 from tests.instruments.processes import listening, running
 from tests.instruments.versions import published_again
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(10)
 
 CASES = int(os.environ.get("OPENAPI_CASES", "0"))
 HIDDEN = np.zeros((10, 64), np.float32)

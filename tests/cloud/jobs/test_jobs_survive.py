@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(30)
 
 JUMPING = Path(__file__).parents[2] / "jumping_clock.py"
 

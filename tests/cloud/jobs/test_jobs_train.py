@@ -9,7 +9,7 @@ from cloud_service.services.job import JobRequest
 from shared.model import ModelSettings
 from tests.instruments.logs import small_csv
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(8)
 
 
 def test_real_training_goes_on_after_kill_nine_and_is_published(place):

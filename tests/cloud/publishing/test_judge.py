@@ -20,7 +20,7 @@ from cloud_service.storage.store import Store
 from shared import bundle as names
 from shared.model import PAPER, ModelSettings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(20)
 
 SHAPE = {"dim": 16, "heads": 2}
 FEW = TrainingRecipe(

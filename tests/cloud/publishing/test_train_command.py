@@ -32,7 +32,7 @@ def train(folder, data, *options):
     return " ".join(done.stdout.split())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_a_second_model_is_compared_and_another_log_has_an_alias_of_its_own(folder):
     store = Store(folder / "store")
     said = train(folder, "shop.csv")

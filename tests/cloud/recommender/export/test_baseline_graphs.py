@@ -14,7 +14,7 @@ from cloud_service.runtime import open_session
 from shared.errors import DataError
 from shared.model import ModelSettings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(14)
 
 LENGTH = 5
 SETTINGS = ModelSettings(length=LENGTH, dim=16, heads=2, segment=LENGTH, gcn="causal")

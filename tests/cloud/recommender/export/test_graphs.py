@@ -25,7 +25,7 @@ from shared import bundle as names
 from shared.model import PAPER, ModelSettings
 from shared.wire import Wire
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(40)
 
 
 def bundle_of(model, split, tmp_path):

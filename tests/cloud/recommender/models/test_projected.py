@@ -209,7 +209,7 @@ def test_both_graphs_send_what_pytorch_computes_from_every_kind_of_teacher(small
                 np.testing.assert_allclose(one, other[part].numpy(), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_graphs_of_more_than_a_million_items_open():
     """At that size the exporter no longer works out constants, and their types have to agree."""
     settings = ModelSettings(dim=8, heads=1, gcn="projected", fusion="shift")
