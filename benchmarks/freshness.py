@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--work", type=Path, default=Path("evaluation/freshness"))
     options = parser.parse_args()
-    weeks = sorted({0, *(int(each) for each in options.weeks.split(","))})
+    weeks = sorted({0, *(int(text) for text in options.weeks.split(","))})
     recipe = TrainingRecipe(
         model=ModelSettings(gcn="projected", fusion="shift"),
         teachers=options.teachers,
@@ -73,19 +73,19 @@ def main() -> None:
         ties=options.ties,
         repeats=options.repeats,
     )
-    made = int(log.timestamps.min()) + options.days * DAY
-    log = _known(log, made)
+    made_at = int(log.timestamps.min()) + options.days * DAY
+    log = _known(log, made_at)
     print(f"{log.name}: {log.item_count:,} items, {_words(log)}; bundle after {options.days} days")
     old: ProjectedCoCorrRec | None = None
     rows = []
     for week in weeks:
-        now = made + week * WEEK
-        parts = split(_before(log, now), seen=recipe.seen)
+        at = made_at + week * WEEK
+        dataset = split(_before(log, at), seen=recipe.seen)
         work = options.work / options.data.name / f"week-{week}"
-        new = fit(parts, recipe, work, device=torch.device("cpu")).model.eval()
+        new = fit(dataset, recipe, work, device=torch.device("cpu")).model.eval()
         assert isinstance(new, ProjectedCoCorrRec)
         old = old or new
-        rows.append(_measure(log, parts, now, old, _beside(parts, recipe, old, new), new))
+        rows.append(_measure(log, dataset, at, old, _beside(dataset, recipe, old, new), new))
         rows[-1]["week"] = week
         _show(rows[-1])
     ratios = {
@@ -97,24 +97,28 @@ def main() -> None:
 
 
 def _beside(
-    parts: Split, recipe: TrainingRecipe, old: ProjectedCoCorrRec, new: ProjectedCoCorrRec
+    dataset: Split, recipe: TrainingRecipe, old: ProjectedCoCorrRec, new: ProjectedCoCorrRec
 ) -> ProjectedCoCorrRec:
     """The old bundle's SCN with the new teachers."""
-    found = build(parts, recipe, fit=False)
-    assert isinstance(found, ProjectedCoCorrRec)
-    kept = {name: value for name, value in new.state_dict().items() if name.startswith("gcn.")}
-    own = {name: value for name, value in old.state_dict().items() if name.startswith("scn.")}
-    found.load_state_dict(kept | own)
-    found.eval()
-    fit_gcn(found, parts)
-    return found
+    trained = build(dataset, recipe, fit=False)
+    assert isinstance(trained, ProjectedCoCorrRec)
+    gcn_weights = {
+        name: value for name, value in new.state_dict().items() if name.startswith("gcn.")
+    }
+    scn_weights = {
+        name: value for name, value in old.state_dict().items() if name.startswith("scn.")
+    }
+    trained.load_state_dict(gcn_weights | scn_weights)
+    trained.eval()
+    fit_gcn(trained, dataset)
+    return trained
 
 
 @torch.no_grad()
 def _measure(
     log: ClickLog,
-    parts: Split,
-    now: int,
+    dataset: Split,
+    at: int,
     old: ProjectedCoCorrRec,
     beside: ProjectedCoCorrRec,
     new: ProjectedCoCorrRec,
@@ -122,7 +126,7 @@ def _measure(
     users = np.repeat(np.arange(log.user_count), log.lengths)
     positions = np.arange(log.click_count)
     started = positions > log.offsets[users]
-    inside = (log.timestamps >= now) & (log.timestamps < now + WEEK)
+    inside = (log.timestamps >= at) & (log.timestamps < at + WEEK)
     chosen = np.flatnonzero(started & inside)
     chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:TESTED])
     starts = log.offsets[users[chosen]]
@@ -136,11 +140,13 @@ def _measure(
     gains = {}
     for name, model in arms.items():
         states = user_states(model, log.items, starts, chosen, np.zeros_like(chosen))
-        left_out = Clicked(log.items, starts, chosen) if parts.seen_left_out else None
-        found = ranks_over_all(model, states, log.items[chosen].astype(np.int64), left_out)
-        gains[name] = per_user(found, "ndcg@10")
-    lows, highs = bootstrap(np.stack([each - gains["old"] for each in gains.values()], axis=1))
-    means = {name: float(each.mean()) for name, each in gains.items()}
+        left_out = Clicked(log.items, starts, chosen) if dataset.seen_left_out else None
+        ranks = ranks_over_all(model, states, log.items[chosen].astype(np.int64), left_out)
+        gains[name] = per_user(ranks, "ndcg@10")
+    lows, highs = bootstrap(
+        np.stack([model_gains - gains["old"] for model_gains in gains.values()], axis=1)
+    )
+    means = {name: float(values.mean()) for name, values in gains.items()}
     lost = means["new"] - means["old"]
     return {
         "clicks": len(chosen),
@@ -156,31 +162,31 @@ def _measure(
 def _known(log: ClickLog, until: int) -> ClickLog:
     """The clicks on items that a bundle of then knows, numbered anew."""
     counts = np.bincount(log.items[log.timestamps < until], minlength=log.item_count + 1)
-    known = counts >= KNOWN
-    number = np.cumsum(known).astype(np.int32)
-    kept = _kept(log, known[log.items])
-    ids = tuple(np.array(log.item_ids, object)[known[1:]])
-    return replace(kept, items=number[kept.items], item_ids=ids, titles=None)
+    is_known = counts >= KNOWN
+    renumbered = np.cumsum(is_known).astype(np.int32)
+    known_clicks = _kept(log, is_known[log.items])
+    ids = tuple(np.array(log.item_ids, object)[is_known[1:]])
+    return replace(known_clicks, items=renumbered[known_clicks.items], item_ids=ids, titles=None)
 
 
 def _before(log: ClickLog, until: int) -> ClickLog:
     """The clicks before a time, of users who have three by then."""
-    kept = log.timestamps < until
+    is_before = log.timestamps < until
     users = np.repeat(np.arange(log.user_count), log.lengths)
-    enough = np.bincount(users[kept], minlength=log.user_count) >= 3
-    return _kept(log, kept & enough[users])
+    enough = np.bincount(users[is_before], minlength=log.user_count) >= 3
+    return _kept(log, is_before & enough[users])
 
 
 def _kept(log: ClickLog, clicks: NDArray[np.bool_]) -> ClickLog:
     users = np.repeat(np.arange(log.user_count), log.lengths)
     counts = np.bincount(users[clicks], minlength=log.user_count)
-    left = counts > 0
+    remains = counts > 0
     return replace(
         log,
         items=log.items[clicks],
         timestamps=log.timestamps[clicks],
-        offsets=np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),
-        user_ids=tuple(np.array(log.user_ids, object)[left]),
+        offsets=np.concatenate([[0], np.cumsum(counts[remains])]).astype(np.int64),
+        user_ids=tuple(np.array(log.user_ids, object)[remains]),
     )
 
 

@@ -63,17 +63,17 @@ def main() -> None:
     keep(f"fusion_reach_{run.parts.log.name}", results, ratios)
 
 
-def measure(model: ProjectedCoCorrRec, parts: Split, users: int) -> dict[str, float]:
+def measure(model: ProjectedCoCorrRec, dataset: Split, users: int) -> dict[str, float]:
     """NDCG@10 over all items of some test users, by fusion."""
     gcn, scn = model.gcn, model.scn
     model.requires_grad_(False)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(parts.starts))[:users])
-    starts, at = parts.starts[chosen], parts.test_positions[chosen]
-    clicks = torch.from_numpy(recent(parts.log.items, starts, at, model.length).astype(np.int64))
+    chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.starts))[:users])
+    starts, at = dataset.starts[chosen], dataset.test_positions[chosen]
+    clicks = torch.from_numpy(recent(dataset.log.items, starts, at, model.length).astype(np.int64))
     hidden = scn.segments(scn.hidden(clicks)).flatten(0, 1)
     local = gcn.local_state(hidden)
-    wanted = gcn.wanted(gcn.scores(local, clicks), clicks)
-    best, index = wanted.topk(model.settings.projected_items, dim=1)
+    target = gcn.wanted(gcn.scores(local, clicks), clicks)
+    best, index = target.topk(model.settings.projected_items, dim=1)
     rows = scn.catalogue()[index]
     share = (gcn.sharpness * best).softmax(1)
     ridge = float(RIDGE * scn.catalogue().var(0).mean())
@@ -84,12 +84,12 @@ def measure(model: ProjectedCoCorrRec, parts: Split, users: int) -> dict[str, fl
         fitted = (share * missing.square()).sum(1)
         return (fitted + ridge * (states - local).square().sum(1)).sum()
 
-    targets = parts.log.items[at].astype(np.int64)
-    left_out = Clicked(parts.log.items, starts, at) if parts.seen_left_out else None
+    targets = dataset.log.items[at].astype(np.int64)
+    left_out = Clicked(dataset.log.items, starts, at) if dataset.seen_left_out else None
 
     def ndcg(states: Tensor, by: Recommender = scn) -> float:
-        found = ranks_over_all(by, states, targets, left_out)
-        return float(per_user(found, "ndcg@10").mean())
+        model_ranks = ranks_over_all(by, states, targets, left_out)
+        return float(per_user(model_ranks, "ndcg@10").mean())
 
     results = {"no correction": ndcg(local)}
     sent = torch.cat((local, model.row(hidden)), dim=1)
@@ -101,12 +101,12 @@ def measure(model: ProjectedCoCorrRec, parts: Split, users: int) -> dict[str, fl
     for name, fuse in _fusions().items():
         setattr(scn.block, "fuse", fuse)  # noqa: B010
         results[name] = ndcg(_fitted(loss, _through_block(model, hidden), model, users))
-    results["teachers"] = _of_teachers(wanted, targets, left_out)
+    results["teachers"] = _of_teachers(target, targets, left_out)
     return results
 
 
 def _fusions() -> dict[str, Fuse]:
-    found: dict[str, Fuse] = {"block": lambda attn, bias, c, share: (attn + c.attn, bias + c.bias)}
+    forms: dict[str, Fuse] = {"block": lambda attn, bias, c, share: (attn + c.attn, bias + c.bias)}
     for size in STRENGTHS:
 
         def moments(
@@ -117,23 +117,23 @@ def _fusions() -> dict[str, Fuse]:
                 bias + size * match_moments(c.bias, bias),
             )
 
-        found[f"moments, P = Q = {size:g}"] = moments
-    return found
+        forms[f"moments, P = Q = {size:g}"] = moments
+    return forms
 
 
 def _through_block(model: ProjectedCoCorrRec, hidden: Tensor) -> Callable[[Tensor], Tensor]:
     """Free numbers (users, h K + D) to user states, as a correction inside the block."""
-    s, last = model.settings, last_click(hidden)
-    place = last[:, None, :, None]
+    s, last_row = model.settings, last_click(hidden)
+    last_index = last_row[:, None, :, None]
 
     def states(free: Tensor) -> Tensor:
         attn, bias = torch.split(free, [s.heads * s.segment, s.dim], dim=1)
         correction = Correction(
-            attn.reshape(-1, s.heads, 1, s.segment) * place,
-            bias.reshape(-1, s.heads, 1, s.head_dim) * place,
+            attn.reshape(-1, s.heads, 1, s.segment) * last_index,
+            bias.reshape(-1, s.heads, 1, s.head_dim) * last_index,
         )
         output = model.scn(hidden, correction)
-        return model.scn.user_state((output * last.unsqueeze(-1)).sum(1))
+        return model.scn.user_state((output * last_row.unsqueeze(-1)).sum(1))
 
     return states
 
@@ -155,13 +155,13 @@ def _fitted(
     return states(free).detach()
 
 
-def _of_teachers(wanted: Tensor, targets: Any, left_out: Clicked | None) -> float:
+def _of_teachers(teacher_scores: Tensor, targets: Any, left_out: Clicked | None) -> float:
     """What the wanted scores themselves would reach."""
     if left_out is not None:
-        row, column = left_out.places(0, len(wanted))
-        wanted[row, column] = -torch.inf
-    found = ranks(wanted.numpy(), targets - 1)
-    return float(per_user(found, "ndcg@10").mean())
+        row, column = left_out.places(0, len(teacher_scores))
+        teacher_scores[row, column] = -torch.inf
+    teacher_ranks = ranks(teacher_scores.numpy(), targets - 1)
+    return float(per_user(teacher_ranks, "ndcg@10").mean())
 
 
 if __name__ == "__main__":

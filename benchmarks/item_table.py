@@ -45,72 +45,76 @@ def main() -> None:
         if run.recipe.teachers == "item-knn":
             quality[run.name] = measure(run.model, run.parts)
             _show(run.name, quality[run.name])
-    found = look_ups()
-    for kind, (low, median, high) in found.items():
-        print(f"{kind:8} {CANDIDATES} candidates: {median:.1f} µs ({low:.1f} to {high:.1f})")
+    times = look_ups()
+    for form, (low, median, high) in times.items():
+        print(f"{form:8} {CANDIDATES} candidates: {median:.1f} µs ({low:.1f} to {high:.1f})")
     ratios = {
-        f"{name}: {kind} {way} / float32": {"value": row[kind][way] / row["float32"][way]}
+        f"{name}: {form} {ranking} / float32": {
+            "value": row[form][ranking] / row["float32"][ranking]
+        }
         for name, row in quality.items()
-        for kind in ("float16", "int8")
-        for way in ("local", "corrected")
+        for form in ("float16", "int8")
+        for ranking in ("local", "corrected")
     }
     ratios |= {
-        f"look-up: {kind} / float32": {"value": found[kind][1] / found["float32"][1]}
-        for kind in ("float16", "int8")
+        f"look-up: {form} / float32": {"value": times[form][1] / times["float32"][1]}
+        for form in ("float16", "int8")
     }
-    keep("item_table", {"quality": quality, "look_up_us": found}, ratios)
+    keep("item_table", {"quality": quality, "look_up_us": times}, ratios)
 
 
 @torch.no_grad()
-def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
+def measure(model: ProjectedCoCorrRec, dataset: Split) -> dict[str, Any]:
     """Figures of one run, by how the device's table is kept."""
-    at = parts.test_positions
-    whole: dict[str, Any] = {}
-    found: dict[str, Any] = {"users": len(at)}
-    for kind in KINDS:
-        scn = with_table(model.scn, kind)
+    at = dataset.test_positions
+    full_gains: dict[str, Any] = {}
+    summary: dict[str, Any] = {"users": len(at)}
+    for form in KINDS:
+        scn = with_table(model.scn, form)
         gains = {
-            "local": _gains(scn, parts),
-            "corrected": _gains(_corrected(model, scn), parts),
+            "local": _gains(scn, dataset),
+            "corrected": _gains(_corrected(model, scn), dataset),
         }
-        whole = whole or gains
-        lows, highs = bootstrap(np.stack([gains[way] - whole[way] for way in gains], axis=1))
-        found[kind] = {way: float(each.mean()) for way, each in gains.items()} | {
+        full_gains = full_gains or gains
+        lows, highs = bootstrap(
+            np.stack([gains[ranking] - full_gains[ranking] for ranking in gains], axis=1)
+        )
+        summary[form] = {ranking: float(values.mean()) for ranking, values in gains.items()} | {
             "difference": {
-                way: [float(low), float(high)]
-                for way, low, high in zip(gains, lows, highs, strict=True)
+                ranking: [float(low), float(high)]
+                for ranking, low, high in zip(gains, lows, highs, strict=True)
             },
-            "table_bytes": KINDS[kind] * scn.item_embedding.numel(),
+            "table_bytes": KINDS[form] * scn.item_embedding.numel(),
         }
-    return found
+    return summary
 
 
-def _gains(model: SCN | ProjectedCoCorrRec, parts: Split) -> Any:
+def _gains(model: SCN | ProjectedCoCorrRec, dataset: Split) -> Any:
     """Each user's NDCG@10."""
-    at, items = parts.test_positions, parts.log.items
-    states = user_states(model, items, parts.starts, at, np.zeros_like(at))
+    at, items = dataset.test_positions, dataset.log.items
+    states = user_states(model, items, dataset.starts, at, np.zeros_like(at))
     targets = items[at].astype(np.int64)
-    return per_user(ranks_over_all(model, states, targets, clicked_before(parts, at)), METRIC)
+    return per_user(ranks_over_all(model, states, targets, clicked_before(dataset, at)), METRIC)
 
 
 def _corrected(model: ProjectedCoCorrRec, scn: SCN) -> ProjectedCoCorrRec:
     """`model` with another device; the cloud goes on knowing the exact table."""
-    found = copy.copy(model)
-    found._modules = dict(model._modules)
-    found.scn = scn
-    return found
+    with_copy = copy.copy(model)
+    with_copy._modules = dict(model._modules)
+    with_copy.scn = scn
+    return with_copy
 
 
-def with_table(scn: SCN, kind: str) -> SCN:
+def with_table(scn: SCN, form: str) -> SCN:
     """The SCN as it is after its table was rounded to `kind`."""
-    found = copy.deepcopy(scn)
-    table = found.item_embedding.data
-    if kind == "float16":
+    quantised = copy.deepcopy(scn)
+    table = quantised.item_embedding.data
+    if form == "float16":
         table.copy_(table.half().float())
-    elif kind == "int8":
+    elif form == "int8":
         scale = table.abs().amax(0) / 127
         table.copy_((table / scale).round().clamp(-127, 127) * scale)
-    return found
+    return quantised
 
 
 class _LookUp(nn.Module):
@@ -118,9 +122,9 @@ class _LookUp(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, kind: str, dim: int) -> None:
+    def __init__(self, form: str, dim: int) -> None:
         super().__init__()
-        self._kind = kind
+        self._kind = form
         self.register_buffer("scale", torch.rand(1, dim) / 127)
 
     def forward(self, table: Tensor, user: Tensor, candidates: Tensor) -> Tensor:
@@ -135,8 +139,8 @@ def look_ups(items: int = 20_000, dim: int = 64) -> dict[str, list[float]]:
     user = random.normal(size=(1, dim)).astype(np.float32)
     candidates = random.integers(1, items, CANDIDATES)
     runs = {}
-    for kind in KINDS:
-        dtype = getattr(torch, kind)
+    for form in KINDS:
+        dtype = getattr(torch, form)
         table = torch.randint(-127, 128, (items, dim)).to(dtype)
         inputs = {
             "table": table,
@@ -144,31 +148,31 @@ def look_ups(items: int = 20_000, dim: int = 64) -> dict[str, list[float]]:
             "candidates": torch.from_numpy(candidates),
         }
         listed = {"table": {}, "user": {}, "candidates": {0: torch.export.Dim("count")}}
-        session = open_session(export_module(_LookUp(kind, dim), inputs, ["scores"], listed))
+        session = open_session(export_module(_LookUp(form, dim), inputs, ["scores"], listed))
         binding = session.io_binding()
         binding.bind_ortvalue_input("table", ort.OrtValue.ortvalue_from_numpy(table.numpy()))
         binding.bind_cpu_input("user", user)
         binding.bind_cpu_input("candidates", candidates)
         binding.bind_output("scores")
-        runs[kind] = session, binding
-    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        runs[form] = session, binding
+    times: dict[str, list[float]] = {form: [] for form in KINDS}
     for _ in range(ROUNDS):
-        for kind, (session, binding) in runs.items():
+        for form, (session, binding) in runs.items():
             begun = time.perf_counter_ns()
             session.run_with_iobinding(binding)
-            times[kind].append((time.perf_counter_ns() - begun) / 1e3)
-    return {kind: statistics.quantiles(each, n=4) for kind, each in times.items()}
+            times[form].append((time.perf_counter_ns() - begun) / 1e3)
+    return {form: statistics.quantiles(samples, n=4) for form, samples in times.items()}
 
 
 def _show(name: str, row: dict[str, Any]) -> None:
     print(f"{name}: {row['users']:,} users, NDCG@10 over all items")
-    for kind in KINDS:
-        found = row[kind]
-        words = []
-        for way in ("local", "corrected"):
-            low, high = found["difference"][way]
-            words.append(f"{way} {found[way]:.5f} ({low:+.5f} to {high:+.5f})")
-        print(f"  {kind:8} {found['table_bytes'] / 1e6:6.2f} MB  {'  '.join(words)}")
+    for form in KINDS:
+        figures = row[form]
+        phrases = []
+        for ranking in ("local", "corrected"):
+            low, high = figures["difference"][ranking]
+            phrases.append(f"{ranking} {figures[ranking]:.5f} ({low:+.5f} to {high:+.5f})")
+        print(f"  {form:8} {figures['table_bytes'] / 1e6:6.2f} MB  {'  '.join(phrases)}")
 
 
 if __name__ == "__main__":

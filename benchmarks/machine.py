@@ -24,6 +24,6 @@ def keep(name: str, results: Any, ratios: Any) -> Path:
         "numpy": np.__version__,
     }
     path = RESULTS / f"{name}.json"
-    kept = {"name": name, "machine": machine, "results": results, "ratios": ratios}
-    path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    document = {"name": name, "machine": machine, "results": results, "ratios": ratios}
+    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return path

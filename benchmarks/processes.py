@@ -22,7 +22,7 @@ class Memory(NamedTuple):
 
     def less(self, before: "Memory") -> "Memory":
         """By how much it grew."""
-        return Memory(*(now - then for now, then in zip(self, before, strict=True)))
+        return Memory(*(after - earlier for after, earlier in zip(self, before, strict=True)))
 
 
 def memory(pid: int | None = None) -> Memory:
@@ -32,11 +32,11 @@ def memory(pid: int | None = None) -> Memory:
 
 def parse_memory(text: str) -> Memory:
     """The text of smaps_rollup."""
-    found = {}
+    fields = {}
     for line in text.splitlines()[1:]:
-        name, _, rest = line.partition(":")
-        found[name] = int(rest.split()[0]) * 1024
-    return Memory(found["Rss"], found["Pss"], found["Anonymous"])
+        name, _, value = line.partition(":")
+        fields[name] = int(value.split()[0]) * 1024
+    return Memory(fields["Rss"], fields["Pss"], fields["Anonymous"])
 
 
 def cpu_seconds(pid: int | None = None) -> float:

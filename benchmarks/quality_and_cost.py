@@ -61,10 +61,10 @@ def main() -> None:
     runs = [run for folder in options.folder for run in trained_runs(folder, options.seed)]
     results: dict[str, Any] = {}
     for path in options.data:
-        found = [each for each in runs if each[0].data == path.name]
-        if not found:
+        matching = [run for run in runs if run[0].data == path.name]
+        if not matching:
             parser.error(f"no trained run of seed {options.seed} on {path} in those folders")
-        results[path.name] = measure(found, path)
+        results[path.name] = measure(matching, path)
         _show(path.name, results[path.name])
     keep("quality_and_cost", results, {})
 
@@ -74,14 +74,17 @@ def measure(runs: list[tuple[TrainingRecipe, Path]], path: Path) -> dict[str, An
     """A row for each form of each model of one log."""
     gains: dict[str, NDArray[np.float64]] = {}
     flops: dict[str, int] = {}
-    cuts = {(each.min_item, each.min_user, each.iterate_filters, each.seen) for each, _ in runs}
+    cuts = {
+        (recipe.min_item, recipe.min_user, recipe.iterate_filters, recipe.seen)
+        for recipe, _ in runs
+    }
     if len(cuts) > 1:
         raise SystemExit(f"{path.name}: the runs are of different clicks")
-    parts = split_of(runs[0][0], path)
+    dataset = split_of(runs[0][0], path)
     for recipe, weights in runs:
-        for form in _forms(model_of(recipe, parts, weights), recipe):
+        for form in _forms(model_of(recipe, dataset, weights), recipe):
             if form.name not in gains:
-                gains[form.name], flops[form.name] = _gains(form, parts), form.flops
+                gains[form.name], flops[form.name] = _gains(form, dataset), form.flops
     if SCN_ALONE not in gains:
         raise SystemExit(f"{path.name}: no run of the SCN")
     names = sorted(gains, key=lambda name: gains[name].mean())
@@ -101,10 +104,10 @@ def _forms(model: Recommender, recipe: TrainingRecipe) -> Iterator[Form]:
     name, length = f"{recipe.network}{layers}", recipe.model.length
     if isinstance(model, SCNAndGCN):
         if recipe.model.gcn == "projected":
-            kind = "" if recipe.model.readout == "norm" else ", readout"
+            suffix = "" if recipe.model.readout == "norm" else ", readout"
             flops = _scn_flops(model.scn)
-            yield Form(f"{SCN_ALONE}{kind}", model.scn, flops, length)
-            yield Form(f"SCN corrected by {recipe.teachers}{kind}", model, flops, length)
+            yield Form(f"{SCN_ALONE}{suffix}", model.scn, flops, length)
+            yield Form(f"SCN corrected by {recipe.teachers}{suffix}", model, flops, length)
     elif isinstance(model, ItemKNN):
         yield Form(name, model, 2 * length * model.ids.shape[1], length)
     elif recipe.network in READERS:
@@ -123,14 +126,14 @@ def _flops(graph: bytes) -> int:
     return count_flops(graph, items=1000, candidates=CANDIDATES, clicks=1).total
 
 
-def _gains(form: Form, parts: Split) -> NDArray[np.float64]:
+def _gains(form: Form, dataset: Split) -> NDArray[np.float64]:
     """Each user's NDCG@10 on the test click."""
-    at, model = parts.test_positions, form.model
+    at, model = dataset.test_positions, form.model
     trained_with, model.length = model.length, form.length
-    states = user_states(model, parts.log.items, parts.starts, at, np.zeros_like(at))
+    states = user_states(model, dataset.log.items, dataset.starts, at, np.zeros_like(at))
     model.length = trained_with
-    targets = parts.log.items[at].astype(np.int64)
-    return per_user(ranks_over_all(model, states, targets, clicked_before(parts, at)), METRIC)
+    targets = dataset.log.items[at].astype(np.int64)
+    return per_user(ranks_over_all(model, states, targets, clicked_before(dataset, at)), METRIC)
 
 
 def _show(name: str, rows: dict[str, Any]) -> None:

@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 found["prepare"], found[f"rank {count}"], found[f"bare products, {count}"],
                 strict=True,
             )  # fmt: skip
-            ratio = statistics.median((one + two) / bare for one, two, bare in pairs)
+            ratio = statistics.median(
+                (prepare_time + two) / bare for prepare_time, two, bare in pairs
+            )
             name = f"{form}: prepare and rank {count} / bare products"
             ratios[name] = {"value": ratio, "goal": GOAL}
             print(f"{name}: {ratio:.2f} (goal {GOAL:g})")
@@ -81,8 +83,8 @@ def _mflops(bundle: Bundle) -> float:
     sizes = {"items": bundle.manifest.items + 1, "candidates": 100, "clicks": 1}
     names = files.HIDDEN_GRAPH, files.VIEWS_GRAPH, files.PREPARE_GRAPH, files.RANK_GRAPH
     graphs = [(bundle.folder / name).read_bytes() for name in names]
-    each = [count_flops(graph, **sizes) for graph in graphs]
-    return sum(flops.matrix + flops.elementwise for flops in each) / 1e6
+    graph_flops = [count_flops(graph, **sizes) for graph in graphs]
+    return sum(flops.matrix + flops.elementwise for flops in graph_flops) / 1e6
 
 
 def _steps(bundle: Bundle) -> dict[str, Step]:
@@ -123,12 +125,12 @@ def _bare(bundle: Bundle, candidates: np.ndarray[Any, Any]) -> Callable[[], None
         (some(h, 1, k), some(h, k, f)),  # attn times steps
         (some(1, d), some(d, d)),  # output
     ]
-    outputs = [np.matmul(one, other) for one, other in products]
+    outputs = [np.matmul(factor, second_factor) for factor, second_factor in products]
     rows, user, scores = some(len(candidates), d), some(d, 1), some(len(candidates), 1)
 
     def run() -> None:
-        for (one, other), out in zip(products, outputs, strict=True):
-            np.matmul(one, other, out=out)
+        for (factor, second_factor), out in zip(products, outputs, strict=True):
+            np.matmul(factor, second_factor, out=out)
         np.take(table, candidates, axis=0, out=rows, mode="clip")
         np.matmul(rows, user, out=scores)
 
@@ -137,7 +139,7 @@ def _bare(bundle: Bundle, candidates: np.ndarray[Any, Any]) -> Callable[[], None
 
 def _measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     """Microseconds: the median of each round."""
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    samples: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         for _ in range(50):
             step.before()
@@ -150,8 +152,8 @@ def _measure(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
                 begun = time.perf_counter_ns()
                 step.run()
                 times.append((time.perf_counter_ns() - begun) / 1e3)
-            found[name].append(statistics.median(times))
-    return found
+            samples[name].append(statistics.median(times))
+    return samples
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def runs_parser(doc: str | None) -> argparse.ArgumentParser:
 
 def trained_runs(folder: Path, seed: int) -> list[Run]:
     """The runs of a seed that an evaluation in this --out folder tested, but for ablations."""
-    found = []
+    pairs = []
     with (folder / "runs.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             path = folder / row["folder"]
@@ -44,8 +44,8 @@ def trained_runs(folder: Path, seed: int) -> list[Run]:
             recipe = TrainingRecipe.model_validate(json.loads(text)["recipe"])
             tested = row["chosen"] == "yes" and (path / BEST).is_file()
             if tested and recipe.seed == seed and recipe.ablation == "none":
-                found.append((recipe, path / BEST))
-    return found
+                pairs.append((recipe, path / BEST))
+    return pairs
 
 
 class Corrected(NamedTuple):
@@ -68,17 +68,17 @@ def corrected_runs(folder: Path, logs: Sequence[Path], seed: int = 0) -> Iterato
         for recipe, weights in trained_runs(folder, seed)
         if recipe.network == "scn+gcn" and recipe.model.gcn == "projected"
     ]
-    found = False
+    pairs = False
     for path in logs:
         for recipe, weights in runs:
             if recipe.data == path.name:
-                found, parts = True, split_of(recipe, path)
+                pairs, dataset = True, split_of(recipe, path)
                 readout = "" if recipe.model.readout == "norm" else ", readout"
-                model = model_of(recipe, parts, weights)
+                model = model_of(recipe, dataset, weights)
                 assert isinstance(model, ProjectedCoCorrRec)
-                name = f"{parts.log.name}, {recipe.teachers.replace(',', ' and ')}{readout}"
-                yield Corrected(name, recipe, parts, model)
-    if not found:
+                name = f"{dataset.log.name}, {recipe.teachers.replace(',', ' and ')}{readout}"
+                yield Corrected(name, recipe, dataset, model)
+    if not pairs:
         raise SystemExit(f"{folder} has no projected run of seed {seed} on those logs")
 
 
@@ -87,21 +87,21 @@ def split_of(recipe: TrainingRecipe, path: Path) -> Split:
     return split(Treatment.of(recipe).load(str(path), path.parent), seen=recipe.seen)
 
 
-def model_of(recipe: TrainingRecipe, parts: Split, weights: Path) -> Recommender:
+def model_of(recipe: TrainingRecipe, dataset: Split, weights: Path) -> Recommender:
     """The model of a run."""
-    model = build(parts, recipe, fit=False)
+    model = build(dataset, recipe, fit=False)
     model.load_state_dict(load_file(weights))
     return model.eval()
 
 
-def _as_it_is(numbers: Tensor) -> Tensor:
-    return numbers
+def _as_it_is(values: Tensor) -> Tensor:
+    return values
 
 
 @torch.no_grad()
 def sent_rows(
     model: ProjectedCoCorrRec,
-    parts: Split,
+    dataset: Split,
     at: NDArray[np.int64],
     *,
     sent: Callable[[Tensor], Tensor] = _as_it_is,
@@ -111,7 +111,7 @@ def sent_rows(
 
     `sent` is what the wire makes of H, and of the correction.
     """
-    clicks = recent(parts.log.items, parts.starts, np.maximum(at, parts.starts), model.length)
-    numbers = torch.from_numpy(clicks.astype(np.int64))
-    hidden = model.scn.segments(model.scn.hidden(numbers)).flatten(0, 1)
-    return sent(model.row(sent(hidden))) * (numbers[:, :1] > 0)
+    clicks = recent(dataset.log.items, dataset.starts, np.maximum(at, dataset.starts), model.length)
+    values = torch.from_numpy(clicks.astype(np.int64))
+    hidden = model.scn.segments(model.scn.hidden(values)).flatten(0, 1)
+    return sent(model.row(sent(hidden))) * (values[:, :1] > 0)

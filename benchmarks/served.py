@@ -27,7 +27,7 @@ START_SECONDS = 60.0
 READY_SECONDS = 600.0
 """A million items' graphs take long to open on a busy machine."""
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
-PEERS = Path(__file__).parent / "peers"
+BASELINES = Path(__file__).parent / "baselines"
 SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -35,21 +35,21 @@ def published(
     folder: Path, users: int = 300, items: int = 2000, gcn: GCNForm = "causal"
 ) -> tuple[Store, str]:
     """A store with one version, in production: `untrained`."""
-    parts = split(synthetic_log(users=users, items=items, clicks_per_user=15, seed=3), seed=1)
+    dataset = split(synthetic_log(users=users, items=items, clicks_per_user=15, seed=3), seed=1)
     store = Store(folder)
-    model = untrained(parts, gcn)
-    store.promote(version := publish(store, model, parts, {}, created=CREATED))
+    model = untrained(dataset, gcn)
+    store.promote(version := publish(store, model, dataset, {}, created=CREATED))
     return store, version
 
 
-def untrained(parts: Split, gcn: GCNForm) -> SCNAndGCN:
+def untrained(dataset: Split, gcn: GCNForm) -> SCNAndGCN:
     """A model of the paper's shape with random weights, which cost what trained ones do. A
     projected GCN follows item-kNN."""
     torch.manual_seed(7)
     if gcn != "projected":
         settings = ModelSettings(gcn=gcn)
-        return CoCorrRec(parts.log.item_count, settings, init_std=0.5).eval()
-    model = build(parts, TrainingRecipe(model=ModelSettings(gcn=gcn), teachers="item-knn"))
+        return CoCorrRec(dataset.log.item_count, settings, init_std=0.5).eval()
+    model = build(dataset, TrainingRecipe(model=ModelSettings(gcn=gcn), teachers="item-knn"))
     assert isinstance(model, SCNAndGCN)
     return model.eval()
 
@@ -78,11 +78,11 @@ def module(name: str, *arguments: str, speaks: bool = True) -> Iterator[str]:
 
 
 @contextmanager
-def peer(environment: Path, script: str, graph: Path, *arguments: str) -> Iterator[str]:
-    """A server of benchmarks/baselines in the peers' virtual environment, with a GCN's graph: its
+def baseline(environment: Path, script: str, graph: Path, *arguments: str) -> Iterator[str]:
+    """A server of benchmarks/baselines in its own virtual environment, with a GCN's graph: its
     address, once it answers."""
     port = free_port()
-    command = [str(environment / "bin" / "python"), str(PEERS / script), *arguments, str(port)]
+    command = [str(environment / "bin" / "python"), str(BASELINES / script), *arguments, str(port)]
     with _process(command, {"GCN_GRAPH": str(graph)}):
         url = f"http://127.0.0.1:{port}"
         wait_for(url)

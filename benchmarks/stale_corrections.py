@@ -45,12 +45,12 @@ Float64 = NDArray[np.float64]
 def main() -> None:
     """Measures every projected run of the folder on the logs given."""
     options = runs_parser(__doc__).parse_args()
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for run in corrected_runs(options.folder, options.data, options.seed):
         row = measure(run.model, run.parts)
-        found.setdefault(run.parts.log.name, {})[run.name] = row
+        figures.setdefault(run.parts.log.name, {})[run.name] = row
         _show(run.name, row)
-    for log, results in found.items():
+    for log, results in figures.items():
         keep(f"stale_corrections_{log}", results, _ratios(results))
 
 
@@ -63,18 +63,18 @@ def _ratios(results: dict[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
+def measure(model: ProjectedCoCorrRec, dataset: Split) -> dict[str, Any]:
     """Figures of one log."""
-    test = parts.test_positions
-    local = _gained(model.scn, parts, test, _local(model, parts, test))
-    served = {"no": local, "fresh": _gains(model, parts, test, 0, [1.0])[1.0]}
+    test = dataset.test_positions
+    local = _gained(model.scn, dataset, test, _local(model, dataset, test))
+    served = {"no": local, "fresh": _gains(model, dataset, test, 0, [1.0])[1.0]}
     fades = {}
     for age in AGES:
-        judged = _gains(model, parts, parts.validation_positions, age, FADES)
-        fade = max(judged, key=lambda each: judged[each].mean())
-        found = _gains(model, parts, test, age, sorted({fade, 1.0}))
+        judged = _gains(model, dataset, dataset.validation_positions, age, FADES)
+        fade = max(judged, key=lambda row: judged[row].mean())
+        figures = _gains(model, dataset, test, age, sorted({fade, 1.0}))
         fades[str(age)] = fade
-        served[str(age)], served[f"{age} faded"] = found[1.0], found[fade]
+        served[str(age)], served[f"{age} faded"] = figures[1.0], figures[fade]
     columns = np.stack([value - local for value in served.values()], axis=1)
     lows, highs = bootstrap(columns)
     return {
@@ -85,44 +85,44 @@ def measure(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
             for name, low, high in zip(served, lows, highs, strict=True)
         },
         "fade_chosen_on_validation": fades,
-        "served": _served(parts, served) if _real_times(parts) else [],
+        "served": _served(dataset, served) if _real_times(dataset) else [],
     }
 
 
 def _gains(
-    model: ProjectedCoCorrRec, parts: Split, at: Int64, age: int, fades: Sequence[float]
+    model: ProjectedCoCorrRec, dataset: Split, at: Int64, age: int, fades: Sequence[float]
 ) -> dict[float, Float64]:
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
-    states, rows = _local(model, parts, at), sent_rows(model, parts, at - age)
-    numbers = 2 * model.settings.named_items  # what says which items are named does not fade
-    found = {}
+    states, rows = _local(model, dataset, at), sent_rows(model, dataset, at - age)
+    fixed_values = 2 * model.settings.named_items  # what says which items are named does not fade
+    figures = {}
     for fade in fades:
-        faded = torch.cat((states, rows[:, :numbers], fade * rows[:, numbers:]), dim=1)
-        found[fade] = _gained(model, parts, at, faded)
-    return found
+        faded = torch.cat((states, rows[:, :fixed_values], fade * rows[:, fixed_values:]), dim=1)
+        figures[fade] = _gained(model, dataset, at, faded)
+    return figures
 
 
-def _local(model: ProjectedCoCorrRec, parts: Split, at: Int64) -> torch.Tensor:
+def _local(model: ProjectedCoCorrRec, dataset: Split, at: Int64) -> torch.Tensor:
     """The user states that devices have by themselves."""
-    return user_states(model.scn, parts.log.items, parts.starts, at, np.zeros_like(at))
+    return user_states(model.scn, dataset.log.items, dataset.starts, at, np.zeros_like(at))
 
 
-def _gained(model: Recommender, parts: Split, at: Int64, states: torch.Tensor) -> Float64:
+def _gained(model: Recommender, dataset: Split, at: Int64, states: torch.Tensor) -> Float64:
     """Each user's NDCG@10 with these states."""
-    targets = parts.log.items[at].astype(np.int64)
-    return per_user(ranks_over_all(model, states, targets, clicked_before(parts, at)), METRIC)
+    targets = dataset.log.items[at].astype(np.int64)
+    return per_user(ranks_over_all(model, states, targets, clicked_before(dataset, at)), METRIC)
 
 
-def _real_times(parts: Split) -> bool:
+def _real_times(dataset: Split) -> bool:
     """Whether the log has times at all: in some a click's time is its place in the sequence."""
-    return bool((np.diff(parts.log.timestamps) > 1).any())
+    return bool((np.diff(dataset.log.timestamps) > 1).any())
 
 
-def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
+def _served(dataset: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
     """Shares and NDCG@10 for each round trip, way of asking and reading of the clock."""
-    test = parts.test_positions
-    found = []
-    for clock, waits in _waits_ms(parts).items():
+    test = dataset.test_positions
+    figures = []
+    for clock, waits in _waits_ms(dataset).items():
         wait = waits[test]
         before = wait + waits[test - 1]
         for trip in ROUND_TRIPS_MS:
@@ -139,18 +139,18 @@ def _served(parts: Split, served: dict[str, Float64]) -> list[dict[str, Any]]:
                 for policy, late in (("stale dropped", "no"), ("stale applied", "1 faded")):
                     gains = np.where(fresh, served["fresh"], served["no"])
                     row[policy] = float(np.where(stale, served[late], gains).mean())
-                found.append(row)
-    return found
+                figures.append(row)
+    return figures
 
 
-def _waits_ms(parts: Split) -> dict[str, Float64]:
+def _waits_ms(dataset: Split) -> dict[str, Float64]:
     """Milliseconds from the click before to each click of the log, by reading of its clock."""
-    times, first = parts.log.timestamps, parts.starts
+    times, starts = dataset.log.timestamps, dataset.starts
     steps = np.diff(times, prepend=times[:1]).astype(np.float64)
-    steps[first] = 0.0
+    steps[starts] = 0.0
     tick = steps[steps > 0].min()
     begins = steps != 0
-    begins[first] = True
+    begins[starts] = True
     sharing = np.diff(np.append(np.flatnonzero(begins), len(times)))[begins.cumsum() - 1]
     return {
         "one tick at once": steps * 1000.0,
@@ -161,9 +161,9 @@ def _waits_ms(parts: Split) -> dict[str, Float64]:
 
 def _show(name: str, row: dict[str, Any]) -> None:
     print(f"{name}: {row['users']:,} users, NDCG@10 over all items")
-    for what, value in row["ndcg"].items():
-        low, high = row["over_no_correction"][what]
-        print(f"  {what:10} {value:.4f}  ({low:+.4f} to {high:+.4f} over no correction)")
+    for label, value in row["ndcg"].items():
+        low, high = row["over_no_correction"][label]
+        print(f"  {label:10} {value:.4f}  ({low:+.4f} to {high:+.4f} over no correction)")
     print(f"  fade: {row['fade_chosen_on_validation']}")
     columns: Sequence[str] = ("fresh", "stale", "none")
     for each in row["served"]:

@@ -67,16 +67,18 @@ def main() -> None:
     parser.add_argument("--min-user", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=60, help="at most, with --data")
     options = parser.parse_args()
-    parts = split(synthetic_log())
+    dataset = split(synthetic_log())
     results: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     for name, recipe in recipes().items():
-        rates = _rates(parts, recipe, options.rounds, options.steps)
-        for way, each in rates.items():
-            low, median, high = statistics.quantiles(each, n=4)
-            results[f"{name}, {way}"] = {"median": median, "quartiles": [low, high]}
-            print(f"{name:18} {way:22} {median:9,.0f} sequences/s ({low:,.0f} to {high:,.0f})")
-        ratio, fast = (_ratio(rates[way], rates[than]) for way, than in RATIOS)
+        rates = _rates(dataset, recipe, options.rounds, options.steps)
+        for loop_name, samples in rates.items():
+            low, median, high = statistics.quantiles(samples, n=4)
+            results[f"{name}, {loop_name}"] = {"median": median, "quartiles": [low, high]}
+            print(
+                f"{name:18} {loop_name:22} {median:9,.0f} sequences/s ({low:,.0f} to {high:,.0f})"
+            )
+        ratio, fast = (_ratio(rates[loop_name], rates[than]) for loop_name, than in RATIOS)
         ratios[f"{name}: one pass / one prefix per sample"] = {"value": ratio, "goal": GOAL}
         ratios[f"{name}: fast products / exact"] = {"value": fast}
         print(f"{name:18} ratio {ratio:.2f} (goal {GOAL:g}), fast products {fast:.2f}", flush=True)
@@ -93,50 +95,52 @@ def main() -> None:
         keep("training_speed", results, ratios)
 
 
-def _ratio(way: list[float], than: list[float]) -> float:
-    return statistics.median(fast / slow for fast, slow in zip(way, than, strict=True))
+def _ratio(loop_name: list[float], than: list[float]) -> float:
+    return statistics.median(fast / slow for fast, slow in zip(loop_name, than, strict=True))
 
 
-def _rates(parts: Split, recipe: TrainingRecipe, rounds: int, steps: int) -> dict[str, list[float]]:
+def _rates(
+    dataset: Split, recipe: TrainingRecipe, rounds: int, steps: int
+) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
-        loops = _loops(parts, recipe, Path(folder))
+        loops = _loops(dataset, recipe, Path(folder))
         for loop in loops.values():
             loop(0)
         measured: dict[str, list[float]] = {name: [] for name in loops}
-        for number in range(rounds):
+        for step_number in range(rounds):
             for name, loop in loops.items():
-                measured[name].append(_rate(loop, number * steps, steps))
+                measured[name].append(_rate(loop, step_number * steps, steps))
     return measured
 
 
-def _loops(parts: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Callable[[int], int]]:
+def _loops(dataset: Split, recipe: TrainingRecipe, folder: Path) -> dict[str, Callable[[int], int]]:
     """One training step each, by its number; they give how many sequences it trained."""
-    slow = Trainer(parts, recipe, folder / "slow")  # its products are exact: `_step` has the fast
+    slow = Trainer(dataset, recipe, folder / "slow")  # its products are exact: `_step` has the fast
     network = slow.model.train()
     random = np.random.default_rng(0)
-    windows = cut_windows(parts, recipe.model.length, random)
-    items = parts.log.items
-    targets = np.setdiff1d(parts.train_positions, parts.starts)
-    starts = np.repeat(parts.starts, parts.stops - parts.starts)
-    first = dict(zip(parts.train_positions.tolist(), starts.tolist(), strict=True))
+    windows = cut_windows(dataset, recipe.model.length, random)
+    items = dataset.log.items
+    targets = np.setdiff1d(dataset.train_positions, dataset.starts)
+    starts = np.repeat(dataset.starts, dataset.stops - dataset.starts)
+    first_start = dict(zip(dataset.train_positions.tolist(), starts.tolist(), strict=True))
     size = slow.settings.batch_size
 
     def one_pass(matmul: str) -> Callable[[int], int]:
         changed = recipe.model_copy(update={"matmul": matmul})
-        fast = Trainer(parts, changed, folder / matmul)
+        fast = Trainer(dataset, changed, folder / matmul)
         fast.model.train()
 
-        def step(number: int) -> int:
-            rows = slice(number % 50 * size, (number % 50 + 1) * size)
-            inputs, wanted = gather(items, windows.starts[rows], windows.lengths[rows])
-            fast._step(inputs, wanted, windows.users[rows], random)
-            return int((wanted > 0).sum())
+        def step(step_number: int) -> int:
+            rows = slice(step_number % 50 * size, (step_number % 50 + 1) * size)
+            inputs, targets = gather(items, windows.starts[rows], windows.lengths[rows])
+            fast._step(inputs, targets, windows.users[rows], random)
+            return int((targets > 0).sum())
 
         return step
 
-    def plain(number: int) -> int:
+    def plain(step_number: int) -> int:
         chosen = random.choice(targets, size)
-        begin = np.array([first[int(position)] for position in chosen])
+        begin = np.array([first_start[int(position)] for position in chosen])
         window = recent(items, begin, chosen, recipe.model.length).astype(np.int64)
         states = _states_of_prefixes(network, torch.from_numpy(window), recipe, random)
         wanted = torch.from_numpy(items[chosen]).long() - 1
@@ -162,13 +166,13 @@ def _states_of_prefixes(
     return network.scn.user_state(at_last(output, clicks))
 
 
-def _rate(loop: Callable[[int], int], first: int, steps: int) -> float:
+def _rate(loop: Callable[[int], int], first_start: int, steps: int) -> float:
     begun = time.perf_counter()
-    done = sum(loop(first + number) for number in range(steps))
+    done = sum(loop(first_start + step_number) for step_number in range(steps))
     return done / (time.perf_counter() - begun)
 
 
-def _to_quality(parts: Split, name: str, epochs: int) -> dict[str, Any]:
+def _to_quality(dataset: Split, name: str, epochs: int) -> dict[str, Any]:
     """Seconds until the validation NDCG@10 first had 95% of its best."""
     recipe = recipes()[name].model_copy(update={"epochs": epochs})
     ends: list[float] = []
@@ -179,11 +183,11 @@ def _to_quality(parts: Split, name: str, epochs: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        trainer = Trainer(parts, recipe, Path(folder), report=note)
+        trainer = Trainer(dataset, recipe, Path(folder), report=note)
         trainer.fit()
     metrics = trainer.run.metrics
     there = next(n for n, value in enumerate(metrics) if value >= NEAR * trainer.run.best)
-    found = {
+    figures = {
         "seconds": ends[there] - begun,
         "epochs": there + 1,
         "best": trainer.run.best,
@@ -191,11 +195,12 @@ def _to_quality(parts: Split, name: str, epochs: int) -> dict[str, Any]:
         "epochs_in_all": len(metrics),
     }
     print(
-        f"{name:18} {found['seconds']:.0f} s and {found['epochs']} epochs to {NEAR:.0%} of its "
-        f"best validation NDCG@10, {trainer.run.best:.4f}; {found['seconds_in_all']:.0f} s in all",
+        f"{name:18} {figures['seconds']:.0f} s and {figures['epochs']} epochs to {NEAR:.0%} "
+        f"of its best validation NDCG@10, {trainer.run.best:.4f}; "
+        f"{figures['seconds_in_all']:.0f} s in all",
         flush=True,
     )
-    return found
+    return figures
 
 
 if __name__ == "__main__":

@@ -114,29 +114,29 @@ def count(url: str, bundle: Bundle, form: Form, rounds: int) -> dict[str, float]
     try:
         _ask(link, _hidden(bundle, 0))
         before = _counted(connections[0])
-        for number in range(rounds):
-            _ask(link, _hidden(bundle, number))
+        for index in range(rounds):
+            _ask(link, _hidden(bundle, index))
         after = _counted(connections[0])
     finally:
         link.close()
     if len(connections) > 1:
         raise RuntimeError("the connection was lost: the counts are of no use")
-    each = Counted(*((b - a) / rounds for a, b in zip(before, after, strict=True)))  # type: ignore[arg-type]
+    counted = Counted(*((b - a) / rounds for a, b in zip(before, after, strict=True)))  # type: ignore[arg-type]
     wire = Wire(bundle.manifest.model, half=FORMS[form].half)
     down = wire.answer_bytes(form)
     return {
         "payload_up": wire.hidden_bytes,
-        "head_up": each.sent - wire.hidden_bytes,
-        "packets_up": each.packets_out * PACKET_HEADERS,
+        "head_up": counted.sent - wire.hidden_bytes,
+        "packets_up": counted.packets_out * PACKET_HEADERS,
         "payload_down": down,
-        "head_down": each.received - down,
-        "packets_down": each.packets_in * PACKET_HEADERS,
+        "head_down": counted.received - down,
+        "packets_down": counted.packets_in * PACKET_HEADERS,
     }
 
 
 def times(url: str, bundle: Bundle, network: str, rounds: int) -> dict[str, list[float]]:
     """Quartiles of the milliseconds from H to its correction over a network, by form."""
-    found: dict[str, list[float]] = {form: [] for form in FORMS}
+    samples: dict[str, list[float]] = {form: [] for form in FORMS}
     with ExitStack() as stack:
         links: dict[Form, CorrectionLink] = {}
         for form in FORMS:
@@ -146,10 +146,10 @@ def times(url: str, bundle: Bundle, network: str, rounds: int) -> dict[str, list
             stack.callback(link.close)
             _ask(link, _hidden(bundle, 0))
             links[form] = link
-        for number in range(rounds):
+        for index in range(rounds):
             for form, link in links.items():
-                found[form].append(_ask(link, _hidden(bundle, number)) * 1e3)
-    return {form: statistics.quantiles(each, n=4) for form, each in found.items()}
+                samples[form].append(_ask(link, _hidden(bundle, index)) * 1e3)
+    return {form: statistics.quantiles(counted, n=4) for form, counted in samples.items()}
 
 
 def _shaped(url: str, network: str, seed: int) -> Connect:
@@ -190,22 +190,25 @@ def quality(folder: Path, logs: Sequence[Path]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _rounded(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
+def _rounded(model: ProjectedCoCorrRec, dataset: Split) -> dict[str, Any]:
     """Figures of one run: the same requests with float32 and with float16 on the wire."""
-    at, items = parts.test_positions, parts.log.items
-    states = user_states(model.scn, items, parts.starts, at, np.zeros_like(at))
-    whole, half = sent_rows(model, parts, at), sent_rows(model, parts, at, sent=_halved)
-    targets, left_out = items[at].astype(np.int64), clicked_before(parts, at)
+    at, items = dataset.test_positions, dataset.log.items
+    states = user_states(model.scn, items, dataset.starts, at, np.zeros_like(at))
+    full_rows, half = (
+        sent_rows(model, dataset, at),
+        sent_rows(model, dataset, at, sent=_halved),
+    )
+    targets, left_out = items[at].astype(np.int64), clicked_before(dataset, at)
     gains = [
         per_user(
             ranks_over_all(model, torch.cat((states, rows), dim=1), targets, left_out), "ndcg@10"
         )
-        for rows in (whole, half)
+        for rows in (full_rows, half)
     ]
     lows, highs = bootstrap((gains[1] - gains[0])[:, None])
     table, dim = model.scn.catalogue(), model.settings.dim
-    shifted = states + whole[:, -dim:]
-    off = ((half - whole)[:, -dim:] @ table.T).abs().max() / (shifted @ table.T).std()
+    shifted = states + full_rows[:, -dim:]
+    off = ((half - full_rows)[:, -dim:] @ table.T).abs().max() / (shifted @ table.T).std()
     return {
         "users": len(at),
         "float32": float(gains[0].mean()),
@@ -215,29 +218,32 @@ def _rounded(model: ProjectedCoCorrRec, parts: Split) -> dict[str, Any]:
     }
 
 
-def _halved(numbers: Tensor) -> Tensor:
+def _halved(tensor: Tensor) -> Tensor:
     """As it is on the wire in float16."""
-    return numbers.half().float()
+    return tensor.half().float()
 
 
 def _ratios(results: dict[str, Any]) -> dict[str, Any]:
-    whole = _sums(results["bytes"]["full"])
-    found = {}
+    full_rows = _sums(results["bytes"]["full"])
+    samples = {}
     for form in FORMS:
-        for way, value, full in zip(
-            ("up", "down"), _sums(results["bytes"][form]), whole, strict=True
+        for direction, value, full in zip(
+            ("up", "down"), _sums(results["bytes"][form]), full_rows, strict=True
         ):
-            found[f"{form}: bytes {way} / full"] = {"value": value / full}
+            samples[f"{form}: bytes {direction} / full"] = {"value": value / full}
         for network in NETWORKS:
             of = results["times"][network]
-            found[f"{form}: time over {network} / full"] = {"value": of[form][1] / of["full"][1]}
+            samples[f"{form}: time over {network} / full"] = {"value": of[form][1] / of["full"][1]}
     for name, row in results["quality"].items():
-        found[f"{name}: NDCG@10 float16 / float32"] = {"value": row["float16"] / row["float32"]}
-    return found
+        samples[f"{name}: NDCG@10 float16 / float32"] = {"value": row["float16"] / row["float32"]}
+    return samples
 
 
 def _sums(row: dict[str, float]) -> tuple[float, float]:
-    up, down = (sum(row[f"{part}_{way}"] for part in _PARTS) for way in ("up", "down"))
+    up, down = (
+        sum(row[f"{segment_name}_{direction}"] for segment_name in _PARTS)
+        for direction in ("up", "down")
+    )
     return up, down
 
 
@@ -248,15 +254,14 @@ def _print(results: dict[str, Any]) -> None:
     print("bytes of an exchange: payload + HTTP head + headers of packets")
     for form, row in results["bytes"].items():
         sides = []
-        for way in ("up", "down"):
-            parts = [row[f"{part}_{way}"] for part in _PARTS]
-            sides.append(
-                f"{way} {' + '.join(f'{each:,.0f}' for each in parts)} = {sum(parts):,.0f}"
-            )
+        for direction in ("up", "down"):
+            segment_sizes = [row[f"{segment_name}_{direction}"] for segment_name in _PARTS]
+            terms = " + ".join(f"{size:,.0f}" for size in segment_sizes)
+            sides.append(f"{direction} {terms} = {sum(segment_sizes):,.0f}")
         print(f"  {form:10} {'   '.join(sides)}")
-    for network, found in results["times"].items():
+    for network, samples in results["times"].items():
         print(f"ms from H to its correction over {network}: median (quartiles)")
-        for form, (low, median, high) in found.items():
+        for form, (low, median, high) in samples.items():
             print(f"  {form:10} {median:8.3f} ({low:.3f} to {high:.3f})")
     for name, row in results["quality"].items():
         low, high = row["difference"]
@@ -273,23 +278,27 @@ def _draw(results: dict[str, Any], path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 2.6), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.2, 1.2, 1))
-        for side, way in zip(axes, ("up", "down"), strict=False):
+        for side, direction in zip(axes, ("up", "down"), strict=False):
             lefts = np.zeros(len(forms))
-            for part, colour in zip(_PARTS, ("#1769b0", "#e08a1e", "#6b747d"), strict=True):
-                widths = np.array([results["bytes"][form][f"{part}_{way}"] for form in forms])
-                label = {"head": "HTTP head", "packets": "TCP and IP"}.get(part, part)
+            for segment_name, colour in zip(_PARTS, ("#1769b0", "#e08a1e", "#6b747d"), strict=True):
+                widths = np.array(
+                    [results["bytes"][form][f"{segment_name}_{direction}"] for form in forms]
+                )
+                label = {"head": "HTTP head", "packets": "TCP and IP"}.get(
+                    segment_name, segment_name
+                )
                 side.barh(forms, widths, 0.6, left=lefts, color=colour, label=label)
                 lefts += widths
-            side.set_xlabel(f"bytes {way}")
+            side.set_xlabel(f"bytes {direction}")
         axes[0].invert_yaxis()
-        found = results["times"]["4g-5"]
-        low, middle, high = (np.array([found[form][n] for form in forms]) for n in range(3))
+        samples = results["times"]["4g-5"]
+        low, middle, high = (np.array([samples[form][n] for form in forms]) for n in range(3))
         axes[2].errorbar(
             middle, forms, xerr=(middle - low, high - middle), fmt="o", color="#1769b0"
         )
         axes[2].set(xlim=(0, None), xlabel="ms over 4G at 5 MB/s")
-        for each in axes:
-            each.grid(visible=True, axis="x")
+        for counted in axes:
+            counted.grid(visible=True, axis="x")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)

@@ -10,14 +10,15 @@ from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.api.gauges import JobCounts, StoreGauges
 from cloud_service.api.metrics import Metrics
-from cloud_service.correction.corrector_cache import Corrections
-from cloud_service.correction.protocol import correction_protocol
-from cloud_service.correction.scheduler import CorrectionQueue
+from cloud_service.correction.corrector_cache import CorrectorCache
+from cloud_service.correction.protocol import CorrectionProtocol, correction_protocol
+from cloud_service.correction.scheduler import CorrectionScheduler
 from cloud_service.http.admission import RESERVE, Limits
+from cloud_service.http.uvicorn_parts import check_uvicorn
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
-from cloud_service.services.models import Models
+from cloud_service.services.models import ModelRegistry
 from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
 from shared.open_files import SPARE, allow_open_files
@@ -31,8 +32,8 @@ def build_services(settings: CloudSettings) -> Services:
     """Everything the API calls. Opens no database and no model yet; makes the store's admin token
     where there is none. Raises AdminTokenError for one that must not be used."""
     store = Store(settings.store)
-    models, jobs = Models(store), Jobs(store, settings.jobs_url)
-    corrections = Corrections(store, room=settings.max_gcn_mb << 20)
+    models, jobs = ModelRegistry(store), Jobs(store, settings.jobs_url)
+    corrections = CorrectorCache(store, room=settings.max_gcn_mb << 20)
     metrics, heartbeat = Metrics(), Heartbeat(store.folder)
     metrics.registry.register(StoreGauges(models, JobCounts(jobs.counts), heartbeat))
     return Services(
@@ -40,7 +41,7 @@ def build_services(settings: CloudSettings) -> Services:
         candidates=Candidates(models),
         jobs=jobs,
         corrections=corrections,
-        queue=CorrectionQueue(longest_s=settings.max_queue_ms / 1e3),
+        queue=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
         metrics=metrics,
         heartbeat=heartbeat,
         log_folder=settings.log_folder,
@@ -79,15 +80,19 @@ def build_app(settings: CloudSettings, services: Services) -> ASGIApp:
 def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn.Server:
     """uvicorn as this cloud runs it: one process, uvloop, httptools, no access log.
 
-    uvloop sets TCP_NODELAY on every connection; the asyncio loop would not always.
+    uvloop sets TCP_NODELAY on every connection; the asyncio loop would not always. Raises
+    UnknownUvicorn where the protocol that the settings name builds on parts that are not there.
     """
+    is_plain = settings.http_protocol == "uvicorn"
     return uvicorn.Server(
         uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http=correction_protocol(services, _limits(settings)),
+            http="httptools" if is_plain else _protocol(services, settings),
+            limit_concurrency=settings.max_connections if is_plain else None,
+            timeout_keep_alive=settings.keep_alive,
             ws="none",
             access_log=False,
             log_level=settings.log_level,
@@ -97,6 +102,12 @@ def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn
             server_header=False,
         )
     )
+
+
+def _protocol(services: Services, settings: CloudSettings) -> type[CorrectionProtocol]:
+    check_uvicorn()
+    short_cut = settings.http_protocol == "short-cut"
+    return correction_protocol(services, _limits(settings), short_cut=short_cut)
 
 
 def _limits(settings: CloudSettings) -> Limits:
@@ -113,13 +124,13 @@ def _limits(settings: CloudSettings) -> Limits:
 
 def allow_connections(settings: CloudSettings) -> None:
     """Lets this process have all the connections its settings name; warns where it may not."""
-    wanted = settings.max_connections + RESERVE + SPARE
-    allowed = allow_open_files(wanted)
-    if allowed < wanted:
+    needed = settings.max_connections + RESERVE + SPARE
+    allowed = allow_open_files(needed)
+    if allowed < needed:
         _log.warning(
             "%d connections need %d open files, of which the system allows %d (ulimit -n)",
             settings.max_connections,
-            wanted,
+            needed,
             allowed,
         )
 

@@ -77,6 +77,13 @@ class CloudSettings(BaseSettings):
         float,
         Field(gt=0, le=3600, description="a client may take none of its answer for so long"),
     ] = 30.0
+    http_protocol: Literal["short-cut", "guarded", "uvicorn"] = Field(
+        "short-cut",
+        description="how requests are read. short-cut: corrections go straight to their queue, "
+        "the rest through uvicorn's parser within the limits above; guarded: all through that "
+        "parser; uvicorn: its own protocol, without those limits, so only behind a proxy that has "
+        "them. The first two build on private parts of uvicorn",
+    )
     keep_alive: Annotated[
         int,
         Field(ge=1, le=3600, description="seconds an idle connection stays; above the clients'"),
@@ -104,20 +111,20 @@ class CloudSettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_variables(cls, values: object) -> object:
-        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
+        settings = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
         for name in sorted(os.environ):
             upper = name.upper()
             ours = upper.startswith(PREFIX) and upper not in _CLIENTS
-            if ours and upper not in known and not upper.startswith(_PLATFORM):
-                near = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)
+            if ours and upper not in settings and not upper.startswith(_PLATFORM):
+                near = difflib.get_close_matches(upper, settings, n=1, cutoff=0.0)
                 raise ValueError(f"there is no setting {name}: did you mean {near[0]}?")
         return values
 
     @model_validator(mode="after")
     def _database_is_known(self) -> Self:
         if self.database_url is not None:
-            kind, _, rest = self.database_url.get_secret_value().partition("://")
-            if kind not in ("sqlite", "postgresql") or not rest.strip("/"):
+            scheme, _, address = self.database_url.get_secret_value().partition("://")
+            if scheme not in ("sqlite", "postgresql") or not address.strip("/"):
                 raise ValueError(
                     "CLOUD_DATABASE_URL is sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
                 )
@@ -158,10 +165,10 @@ def load_settings(**values: object) -> CloudSettings:
 
     Raises SettingsError, which names the variable and never shows a secret's value.
     """
-    given = {name: value for name, value in values.items() if value is not None}
+    values_given = {name: value for name, value in values.items() if value is not None}
     try:
-        return CloudSettings(**given)  # type: ignore[arg-type]
+        return CloudSettings(**values_given)  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else ""
-        raise SettingsError(place + first["msg"].removeprefix("Value error, ")) from None
+        fault = error.errors(include_input=False, include_url=False)[0]
+        variable = f"{PREFIX}{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
+        raise SettingsError(variable + fault["msg"].removeprefix("Value error, ")) from None

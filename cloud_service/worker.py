@@ -211,11 +211,11 @@ def launch(runner: JobRunner, url: str) -> None:
 
     @DBOS.step(name="run_and_publish")
     def run_and_publish(request: dict[str, Any]) -> str:
-        return runner.run(_job(), _asked(request))
+        return runner.run(_job(), _job_request(request))
 
     @DBOS.step(name="promote")
     def promote_result(version: str, request: dict[str, Any]) -> str:
-        return runner.promote(_job(), version, _asked(request))
+        return runner.promote(_job(), version, _job_request(request))
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=ATTEMPTS)
     def train_and_promote(request: dict[str, Any]) -> dict[str, str]:
@@ -226,7 +226,7 @@ def launch(runner: JobRunner, url: str) -> None:
     DBOS.register_queue(QUEUE, global_concurrency=1, worker_concurrency=1, polling_interval_sec=0.5)
 
 
-def _asked(request: dict[str, Any]) -> JobRequest:
+def _job_request(request: dict[str, Any]) -> JobRequest:
     try:
         return JobRequest.model_validate(request)
     except ValidationError as error:

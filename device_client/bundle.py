@@ -80,12 +80,14 @@ class Bundle:
             self._titles = path.read_text("utf-8").split("\n") if path.exists() else ()
         return self._titles[row - 1] if self._titles else None
 
-    def _table(self, name: str, shape: tuple[int, ...], kind: str) -> NDArray[np.generic]:
+    def _table(self, name: str, shape: tuple[int, ...], file_kind: str) -> NDArray[np.generic]:
         try:
             table = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise BundleInvalid(f"{name} is not a numpy array: {error}") from error
-        if table.shape != shape or not table.dtype.str[1:].startswith(kind):
-            raise BundleInvalid(f"{name} holds {table.dtype} {table.shape}, not {kind} {shape}")
-        found: NDArray[np.generic] = table
-        return found
+        if table.shape != shape or not table.dtype.str[1:].startswith(file_kind):
+            raise BundleInvalid(
+                f"{name} holds {table.dtype} {table.shape}, not {file_kind} {shape}"
+            )
+        array: NDArray[np.generic] = table
+        return array

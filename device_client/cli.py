@@ -69,9 +69,9 @@ def _pull(options: argparse.Namespace) -> int:
 
 def _show_download(name: str, done: int, size: int) -> None:
     if sys.stderr.isatty():
-        end = "\n" if done >= size else ""
+        line_end = "\n" if done >= size else ""
         share = 100 * done / max(size, 1)
-        print(f"\r{name:24} {share:5.1f}% of {size:,} B", end=end, file=sys.stderr)
+        print(f"\r{name:24} {share:5.1f}% of {size:,} B", end=line_end, file=sys.stderr)
 
 
 def _add_rerank(commands: Commands) -> None:

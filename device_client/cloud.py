@@ -108,20 +108,20 @@ class Cloud:
                 f"`production` (a-z, 0-9, '.', '_', '-'); got {shown(version)}"
             )
         raw = self._get(f"/v1/models/{version}", MANIFEST_LIMIT)
-        manifest, found = parse_manifest(raw), version_of(raw)
-        if exact and version != found:
-            raise BundleTampered(f"asked for version {version}, the manifest sent is of {found}")
-        target, draft = folder / found, folder / f".partial-{found}"
+        manifest, digest = parse_manifest(raw), version_of(raw)
+        if exact and version != digest:
+            raise BundleTampered(f"asked for version {version}, the manifest sent is of {digest}")
+        target, draft = folder / digest, folder / f".partial-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".lock-{found}").open("w") as lock:
+        with (folder / f".lock-{digest}").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be pulling the same
             if not self._is_whole(target, manifest, raw):
-                self._fetch(found, manifest, raw, draft, target, progress)
+                self._fetch(digest, manifest, raw, draft, target, progress)
         return target
 
     def _fetch(
         self,
-        found: str,
+        digest: str,
         manifest: Manifest,
         raw: bytes,
         draft: Path,
@@ -130,7 +130,7 @@ class Cloud:
     ) -> None:
         draft.mkdir(parents=True, exist_ok=True)
         for entry in manifest.device_files():
-            self._download(found, entry, draft / entry.name, progress)
+            self._download(digest, entry, draft / entry.name, progress)
         (draft / MANIFEST_NAME).write_bytes(raw)
         mark_newest(draft, (f for f in draft.parent.iterdir() if not f.name.startswith(".")))
         shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
@@ -148,12 +148,12 @@ class Cloud:
         The cloud looks at the last `HISTORY` clicks of each. `progress` gets lists done and in
         all.
         """
-        found: list[NDArray[np.int64]] = []
+        digest: list[NDArray[np.int64]] = []
         for at in range(0, len(histories), BATCH):
             rows = [list(history) for history in histories[at : at + BATCH]]
-            found += self._lists(version, {"rows": rows, "count": count})
-            progress(len(found), len(histories))
-        return found
+            digest += self._lists(version, {"rows": rows, "count": count})
+            progress(len(digest), len(histories))
+        return digest
 
     def replay(self, version: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The clicks of a version's held-out users: rows of items (flat), offsets (users + 1)."""
@@ -184,11 +184,11 @@ class Cloud:
             mode = "ab" if answer.status_code == httpx.codes.PARTIAL_CONTENT else "wb"
             done = have if mode == "ab" else 0
             with path.open(mode) as file:
-                for part in answer.iter_bytes():
-                    done += len(part)
+                for chunk in answer.iter_bytes():
+                    done += len(chunk)
                     if done > entry.size:
                         raise BundleInvalid(f"{entry.name} is longer than its manifest says")
-                    file.write(part)
+                    file.write(chunk)
                     progress(entry.name, done, entry.size)
         check_file(path, entry)
 
@@ -202,20 +202,20 @@ class Cloud:
 
     def _get(self, path: str, limit: int) -> bytes:
         with self._stream("GET", path) as answer:
-            parts, size = [], 0
-            for part in answer.iter_bytes():
-                size += len(part)
+            chunks, size = [], 0
+            for chunk in answer.iter_bytes():
+                size += len(chunk)
                 if size > limit:
                     raise CloudError(f"{path} is larger than {limit:,} bytes")
-                parts.append(part)
-        return b"".join(parts)
+                chunks.append(chunk)
+        return b"".join(chunks)
 
     def _lists(self, version: str, body: object) -> list[NDArray[np.int64]]:
         path = f"/v1/models/{version}/candidates:batch"
         with self._stream("POST", path, json=body) as answer:
             answer.read()
         try:
-            return [np.array(each, np.int64) for each in answer.json()["rows"]]
+            return [np.array(rows_of_list, np.int64) for rows_of_list in answer.json()["rows"]]
         except (ValueError, KeyError, TypeError) as error:
             raise CloudError(f"{answer.request.url} gave no candidate lists") from error
 

@@ -38,7 +38,7 @@ def id_texts(items: Sequence[object]) -> list[str]:
     return [item if type(item) is str else id_text(item) for item in items]
 
 
-def listed(items: object, what: str) -> list[ItemId]:
+def listed(items: object, role: str) -> list[ItemId]:
     """A list of what was given for several items, in its order. `what` names the argument.
 
     Takes lists, tuples, one-dimensional arrays, columns, views of a dict and generators. Raises
@@ -47,18 +47,18 @@ def listed(items: object, what: str) -> list[ItemId]:
     """
     if isinstance(items, (str, bytes, bytearray, memoryview)) or not isinstance(items, Iterable):
         raise InvalidItem(
-            f"{what} are a list of catalogue ids, got {shown(items)} alone: give [{shown(items)}]"
+            f"{role} are a list of catalogue ids, got {shown(items)} alone: give [{shown(items)}]"
         )
     if getattr(items, "ndim", 1) != 1:
         raise InvalidItem(
-            f"{what} are one list of catalogue ids, got a table with {items.ndim} dimensions: "  # type: ignore[attr-defined]
+            f"{role} are one list of catalogue ids, got a table with {items.ndim} dimensions: "  # type: ignore[attr-defined]
             "give one row or one column of it"
         )
     if isinstance(items, Mapping):
-        raise InvalidItem(f"{what} are a list of catalogue ids, got a mapping: give list(its keys)")
+        raise InvalidItem(f"{role} are a list of catalogue ids, got a mapping: give list(its keys)")
     if isinstance(items, (set, frozenset)):
         raise InvalidItem(
-            f"{what} are a list of catalogue ids, got a set, whose order changes from run to run "
+            f"{role} are a list of catalogue ids, got a set, whose order changes from run to run "
             "and would decide among equal scores: give sorted(it), or a list in the cloud's order"
         )
     # Only these: an array of times would give its times as integers.
@@ -67,12 +67,12 @@ def listed(items: object, what: str) -> list[ItemId]:
     return list(items)
 
 
-def row_array(rows: Rows, what: str) -> NDArray[np.int64]:
+def row_array(rows: Rows, role: str) -> NDArray[np.int64]:
     """Row numbers (N,) as ONNX Runtime takes them. Raises InvalidItem for what is none."""
     array = rows if isinstance(rows, np.ndarray) else np.array(rows)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
         raise InvalidItem(
-            f"{what} are a one-dimensional array of row numbers, got {array.dtype} of shape "
+            f"{role} are a one-dimensional array of row numbers, got {array.dtype} of shape "
             f"{array.shape}: for catalogue ids use the method without _rows"
         )
     return np.ascontiguousarray(array, np.int64)

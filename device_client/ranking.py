@@ -67,7 +67,7 @@ class Ranking:
     @property
     def items(self) -> list[ItemId]:
         """The candidates, best first."""
-        return [self.candidates[int(place)] for place in self.order]
+        return [self.candidates[int(position)] for position in self.order]
 
     @property
     def ranked(self) -> list[tuple[ItemId, float]]:

@@ -54,7 +54,7 @@ class Session:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -92,15 +92,15 @@ class Session:
         for whoever goes on with a click at once, the next rerank asks if no click did. Raises
         InvalidItem, before any is taken, for what is no catalogue id.
         """
-        given = listed(items, "clicks")
-        rows = self.bundle.rows(given)
+        ids = listed(items, "clicks")
+        rows = self.bundle.rows(ids)
         known = rows > 0
         self._preload(rows[known], ask=ask)
-        left_out = [item for item, is_known in zip(given, known, strict=True) if not is_known]
+        left_out = [item for item, is_known in zip(ids, known, strict=True) if not is_known]
         if left_out:
             _log.warning(
                 "%d of %d clicks of a history were left out: model %s does not know their items",
-                len(left_out), len(given), self.bundle.version,
+                len(left_out), len(ids), self.bundle.version,
             )  # fmt: skip
         return left_out
 
@@ -120,9 +120,9 @@ class Session:
         one id alone, a set, or floats.
         """
         begun = time.perf_counter_ns()
-        given = listed(candidates, "candidates")
+        ids = listed(candidates, "candidates")
         # The ids are looked up while the correction is on its way.
-        return self._rerank(given, self.bundle.rows(given), begun)
+        return self._rerank(ids, self.bundle.rows(ids), begun)
 
     def rerank_rows(self, rows: Rows) -> Ranking:
         """The same for rows of the item table; rows that it does not have are unknown items."""
@@ -183,20 +183,20 @@ class Session:
         self._scn.prepare()
 
     def _rerank(
-        self, given: Sequence[ItemId] | Rows, rows: NDArray[np.int64], begun_ns: int
+        self, ids: Sequence[ItemId] | Rows, rows: NDArray[np.int64], begun_ns: int
     ) -> Ranking:
         timeline = Timeline(self._clicked_ns, self._hidden_ns)
         timeline.reranked_ns = begun_ns
         rows, unknown = self._known(rows)
         if unknown is not None and unknown.all():
-            return self._none_known(given, rows, timeline)
+            return self._none_known(ids, rows, timeline)
         received = self._wait()
         timeline.hidden_ns = self._hidden_ns  # a request made only now counts from now
         timeline.applied_ns = time.perf_counter_ns()
         scores = self._scores(rows, unknown, received.correction if received is not None else None)
         order = np.argsort(-scores, kind="stable")
         timeline.ranked_ns = time.perf_counter_ns()
-        ranking = Ranking(given, scores, order, None, timeline)
+        ranking = Ranking(ids, scores, order, None, timeline)
         if received is not None:
             ranking.outcome, ranking.reason = received.outcome, received.reason
             self.outcomes[received.outcome] += 1
@@ -205,18 +205,18 @@ class Session:
             elif received.outcome is Outcome.OFFLINE:
                 self._ask_again()
         if unknown is not None:
-            ranking.unknown = [given[int(at)] for at in np.flatnonzero(unknown)]
+            ranking.unknown = [ids[int(at)] for at in np.flatnonzero(unknown)]
         return ranking
 
     def _none_known(
-        self, given: Sequence[ItemId] | Rows, rows: NDArray[np.int64], timeline: Timeline
+        self, ids: Sequence[ItemId] | Rows, rows: NDArray[np.int64], timeline: Timeline
     ) -> Ranking:
         """The ranking of candidates that are all unknown: no correction is worth a wait."""
         timeline.applied_ns = timeline.ranked_ns = time.perf_counter_ns()
         scores, order = np.full(len(rows), -np.inf, np.float32), np.arange(len(rows))
         self.outcomes[Outcome.UNKNOWN_CANDIDATES] += 1
         return Ranking(
-            given, scores, order, Outcome.UNKNOWN_CANDIDATES, timeline, NONE_KNOWN, list(given)
+            ids, scores, order, Outcome.UNKNOWN_CANDIDATES, timeline, NONE_KNOWN, list(ids)
         )
 
     def _wait(self) -> Received | None:

@@ -47,24 +47,24 @@ def rerank_one(
     """Prints the ranking the device serves, and the one it would have without the cloud."""
     _check(options)
     if options.offline:
-        asked, link = _offline(options), None
+        request, link = _offline(options), None
     else:
         with Cloud(options.url) as cloud:
             bundle = Bundle.open(cloud.pull(options.bundles, options.model, progress))
-            asked = _online(options, bundle, cloud)
+            request = _online(options, bundle, cloud)
         link = CorrectionLink.to(options.url, bundle, budget=budget)
-    with Session(asked.bundle, link, budget) as session:
-        session.preload_rows(asked.clicks[:-1], ask=False)
-        session.click_row(asked.clicks[-1])
-        served = session.rerank_rows(asked.candidates)
+    with Session(request.bundle, link, budget) as session:
+        session.preload_rows(request.clicks[:-1], ask=False)
+        session.click_row(request.clicks[-1])
+        served = session.rerank_rows(request.candidates)
         answer = session.settle(budget.request_timeout_s) if link else None
         correction = answer.correction if answer else None
-        local = session.score_rows(asked.candidates)
+        local = session.score_rows(request.candidates)
         corrected = None
         if correction is not None:
-            corrected = session.score_rows(asked.candidates, correction)
-    _print_clicks(asked)
-    _print_rankings(options.top, asked, local, corrected)
+            corrected = session.score_rows(request.candidates, correction)
+    _print_clicks(request)
+    _print_rankings(options.top, request, local, corrected)
     _print_outcome(served, budget)
     return 0
 
@@ -143,34 +143,36 @@ def _clicks_of(user: int, bundle: Bundle, cloud: Cloud) -> list[int]:
     return [int(item) for item in clicks]
 
 
-def _print_clicks(asked: _Asked) -> None:
-    data, clicks = asked.bundle.manifest.data, asked.clicks
-    print(f"model {asked.bundle.version}, trained on {data.name}{' (synthetic)' * data.synthetic}")
+def _print_clicks(request: _Asked) -> None:
+    data, clicks = request.bundle.manifest.data, request.clicks
+    print(
+        f"model {request.bundle.version}, trained on {data.name}{' (synthetic)' * data.synthetic}"
+    )
     print(f"clicks, the last {min(len(clicks), _SHOWN)} of {len(clicks)}:")
     for click in clicks[-_SHOWN:]:
-        print(f"  {_name(asked.bundle, click)}")
+        print(f"  {_name(request.bundle, click)}")
 
 
 def _print_rankings(
-    top: int, asked: _Asked, local: NDArray[np.float32], corrected: NDArray[np.float32] | None
+    top: int, request: _Asked, local: NDArray[np.float32], corrected: NDArray[np.float32] | None
 ) -> None:
     """Both rankings side by side, each item beside its own score."""
     width = _name_width()
     best = _order(local)
     beside = best if corrected is None else _order(corrected)
-    before = {int(at): place for place, at in enumerate(best)}
-    known = len(asked.candidates) - len(asked.unknown)
+    before = {int(at): position for position, at in enumerate(best)}
+    known_count = len(request.candidates) - len(request.unknown)
     without, with_it = (f"{title:{width}} {'score':>{_SCORE}}" for title in _TITLES)
     print(f"\n{'':3} {without}   {'' if corrected is None else with_it}".rstrip())
-    for place in range(min(top, known)):
-        left = _entry(asked, int(best[place]), local, width)
+    for position in range(min(top, known_count)):
+        local_entry = _entry(request, int(best[position]), local, width)
         right = ""
         if corrected is not None:
-            at = int(beside[place])
-            right = f"{_entry(asked, at, corrected, width)} {_moved(before[at] - place)}"
-        print(f"{place + 1:3} {left}   {right}".rstrip())
-    if asked.unknown:
-        print(f"unknown to this model, so not ranked: {_few(asked.unknown)}")
+            at = int(beside[position])
+            right = f"{_entry(request, at, corrected, width)} {_moved(before[at] - position)}"
+        print(f"{position + 1:3} {local_entry}   {right}".rstrip())
+    if request.unknown:
+        print(f"unknown to this model, so not ranked: {_few(request.unknown)}")
 
 
 def _order(scores: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -178,8 +180,8 @@ def _order(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return order
 
 
-def _entry(asked: _Asked, at: int, scores: NDArray[np.float32], width: int) -> str:
-    name = _name(asked.bundle, int(asked.candidates[at]), width)
+def _entry(request: _Asked, at: int, scores: NDArray[np.float32], width: int) -> str:
+    name = _name(request.bundle, int(request.candidates[at]), width)
     return f"{name:{width}} {float(scores[at]):{_SCORE}.4f}"
 
 
@@ -188,8 +190,8 @@ def _name_width() -> int:
     return min(max((shutil.get_terminal_size().columns - _REST) // 2, _NARROWEST), _WIDEST)
 
 
-def _moved(places: int) -> str:
-    return f"(up {places})" if places > 0 else f"(down {-places})" if places < 0 else ""
+def _moved(positions: int) -> str:
+    return f"(up {positions})" if positions > 0 else f"(down {-positions})" if positions < 0 else ""
 
 
 def _name(bundle: Bundle, row: int, width: int = _WIDEST) -> str:

@@ -36,7 +36,7 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class Exact(BaseModel):
+class StrictModel(BaseModel):
     """A model that takes values of the types it describes and no others: "5" and true are no
     numbers."""
 
@@ -48,7 +48,7 @@ class Exact(BaseModel):
         return whole(value)
 
 
-class ModelSettings(Exact):
+class ModelSettings(StrictModel):
     """Shapes and forms of one SCN and its GCN.
 
     Shapes are the paper's by default (CoCorrRec, Table 3). The form of the GCN is the one that

@@ -24,7 +24,7 @@ def main() -> None:
     open_sockets: dict[int, socket.socket] = {}
     halves: dict[socket.socket, bytes] = {}
     while True:
-        asked: list[tuple[socket.socket, bytes]] = []
+        pending: list[tuple[socket.socket, bytes]] = []
         for descriptor, _ in poll.poll():
             if descriptor == listener.fileno():
                 sock, _ = listener.accept()
@@ -42,11 +42,11 @@ def main() -> None:
                 continue
             data = halves.pop(sock, b"") + data
             if len(data) > BODY:
-                asked.append((sock, data[-BODY:]))
+                pending.append((sock, data[-BODY:]))
             else:
                 halves[sock] = data
-        for at in range(0, len(asked), BATCH):
-            batch = asked[at : at + BATCH]
+        for at in range(0, len(pending), BATCH):
+            batch = pending[at : at + BATCH]
             answers = gcn.correct([body for _, body in batch])
             for (sock, _), answer in zip(batch, answers, strict=True):
                 with suppress(OSError):  # reset: the next look at it says so

@@ -19,6 +19,6 @@ class GCN:
     def correct(self, bodies: list[bytes]) -> list[bytes]:
         """Full corrections of some H."""
         hidden = np.frombuffer(b"".join(bodies), np.float32).reshape(-1, 10, 64)
-        parts = self._session.run(None, {"hidden": hidden})
-        rows = np.concatenate([part.reshape(len(bodies), -1) for part in parts], axis=1)
+        outputs = self._session.run(None, {"hidden": hidden})
+        rows = np.concatenate([output.reshape(len(bodies), -1) for output in outputs], axis=1)
         return [row.tobytes() for row in rows]

@@ -89,34 +89,34 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def counted(names: Sequence[str], lengths: Sequence[int], folder: Path) -> Points:
     """Exports and counts every point, and writes its plan into a folder of its own."""
     models.write_common(folder)
-    found: Points = {name: {} for name in names}
+    points: Points = {name: {} for name in names}
     for name in names:
         for clicks in lengths:
             print(f"exporting {name}, {clicks} clicks", file=sys.stderr)
             plan, learned = models.plan(name, clicks), models.parameters(name, clicks)
             plan.write(_folder(folder, name, clicks))
             cost = models.flops(plan)
-            found[name][clicks] = {
+            points[name][clicks] = {
                 "flops": cost.total,
                 "matrix_flops": cost.matrix,
                 "elementwise_flops": cost.elementwise,
                 "parameters": learned.network,
                 "item_table": learned.item_table,
             }
-    return found
+    return points
 
 
 def measured(results: Points, folder: Path, rounds: int, seconds: float) -> None:
     """Adds time and memory, all points in turn in every round: no model has an hour to itself."""
     times: dict[tuple[str, int], list[float]] = {}
     memory: dict[tuple[str, int], list[int]] = {}
-    for number in range(rounds):
+    for round_index in range(rounds):
         for name, points in results.items():
             for clicks in points:
-                print(f"round {number + 1}: {name}, {clicks} clicks", file=sys.stderr)
-                found = _point(_folder(folder, name, clicks), seconds)
-                times.setdefault((name, clicks), []).extend(found["ms"])
-                memory.setdefault((name, clicks), []).append(found["memory_bytes"])
+                print(f"round {round_index + 1}: {name}, {clicks} clicks", file=sys.stderr)
+                point = _point(_folder(folder, name, clicks), seconds)
+                times.setdefault((name, clicks), []).extend(point["ms"])
+                memory.setdefault((name, clicks), []).append(point["memory_bytes"])
     for (name, clicks), every in times.items():
         low, median, high = statistics.quantiles(every, n=4)
         results[name][clicks] |= {
@@ -133,8 +133,8 @@ def _point(folder: Path, seconds: float) -> dict[str, Any]:
     done = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    measured_point: dict[str, Any] = json.loads(done.stdout)
+    return measured_point
 
 
 def _folder(folder: Path, name: str, clicks: int) -> Path:
@@ -159,26 +159,29 @@ def flat(results: Points) -> dict[str, dict[str, Any]]:
 
 def ratios(results: Points) -> dict[str, dict[str, float]]:
     """What each further click adds (the paper's Table 4), and the SCN's time against others'."""
-    found = {}
+    summary = {}
     for name, points in results.items():
-        (first, before), *_, (last, after) = points.items()
-        if last == first:
+        (fewest, before), *_, (most, after) = points.items()
+        if most == fewest:
             continue
         for figure in ("flops", "memory_bytes"):
-            grown = (after[figure] - before[figure]) / (last - first)
-            found[f"{name}: {figure} a further click"] = {"value": grown}
+            grown = (after[figure] - before[figure]) / (most - fewest)
+            summary[f"{name}: {figure} a further click"] = {"value": grown}
     for scn, times in _scn_times(results).items():
         for name, (least, goal) in GOALS.items():
             points = {n: point for n, point in results.get(name, {}).items() if n >= least}
-            each = [times[n] / point["median"] for n, point in points.items()]
-            if not each:
+            relative_times = [times[n] / point["median"] for n, point in points.items()]
+            if not relative_times:
                 continue
             if name.endswith(models.CARRIED):  # neither depends on the length
-                found[f"{scn} / {name}: time"] = {"value": statistics.median(each), "goal": goal}
+                summary[f"{scn} / {name}: time"] = {
+                    "value": statistics.median(relative_times),
+                    "goal": goal,
+                }
             else:
-                what = f"{scn} / {name}: time, the most from {min(points)} clicks on"
-                found[what] = {"value": max(each), "goal": goal}
-    return found
+                label = f"{scn} / {name}: time, the most from {min(points)} clicks on"
+                summary[label] = {"value": max(relative_times), "goal": goal}
+    return summary
 
 
 def _scn_times(results: Points) -> dict[str, dict[int, float]]:

@@ -40,14 +40,16 @@ def draw(results: Results, path: Path) -> None:
     """Writes the figure as PNG."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.4), layout="constrained")
-        one, two, three = figure.subplots(1, 3)
-        _panel(one, results, "MFLOPs", lambda point: point["flops"] / 1e6)
+        left_axis, two, three = figure.subplots(1, 3)
+        _panel(left_axis, results, "MFLOPs", lambda point: point["flops"] / 1e6)
         _panel(two, results, "ms, median and quartiles", lambda point: point["median"])
         for name, points in results.items():
-            low, high = ([point["quartiles"][end] for point in points.values()] for end in (0, 1))
+            low, high = (
+                [point["quartiles"][quartile] for point in points.values()] for quartile in (0, 1)
+            )
             two.fill_between(list(points), low, high, color=_colour(name), alpha=0.2, lw=0)
         _panel(three, results, "MB at the peak", lambda point: point["memory_bytes"] / 1e6)
-        handles, labels = one.get_legend_handles_labels()
+        handles, labels = left_axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)
@@ -70,7 +72,7 @@ def _panel(
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.set_title(title, fontsize=8.5, loc="left")
     axes.set_xlabel("clicks of history")

@@ -92,20 +92,20 @@ def _segment_of(name: str) -> int:
     return int(name.partition(SEGMENTED)[2] or _SEGMENT)
 
 
-def flops(each: Plan) -> Flops:
+def flops(plan: Plan) -> Flops:
     """What the runs of a plan cost together."""
 
     @cache
     def cost(graph: str, clicks: int) -> Flops:
         sizes = {"items": ITEMS + 1, "candidates": CANDIDATES, "clicks": clicks}
-        return count_flops(each.graphs[graph], **sizes)
+        return count_flops(plan.graphs[graph], **sizes)
 
     def clicks(call: Call) -> int:
         name = "hidden" if call.graph == "views" else "clicks"
-        read = each.arrays.get(call.inputs.get(name, name))
+        read = plan.arrays.get(call.inputs.get(name, name))
         return 0 if read is None else len(read)
 
-    return sum((cost(call.graph, clicks(call)) for call in each.calls), Flops())
+    return sum((cost(call.graph, clicks(call)) for call in plan.calls), Flops())
 
 
 def parameters(name: str, clicks: int) -> Parameters:
@@ -135,7 +135,7 @@ def _ranker_plan(network: str, clicks: int) -> Plan:
 def _carried_plan(network: str) -> Plan:
     model = _BASELINES[network](1)
     assert isinstance(model, Stepwise)
-    state = (part[0].numpy() for part in model.initial_state(1))
+    state = (array[0].numpy() for array in model.initial_state(1))
     carried = dict(zip(model.carried, state, strict=True))
     after = {name: f"next_{name}" for name in carried} | {"user_state": "user_state"}
     return Plan(
@@ -152,9 +152,9 @@ def _carried_scn_plan(*, new: bool) -> Plan:
     model = scn(_SEGMENT)
     arrays = _candidates() | _scn_inputs(model) | {"clicks": _history(1)}
     carry = [Call("carry", after={"carried": "next_state"})] if new else []
-    place = 0 if new else _SEGMENT // 2
-    calls = (*carry, Call("hidden", after={"row": "hidden"}), _one_view(place))
-    return _scn_ranks(model, calls, arrays, {"state": "carried"} if new else {}, place)
+    position = 0 if new else _SEGMENT // 2
+    calls = (*carry, Call("hidden", after={"row": "hidden"}), _one_view(position))
+    return _scn_ranks(model, calls, arrays, {"state": "carried"} if new else {}, position)
 
 
 def _sliding_scn_plan() -> Plan:
@@ -162,12 +162,12 @@ def _sliding_scn_plan() -> Plan:
     model = scn(_SEGMENT, "projected")
     arrays = _candidates() | _scn_inputs(model) | {"clicks": _history(1)}
     hidden = Call("hidden", after={"row": "hidden"}, slides=("hidden", *SEGMENT_VIEWS))
-    place = _SEGMENT - 1
-    return _scn_ranks(model, (hidden, _one_view(place)), arrays, {}, place)
+    position = _SEGMENT - 1
+    return _scn_ranks(model, (hidden, _one_view(position)), arrays, {}, position)
 
 
-def _one_view(place: int) -> Call:
-    return Call("views", {"hidden": "row"}, row=place, query=0)
+def _one_view(position: int) -> Call:
+    return Call("views", {"hidden": "row"}, row=position, query=0)
 
 
 def _scn_plan(clicks: int, segment: int) -> Plan:
@@ -177,19 +177,19 @@ def _scn_plan(clicks: int, segment: int) -> Plan:
     state: dict[str, str] = {}
     model = scn(segment)
     arrays = _candidates() | _scn_inputs(model)
-    for number in range(earlier):
-        arrays[f"clicks_{number}"] = _history(segment)
+    for segment_index in range(earlier):
+        arrays[f"clicks_{segment_index}"] = _history(segment)
         calls += [
-            Call("hidden", {"clicks": f"clicks_{number}"}, {"hidden": "hidden"}),
+            Call("hidden", {"clicks": f"clicks_{segment_index}"}, {"hidden": "hidden"}),
             Call("views", query=segment - 1),
             Call("carry", state, {"carried": "next_state"}),
         ]
         state = {"state": "carried"}
-    last = clicks - earlier * segment
-    arrays["clicks"] = np.resize(_history(last), segment)
-    arrays["clicks"][last:] = 0
-    calls += [Call("hidden", after={"hidden": "hidden"}), Call("views", query=last - 1)]
-    return _scn_ranks(model, calls, arrays, state, last - 1)
+    in_last_segment = clicks - earlier * segment
+    arrays["clicks"] = np.resize(_history(in_last_segment), segment)
+    arrays["clicks"][in_last_segment:] = 0
+    calls += [Call("hidden", after={"hidden": "hidden"}), Call("views", query=in_last_segment - 1)]
+    return _scn_ranks(model, calls, arrays, state, in_last_segment - 1)
 
 
 def _scn_ranks(
@@ -199,8 +199,10 @@ def _scn_ranks(
     graphs = _scn_graphs(model)
     prepared = _zeros(open_session(graphs["prepare"]).get_outputs())
     ranking = Call("prepare", state, {name: name for name in prepared}), Call("rank")
-    wanted = open_session(graphs["rank"]).get_inputs()
-    corrections = [each for each in wanted if each.name not in {*arrays, *prepared, "item_table"}]
+    inputs = open_session(graphs["rank"]).get_inputs()
+    corrections = [
+        argument for argument in inputs if argument.name not in {*arrays, *prepared, "item_table"}
+    ]
     arrays = arrays | prepared | _zeros(corrections) | {"position": np.array([position])}
     return Plan((*calls, *ranking), graphs, arrays, "clicks")
 
@@ -218,13 +220,13 @@ def _scn_graphs(model: SCN) -> dict[str, bytes]:
 
 def _zeros(tensors: Sequence[ort.NodeArg]) -> Arrays:
     """What `prepare` leaves for `rank`, or no correction."""
-    return {each.name: np.zeros(each.shape, np.float32) for each in tensors}
+    return {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in tensors}
 
 
 def _scn_inputs(model: SCN) -> Arrays:
     """H, and the state a user begins with, twice: the second is overwritten."""
     s = model.settings
-    begun = torch.cat([part[0] for part in model.block.initial_state(1)], 1).detach().numpy()
+    begun = torch.cat([array[0] for array in model.block.initial_state(1)], 1).detach().numpy()
     h, k, f = s.heads, s.segment, s.head_dim
     views = {name: np.zeros((h, k, f + 1), np.float32) for name in SEGMENT_VIEWS}
     return {

@@ -32,12 +32,12 @@ class Bound:
     """A call on buffers made once, as `device_client/scn.py` holds them."""
 
     def __init__(self, session: ort.InferenceSession, call: Call, arrays: Arrays) -> None:
-        names = [each.name for each in session.get_inputs()]
-        given = {name: arrays[call.inputs.get(name, name)] for name in names}
-        names = [each.name for each in session.get_outputs()]
-        self.outputs: Arrays = dict(zip(names, session.run(names, given), strict=True))
+        names = [argument.name for argument in session.get_inputs()]
+        feeds = {name: arrays[call.inputs.get(name, name)] for name in names}
+        names = [output.name for output in session.get_outputs()]
+        self.outputs: Arrays = dict(zip(names, session.run(names, feeds), strict=True))
         self._session, self._binding = session, session.io_binding()
-        for name, array in given.items():
+        for name, array in feeds.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         for name, array in self.outputs.items():
             self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
@@ -52,8 +52,8 @@ class Bound:
 
     def run(self) -> None:
         """Runs the graph and hands on what it gave."""
-        for place, next_place in self._before:
-            place[...] = next_place
+        for offset, next_place in self._before:
+            offset[...] = next_place
         self._session.run_with_iobinding(self._binding)
         for array, output in self._after:
             array[...] = output
@@ -63,9 +63,12 @@ def _laid_out(
     views: NDArray[np.generic], query: int, row: Any, arrays: Arrays
 ) -> list[tuple[NDArray[np.generic], NDArray[np.generic]]]:
     """Where the parts of views go."""
-    kept, queries = cut_views(views, len(arrays["values"]))
-    found = [(arrays[name][:, row], part) for name, part in zip(SEGMENT_VIEWS, kept, strict=True)]
-    return [*found, (arrays["query"], queries[:, :, query : query + 1])]
+    kept_projections, queries = cut_views(views, len(arrays["values"]))
+    copies = [
+        (arrays[name][:, row], projection)
+        for name, projection in zip(SEGMENT_VIEWS, kept_projections, strict=True)
+    ]
+    return [*copies, (arrays["query"], queries[:, :, query : query + 1])]
 
 
 def load_arrays(folder: Path) -> Arrays:
@@ -86,7 +89,7 @@ def measure(folder: Path, seconds: float) -> dict[str, object]:
     calls, fresh = read_calls(folder)
     arrays = load_arrays(folder)
     clicks, candidates = arrays[fresh].reshape(-1), arrays["candidates"]
-    last, items = np.count_nonzero(clicks) - 1, len(arrays["item_table"]) - 1
+    last_click, items = np.count_nonzero(clicks) - 1, len(arrays["item_table"]) - 1
     random = np.random.default_rng(0)
     open_session(str(folder.parent / NOTHING))
     _CLEAR.write_text(_RESET_PEAK)
@@ -95,7 +98,7 @@ def measure(folder: Path, seconds: float) -> dict[str, object]:
     times: list[float] = []
     begun = time.perf_counter()
     while len(times) < WARM + LEAST or time.perf_counter() - begun < seconds:
-        clicks[last] = random.integers(1, items + 1)
+        clicks[last_click] = random.integers(1, items + 1)
         candidates[...] = random.integers(1, items + 1, len(candidates))
         start = time.perf_counter_ns()
         for call in bound:

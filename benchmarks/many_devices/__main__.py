@@ -7,7 +7,7 @@ it holds, to see that it sheds and stands. All that is with the paper's GCN; the
 which `make demo` and `docker compose up` serve, is asked of this project and bare sockets alone.
 
     python -m benchmarks.many_devices                        this project and plain FastAPI
-    python -m benchmarks.many_devices --peers FOLDER         and the peers in that environment
+    python -m benchmarks.many_devices --baselines FOLDER     and others, from that environment
     python -m benchmarks.many_devices --short                a glance that keeps nothing
 """
 
@@ -91,9 +91,9 @@ class Bench:
             env=os.environ | SPARE,
             preexec_fn=lambda: os.sched_setaffinity(0, device_core()),
         )
-        with np.load(out) as found:
-            latencies, statuses = found["latencies"], found["statuses"]
-            elapsed = max(float(found["elapsed"]), self._seconds)
+        with np.load(out) as arrays:
+            latencies, statuses = arrays["latencies"], arrays["statuses"]
+            elapsed = max(float(arrays["elapsed"]), self._seconds)
         good = latencies[statuses == 200]
         median, p99 = np.quantile(good, (0.5, 0.99)) * 1e3 if len(good) else (np.inf, np.inf)
         shed = float((statuses == 503).mean())
@@ -107,22 +107,22 @@ class Bench:
 
         Steps of 1.41, until three in a row are not held: one may fail by a pause of the machine.
         """
-        found, rate, missed = 0.0, _FIRST_RATE, 0
+        knee, rate, missed = 0.0, _FIRST_RATE, 0
         while missed < _MISSES:
             if self._holds(server, rate):
-                found, missed = rate, 0
+                knee, missed = rate, 0
             else:
                 missed += 1
             rate *= _STEP
-        return found
+        return knee
 
     def _holds(self, server: Server, rate: float) -> bool:
         """In two loads of three: a pause of the machine fails any server."""
         held = 0
         for tried in range(_TRIES):
-            found = self.load(server, rate)
-            _say(server.name, found)
-            held += found.held
+            outcome = self.load(server, rate)
+            _say(server.name, outcome)
+            held += outcome.held
             if held == _NEEDED or tried + 1 - held == _NEEDED:
                 break
         return held == _NEEDED
@@ -156,7 +156,7 @@ def _measured(folder: Path, gcn: GCNForm, options: argparse.Namespace) -> dict[s
     results: dict[str, Any] = {"GCN alone": _arithmetic(graph)}
     compared = [
         server
-        for server in servers(model, store.folder, port, options.peers)
+        for server in servers(model, store.folder, port, options.baselines)
         if gcn == "causal" or server.name in (OURS, BARE)
     ]
     # All are searched twice, minutes apart: half a minute of a busy machine ends a search.
@@ -171,13 +171,13 @@ def _measured(folder: Path, gcn: GCNForm, options: argparse.Namespace) -> dict[s
         with started(server, graph, port, server_core()):
             bench.load(server, _FIRST_RATE)
             knee = row["knee"] = max(row["knee"], bench.knee(server))
-            again = [bench.load(server, knee) for _ in range(options.rounds)] if knee else []
-            row["at the knee"] = [vars(each) for each in again]
+            repeats = [bench.load(server, knee) for _ in range(options.rounds)] if knee else []
+            row["at the knee"] = [vars(outcome) for outcome in repeats]
             if server.name == OURS and knee:
-                sweep = [bench.load(server, knee * part) for part in MULTIPLES]
-                for each in sweep:
-                    _say(f"{server.name}, beyond", each)
-                results["sweep"] = [vars(each) for each in sweep]
+                sweep = [bench.load(server, knee * multiple) for multiple in MULTIPLES]
+                for outcome in sweep:
+                    _say(f"{server.name}, beyond", outcome)
+                results["sweep"] = [vars(outcome) for outcome in sweep]
         row["most"] = bench.most[server.name]
     return results
 
@@ -185,7 +185,7 @@ def _measured(folder: Path, gcn: GCNForm, options: argparse.Namespace) -> dict[s
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--peers", type=Path, help="virtual environment of benchmarks/baselines.txt"
+        "--baselines", type=Path, help="virtual environment of benchmarks/baselines.txt"
     )
     parser.add_argument("--seconds", type=float, help="of one load (4)")
     parser.add_argument("--rounds", type=int, help="loads at the rate found (5)")
@@ -199,7 +199,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _arithmetic(graph: Path) -> dict[str, float]:
     """Corrections a second of the GCN alone, on the servers' core, by batch."""
-    session, found = open_session(str(graph)), {}
+    session, durations = open_session(str(graph)), {}
     with running_on(server_core()):
         for batch in (1, 4, 8, 16, LARGEST_BATCH):
             hidden = np.random.default_rng(0).normal(size=(batch, 10, 64)).astype(np.float32)
@@ -208,8 +208,8 @@ def _arithmetic(graph: Path) -> dict[str, float]:
                 begun = time.perf_counter()
                 session.run(None, {"hidden": hidden})
                 times.append(time.perf_counter() - begun)
-            found[str(batch)] = batch / statistics.median(times)
-    return found
+            durations[str(batch)] = batch / statistics.median(times)
+    return durations
 
 
 def _ratios(results: dict[str, Any]) -> dict[str, Any]:
@@ -240,10 +240,11 @@ def _rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in results.items() if "knee" in row}
 
 
-def _say(name: str, found: Outcome) -> None:
+def _say(name: str, outcome: Outcome) -> None:
     print(
-        f"{name:24} {found.rate:8,.0f}/s asked {found.served:8,.0f} served {found.shed:7.1%} shed "
-        f"{found.failed:6.1%} failed  median {found.median_ms:7.2f}  p99 {found.p99_ms:8.2f} ms",
+        f"{name:24} {outcome.rate:8,.0f}/s asked {outcome.served:8,.0f} served "
+        f"{outcome.shed:7.1%} shed {outcome.failed:6.1%} failed  "
+        f"median {outcome.median_ms:7.2f}  p99 {outcome.p99_ms:8.2f} ms",
         file=sys.stderr,
         flush=True,
     )
@@ -255,8 +256,8 @@ def _print(results: dict[str, Any], ratios: dict[str, Any]) -> None:
         f"{'most, /s':>10}"
     )
     for name, row in _rows(results).items():
-        p99 = [each["p99_ms"] for each in row["at the knee"]] or [float("nan")]
-        medians = [each["median_ms"] for each in row["at the knee"]] or [float("nan")]
+        p99 = [outcome["p99_ms"] for outcome in row["at the knee"]] or [float("nan")]
+        medians = [outcome["median_ms"] for outcome in row["at the knee"]] or [float("nan")]
         low, middle, high = statistics.quantiles(p99, n=4) if len(p99) > 1 else p99 * 3
         spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         print(

@@ -49,12 +49,12 @@ class Load:
         """Asks at `moments`, seconds from now; what is not answered in the end is infinite."""
         begun = time.perf_counter()
         following = 0
-        end = begun + moments[-1] + GRACE_S
+        deadline = begun + moments[-1] + GRACE_S
         while following < len(moments) or self._due or self._waiting:
-            now = time.perf_counter()
-            if now > end:
+            clock = time.perf_counter()
+            if clock > deadline:
                 break
-            while following < len(moments) and begun + moments[following] <= now:
+            while following < len(moments) and begun + moments[following] <= clock:
                 self._waiting.append(begun + moments[following])
                 following += 1
             while self._waiting and self._idle:

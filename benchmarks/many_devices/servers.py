@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 import numpy as np
 
-from benchmarks.served import PEERS, SPARE
+from benchmarks.served import BASELINES, SPARE
 from shared import bundle as files
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, correction_path
 
@@ -43,33 +43,51 @@ class Server:
 
     def request(self) -> bytes:
         """All of a request's bytes."""
-        kind = "application/json" if self.json else HIDDEN_TYPE
+        content_type = "application/json" if self.json else HIDDEN_TYPE
         body = self.body()
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {FULL_TYPE}\r\n"
-            f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
 
-def servers(folder: Path, store: Path, port: int, peers: Path | None) -> list[Server]:
-    """All that can be compared; `peers` is the folder of the peers' virtual environment."""
-    here = sys.executable
-    cloud = (here, "-m", "cloud_service.cli", "serve", "--store", str(store), "--port", str(port))
-    found = [
+def servers(folder: Path, store: Path, port: int, baselines: Path | None) -> list[Server]:
+    """All that can be compared; `baselines` is the folder of the baselines' virtual environment."""
+    interpreter = sys.executable
+    cloud = (
+        interpreter,
+        "-m",
+        "cloud_service.cli",
+        "serve",
+        "--store",
+        str(store),
+        "--port",
+        str(port),
+    )
+    servers = [
         Server(OURS, cloud, correction_path(folder.name)),
-        Server(BARE, (here, str(PEERS / "bare.py"), str(port))),
-        Server(PLAIN, (here, str(PEERS / "plain.py"), str(folder / files.WEIGHTS), str(port))),
+        Server(BARE, (interpreter, str(BASELINES / "bare.py"), str(port))),
+        Server(
+            PLAIN,
+            (interpreter, str(BASELINES / "plain.py"), str(folder / files.WEIGHTS), str(port)),
+        ),
     ]
-    if peers is not None:
-        python = str(peers / "bin" / "python")
-        bento = (str(peers / "bin" / "bentoml"), "serve", "bento:Corrections", "--port", str(port))
-        found += [
+    if baselines is not None:
+        python = str(baselines / "bin" / "python")
+        bento = (
+            str(baselines / "bin" / "bentoml"),
+            "serve",
+            "bento:Corrections",
+            "--port",
+            str(port),
+        )
+        servers += [
             Server("BentoML", bento),
-            Server("LitServe", (python, str(PEERS / "lit.py"), str(port)), json=True),
-            Server("Ray Serve", (python, str(PEERS / "ray_serve.py"), str(port))),
+            Server("LitServe", (python, str(BASELINES / "lit.py"), str(port)), json=True),
+            Server("Ray Serve", (python, str(BASELINES / "ray_serve.py"), str(port))),
         ]
-    return found
+    return servers
 
 
 @contextmanager
@@ -79,7 +97,7 @@ def started(server: Server, graph: Path, port: int, core: set[int]) -> Iterator[
     process = subprocess.Popen(
         server.command,
         env=environment,
-        cwd=PEERS if server.command[0] != sys.executable else None,
+        cwd=BASELINES if server.command[0] != sys.executable else None,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -100,13 +118,13 @@ def started(server: Server, graph: Path, port: int, core: set[int]) -> Iterator[
 
 def _wait(server: Server, port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
-    kind = "application/json" if server.json else HIDDEN_TYPE
+    content_type = "application/json" if server.json else HIDDEN_TYPE
     while time.monotonic() < deadline:
         with suppress(httpx.HTTPError):
             answer = httpx.post(
                 f"http://127.0.0.1:{port}{server.path}",
                 content=server.body(),
-                headers={"content-type": kind, "accept": FULL_TYPE},
+                headers={"content-type": content_type, "accept": FULL_TYPE},
             )
             if answer.status_code == httpx.codes.OK and len(answer.content) == 4160:
                 return

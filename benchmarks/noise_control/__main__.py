@@ -41,15 +41,15 @@ def main() -> None:
     rows, results = [], {}
     for name in options.disguises.split(","):
         disguise = DISGUISES[name]
-        values, found = _judged(disguise, options.out / name, seeds, options.workers, {})
+        values, judged = _judged(disguise, options.out / name, seeds, options.workers, {})
         results[name] = {"words": disguise.words} | values
-        rows.append([name, disguise.words, *_shown(values, found)])
+        rows.append([name, disguise.words, *_shown(values, judged)])
         print(" | ".join(rows[-1]), flush=True)
     for name, (disguise, treatment) in CONTROLS.items():
         folder = options.out / re.sub(r"[^a-z]+", "-", name)
-        values, found = _judged(disguise, folder, 1, options.workers, treatment)
+        values, judged = _judged(disguise, folder, 1, options.workers, treatment)
         results[name] = {"words": disguise.words, "control": True} | values
-        rows.append([f"({name})", disguise.words, *_shown(values, found)])
+        rows.append([f"({name})", disguise.words, *_shown(values, judged)])
     columns = ["disguise", "what it looks like"]
     for metric in METRICS.values():
         columns += [f"{metric}: chance", "models", "smallest p (Holm)", "intervals without 0"]
@@ -57,9 +57,9 @@ def main() -> None:
     print(markdown([*columns, "nothing found"], rows))
     if not options.short:
         ratios = {
-            f"{name}: comparisons told from chance": {"value": len(_broken(found)), "goal": 0}
-            for name, found in results.items()
-            if "control" not in found
+            f"{name}: comparisons told from chance": {"value": len(_broken(failures)), "goal": 0}
+            for name, failures in results.items()
+            if "control" not in failures
         }
         keep("noise_control", results, ratios)
 
@@ -70,7 +70,7 @@ def _judged(
     worlds = folder / "worlds"
     worlds.mkdir(parents=True, exist_ok=True)
     paths = [disguise.write(worlds, seed) for seed in range(seeds)]
-    board, parts = evaluated(
+    board, dataset = evaluated(
         paths,
         folder,
         workers=workers,
@@ -78,31 +78,31 @@ def _judged(
         treatment=treatment,
     )
     comparisons = [
-        each
-        for world, mine in parts.items()
-        for each in against_chance(board, mine, world, skewed=disguise.skewed)
+        comparison
+        for world, mine in dataset.items()
+        for comparison in against_chance(board, mine, world, skewed=disguise.skewed)
     ]
-    found = verdicts(comparisons, one_sided=disguise.skewed)
-    cautions = sorted({words for facts in board.about.datasets for words in facts.cautions})
-    return as_values(comparisons, found) | {"cautions": cautions[:3]}, found
+    judged = verdicts(comparisons, one_sided=disguise.skewed)
+    cautions = sorted({caution for facts in board.about.datasets for caution in facts.cautions})
+    return as_values(comparisons, judged) | {"cautions": cautions[:3]}, judged
 
 
-def _shown(values: dict[str, Any], found: list[Verdict]) -> list[str]:
+def _shown(values: dict[str, Any], judged: list[Verdict]) -> list[str]:
     cells = []
-    for each, means in zip(found, values["means"].values(), strict=True):
+    for verdict, means in zip(judged, values["means"].values(), strict=True):
         models = [mean for row, mean in means.items() if row != "chance"]
         cells += [
             f"{means['chance']:.4f}",
             f"{min(models):.4f} to {max(models):.4f}",
-            f"{each.holm:.3g}",
-            f"{each.outside} of {each.comparisons} (at most {each.allowed})",
-            f"{each.pooled:.3g}",
+            f"{verdict.holm:.3g}",
+            f"{verdict.outside} of {verdict.comparisons} (at most {verdict.allowed})",
+            f"{verdict.pooled:.3g}",
         ]
-    return [*cells, "yes" if all(each.holds for each in found) else "no"]
+    return [*cells, "yes" if all(verdict.holds for verdict in judged) else "no"]
 
 
 def _broken(values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [each for each in values["verdicts"] if not each["holds"]]
+    return [verdict for verdict in values["verdicts"] if not verdict["holds"]]
 
 
 if __name__ == "__main__":

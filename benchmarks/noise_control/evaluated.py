@@ -56,7 +56,7 @@ def evaluated(
                 raise RuntimeError(f"{evaluation.name(event.task)}: {event.reason}")
             say(f"{evaluation.done}/{evaluation.total} {evaluation.name(event.task)}")
     parts = {
-        each.name: split(Treatment.of(each).load(each.data, folder), seen=each.seen)
-        for each in recipe.datasets
+        dataset.name: split(Treatment.of(dataset).load(dataset.data, folder), seen=dataset.seen)
+        for dataset in recipe.datasets
     }
     return Board.read(folder / "evaluation"), parts

@@ -98,13 +98,13 @@ def fair_gains(found: Ranks) -> Float64:
     return np.asarray((upper - lower) / (found.equal + 1))
 
 
-def against_chance(board: Board, parts: Split, world: str, *, skewed: bool) -> list[Against]:
+def against_chance(board: Board, dataset: Split, world: str, *, skewed: bool) -> list[Against]:
     """Every model of a world against a random ranking, or against popularity where it is skewed."""
     rows = [row for row in board.about.models if not row.endswith(LOCAL)]
     users = {row: _users(board, world, row) for row in rows}
-    counts = chance.candidates(parts)
-    clicks = int(parts.log.digest()[:16], 16)
-    found = []
+    counts = chance.candidates(dataset)
+    clicks = int(dataset.log.digest()[:16], 16)
+    comparisons = []
     for row in rows:
         if skewed and row == _POPULARITY:
             continue
@@ -124,7 +124,7 @@ def against_chance(board: Board, parts: Split, world: str, *, skewed: bool) -> l
                 mean = chance.UAUC
                 error = math.sqrt(_UAUC_VARIANCE / len(values))
             (compared,) = compare(values[:, None], references[:, None])
-            found.append(
+            comparisons.append(
                 Against(
                     row,
                     world,
@@ -138,7 +138,7 @@ def against_chance(board: Board, parts: Split, world: str, *, skewed: bool) -> l
                     float(error),
                 )
             )
-    return found
+    return comparisons
 
 
 def drawn_gains(counts: Int64, random: np.random.Generator) -> Float64:
@@ -150,17 +150,23 @@ def drawn_gains(counts: Int64, random: np.random.Generator) -> Float64:
 
 def verdicts(comparisons: Sequence[Against], *, one_sided: bool) -> list[Verdict]:
     """A verdict for each protocol."""
-    found = []
+    verdict_list = []
     for protocol in METRICS:
-        mine = [each for each in comparisons if each.protocol == protocol]
-        p_values = [1.0 if one_sided and each.value < each.reference else each.p for each in mine]
-        outside = sum(each.low > 0 or (each.high < 0 and not one_sided) for each in mine)
-        rate = (1.0 - LEVEL) / (2 if one_sided else 1)
-        models = dict.fromkeys(each.model for each in mine)
-        pooled = [
-            _pooled([each for each in mine if each.model == model], one_sided) for model in models
+        mine = [comparison for comparison in comparisons if comparison.protocol == protocol]
+        p_values = [
+            1.0 if one_sided and comparison.value < comparison.reference else comparison.p
+            for comparison in mine
         ]
-        found.append(
+        outside = sum(
+            comparison.low > 0 or (comparison.high < 0 and not one_sided) for comparison in mine
+        )
+        rate = (1.0 - LEVEL) / (2 if one_sided else 1)
+        models = dict.fromkeys(comparison.model for comparison in mine)
+        pooled = [
+            _pooled([comparison for comparison in mine if comparison.model == model], one_sided)
+            for model in models
+        ]
+        verdict_list.append(
             Verdict(
                 protocol=protocol,
                 one_sided=one_sided,
@@ -171,7 +177,7 @@ def verdicts(comparisons: Sequence[Against], *, one_sided: bool) -> list[Verdict
                 pooled=min(1.0, _FAMILIES * min(holm(pooled))),
             )
         )
-    return found
+    return verdict_list
 
 
 def allowed(count: int, rate: float) -> int:
@@ -188,24 +194,31 @@ def as_values(comparisons: Sequence[Against], results: Sequence[Verdict]) -> dic
     """For a file of results: means over worlds, verdicts, and intervals that leave 0 out."""
     means: dict[str, dict[str, float]] = {}
     for protocol, metric in METRICS.items():
-        mine = [each for each in comparisons if each.protocol == protocol]
-        rows = dict.fromkeys(each.model for each in mine)
+        mine = [comparison for comparison in comparisons if comparison.protocol == protocol]
+        rows = dict.fromkeys(comparison.model for comparison in mine)
         means[f"{protocol}/{metric}"] = {
-            row: float(np.mean([each.value for each in mine if each.model == row])) for row in rows
-        } | {"chance": float(np.mean([each.chance for each in mine]))}
+            row: float(
+                np.mean([comparison.value for comparison in mine if comparison.model == row])
+            )
+            for row in rows
+        } | {"chance": float(np.mean([comparison.chance for comparison in mine]))}
     return {
         "means": means,
-        "verdicts": [asdict(each) | {"holds": each.holds} for each in results],
-        "outside": [asdict(each) for each in comparisons if each.low > 0 or each.high < 0],
+        "verdicts": [asdict(result) | {"holds": result.holds} for result in results],
+        "outside": [
+            asdict(comparison)
+            for comparison in comparisons
+            if comparison.low > 0 or comparison.high < 0
+        ],
     }
 
 
 def _pooled(worlds: Sequence[Against], one_sided: bool) -> float:
     """The p of one model's mean over worlds, against chance."""
-    above = sum(each.value - each.chance for each in worlds)
+    above = sum(world.value - world.chance for world in worlds)
     if one_sided and above <= 0:
         return 1.0
-    error = math.sqrt(sum(each.error**2 for each in worlds))
+    error = math.sqrt(sum(world.error**2 for world in worlds))
     return math.erfc(abs(above) / error / math.sqrt(2))
 
 

@@ -62,18 +62,18 @@ def noise(
     lengths = np.full(USERS, CLICKS) if lengths is None else lengths
     keys = random.gumbel(size=(len(lengths), ITEMS)) - exponent * np.log(np.arange(1, ITEMS + 1))
     drawn = np.argsort(-keys, axis=1)[:, : lengths.max()]
-    taken = np.arange(drawn.shape[1]) < lengths[:, None]
+    is_drawn = np.arange(drawn.shape[1]) < lengths[:, None]
     # In the order of their draw the likely items would come first: a clock that can be learned.
-    order = np.argsort(np.where(taken, random.random(taken.shape), 2.0), axis=1)
-    items = np.take_along_axis(drawn, order, axis=1)[taken]
-    gaps = np.ceil(random.exponential(7_200, taken.shape)).astype(np.int64) + 60
+    order = np.argsort(np.where(is_drawn, random.random(is_drawn.shape), 2.0), axis=1)
+    items = np.take_along_axis(drawn, order, axis=1)[is_drawn]
+    gaps = np.ceil(random.exponential(7_200, is_drawn.shape)).astype(np.int64) + 60
     begins = _START + random.integers(0, 30 * _DAY, (len(lengths), 1))
     users = np.repeat(np.arange(len(lengths)), lengths)
     return pl.DataFrame(
         {
             "user_id": [f"u{user:03}" for user in users],
             "item_id": [f"i{item:03}" for item in items],
-            "timestamp": (begins + np.cumsum(gaps, axis=1))[taken],
+            "timestamp": (begins + np.cumsum(gaps, axis=1))[is_drawn],
         }
     )
 
@@ -155,8 +155,8 @@ def _planted(random: np.random.Generator) -> pl.DataFrame:
 
 DISGUISES: Mapping[str, Disguise] = MappingProxyType(
     {
-        each.name: each
-        for each in (
+        disguise.name: disguise
+        for disguise in (
             Disguise("repeated-rows", "every row stands twice", _every_row_twice),
             Disguise("three-exports", "three exports of it, one after the other", _three_exports),
             Disguise("one-date", "all at one date, sorted by item", _one_date_sorted),

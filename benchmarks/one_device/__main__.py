@@ -8,7 +8,7 @@ the other costs nothing, and no device shares a processor with its cloud. The GC
 and then the projected one, which `make demo` and `docker compose up` serve.
 
     python -m benchmarks.one_device                  two minutes, on an idle machine
-    python -m benchmarks.one_device --peers FOLDER   and the peers in that environment
+    python -m benchmarks.one_device --baselines FOLDER   and the baselines in that environment
     python -m benchmarks.one_device --short          a glance that keeps nothing
 """
 
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures both forms with and without a pause; prints tables, keeps results and ratios."""
     options = _options(arguments)
     two_cores()
-    if options.peers is not None:
-        sys.path.append(str(next((options.peers / "lib").glob("python3*/site-packages"))))
+    if options.baselines is not None:
+        sys.path.append(str(next((options.baselines / "lib").glob("python3*/site-packages"))))
     results: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     for gcn in NAMED:
@@ -58,14 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             store, version = served.published(Path(folder), gcn=gcn)
             for form in MEASURED:
                 with ExitStack() as stack:
-                    servers = _Servers.of(store, version, form, stack, options.peers)
+                    servers = _Servers.of(store, version, form, stack, options.baselines)
                     stack.enter_context(running_on(device_core()))
-                    ways = _ways(servers, form, stack)
+                    asks = _ways(servers, form, stack)
                     for pause in options.pauses:
                         name = f"{NAMED[gcn]}{form}, {pause:g} ms between"
-                        found = _measure(ways, pause / 1e3, options.rounds, options.count)
-                        results[name] = {way: _summary(each) for way, each in found.items()}
-                        ratios |= _ratios(name, found)
+                        measured = _measure(asks, pause / 1e3, options.rounds, options.count)
+                        results[name] = {
+                            client: _summary(samples) for client, samples in measured.items()
+                        }
+                        ratios |= _ratios(name, measured)
                         _print(name, results[name])
     for name, ratio in ratios.items():
         print(f"{name}: {ratio['value']:.2f} (goal {ratio['goal']:g})")
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--peers", type=Path, help="virtual environment of benchmarks/baselines.txt"
+        "--baselines", type=Path, help="virtual environment of benchmarks/baselines.txt"
     )
     parser.add_argument("--rounds", type=int, help="turns of every way (10)")
     parser.add_argument("--count", type=int, help="corrections in a turn (100)")
@@ -106,13 +108,13 @@ class _Servers:
 
     @classmethod
     def of(
-        cls, store: Store, version: str, form: Form, stack: ExitStack, peers: Path | None
+        cls, store: Store, version: str, form: Form, stack: ExitStack, baselines: Path | None
     ) -> "_Servers":
-        """Starts them; other protocols' where there is the `peers`' virtual environment."""
+        """Starts them; other protocols' where there is the `baselines`' virtual environment."""
         folder = store.version_folder(version)
         bundle = Bundle.open(folder)
         model, usual = bundle.manifest.model, None
-        others: dict[str, str] = {}
+        addresses: dict[str, str] = {}
         graph = folder / (files.GCN_GRAPH if form == "full" else files.GCN_ROW_GRAPH)
         arguments = str(graph), str(model.hidden_bytes)
         with running_on(server_core()):
@@ -127,33 +129,33 @@ class _Servers:
                 stack.enter_context(served.module(module, *arguments, speaks=False))
                 usual = f"http://127.0.0.1:{other}"
                 served.wait_for(f"{usual}/openapi.json")
-                if peers is not None:
+                if baselines is not None:
                     for protocol in ("websocket", "http2"):
-                        server = served.peer(peers, "protocols.py", graph, protocol)
-                        others[protocol] = stack.enter_context(server)
-        return cls(bundle, int(port), cloud, usual, **others)
+                        server = served.baseline(baselines, "protocols.py", graph, protocol)
+                        addresses[protocol] = stack.enter_context(server)
+        return cls(bundle, int(port), cloud, usual, **addresses)
 
 
 def _ways(servers: _Servers, form: Form, stack: ExitStack) -> dict[str, clients.Ask]:
     bundle, url = servers.bundle, servers.cloud
     model = bundle.manifest.model
     size = model.correction_bytes if form == "full" else model.row_bytes
-    ways = {
+    asks = {
         YARDSTICK: clients.raw(servers.raw_port, size, stack),
         OURS: clients.ours(url, bundle, form, stack),
     }
     if model.gcn == "causal":
-        ways |= {
+        asks |= {
             f"{name}, our cloud": ask
             for name, ask in clients.libraries(url, bundle, form, stack).items()
         }
     if servers.websocket is not None:
-        ways[WEBSOCKET] = clients.websocket(servers.websocket, size, stack)
+        asks[WEBSOCKET] = clients.websocket(servers.websocket, size, stack)
     if servers.http2 is not None:
-        ways[HTTP2] = clients.http2(servers.http2, size, stack)
+        asks[HTTP2] = clients.http2(servers.http2, size, stack)
     if servers.usual is not None:
-        ways[USUAL] = clients.usual(servers.usual, stack)
-    return ways
+        asks[USUAL] = clients.usual(servers.usual, stack)
+    return asks
 
 
 def _measure(
@@ -161,7 +163,7 @@ def _measure(
 ) -> dict[str, list[list[float]]]:
     """Microseconds of each correction, by way and turn."""
     random = np.random.default_rng(0)
-    found: dict[str, list[list[float]]] = {name: [] for name in ways}
+    rounds_by_client: dict[str, list[list[float]]] = {name: [] for name in ways}
     for ask in ways.values():
         for _ in range(_WARM):
             ask(random.normal(size=(10, 64)).astype(np.float32))
@@ -174,8 +176,8 @@ def _measure(
                 begun = time.perf_counter_ns()
                 ask(hidden)
                 turn.append((time.perf_counter_ns() - begun) / 1e3)
-            found[name].append(turn)
-    return found
+            rounds_by_client[name].append(turn)
+    return rounds_by_client
 
 
 def _summary(turns: list[list[float]]) -> dict[str, Any]:
@@ -188,12 +190,12 @@ def _summary(turns: list[list[float]]) -> dict[str, Any]:
 def _ratios(name: str, found: dict[str, list[list[float]]]) -> dict[str, Any]:
     """Ours to the yardstick, turn by turn, so that a slow minute counts for both."""
     ratios = {}
-    for what, quantile in (("median", 0.5), ("p99", 0.99)):
+    for label, quantile in (("median", 0.5), ("p99", 0.99)):
         pairs = zip(found[OURS], found[YARDSTICK], strict=True)
         each = [np.quantile(ours, quantile) / np.quantile(raw, quantile) for ours, raw in pairs]
-        ratios[f"{name}: {what} / raw socket"] = {
+        ratios[f"{name}: {label} / raw socket"] = {
             "value": float(statistics.median(each)),
-            "goal": GOALS[what],
+            "goal": GOALS[label],
         }
     return ratios
 
@@ -201,10 +203,10 @@ def _ratios(name: str, found: dict[str, list[list[float]]]) -> dict[str, Any]:
 def _print(name: str, rows: dict[str, Any]) -> None:
     print(f"\n{name:40}{'median µs':>10}{'quartiles':>16}{'p99':>8}{'to raw':>8}")
     base = rows[YARDSTICK]["median"]
-    for way, row in rows.items():
+    for client, row in rows.items():
         low, high = row["quartiles"]
         print(
-            f"{way:40}{row['median']:10.0f}{f'{low:.0f} to {high:.0f}':>16}{row['p99']:8.0f}"
+            f"{client:40}{row['median']:10.0f}{f'{low:.0f} to {high:.0f}':>16}{row['p99']:8.0f}"
             f"{row['median'] / base:8.2f}"
         )
 

@@ -46,10 +46,10 @@ def ours(url: str, bundle: Bundle, form: Form, stack: ExitStack) -> Ask:
     link = CorrectionLink.to(url, bundle, form=form)
     stack.callback(link.close)
     link.open()
-    place = bundle.manifest.model.segment - 1
+    last_row = bundle.manifest.model.segment - 1
 
     def ask(hidden: Hidden) -> Any:
-        ticket = link.ask(hidden, place)
+        ticket = link.ask(hidden, last_row)
         received = link.wait(ticket, time.perf_counter_ns() + 10**9)
         if received.correction is None:
             raise RuntimeError(f"no correction: {received.outcome}")
@@ -63,8 +63,8 @@ def usual(url: str, stack: ExitStack) -> Ask:
     client = stack.enter_context(httpx.Client(base_url=url))
 
     def ask(hidden: Hidden) -> Any:
-        found = client.post("/correction", json={"hidden": hidden.tolist()}).json()
-        return np.array(found["attn"], np.float32), np.array(found["bias"], np.float32)
+        reply = client.post("/correction", json={"hidden": hidden.tolist()}).json()
+        return np.array(reply["attn"], np.float32), np.array(reply["bias"], np.float32)
 
     return ask
 
@@ -95,14 +95,14 @@ def _floats(body: bytes, size: int) -> Any:
 
 def libraries(url: str, bundle: Bundle, form: Form, stack: ExitStack) -> dict[str, Ask]:
     """General HTTP clients in place of the link, to the same server, with the same bytes."""
-    wire, place = Wire(bundle.manifest.model), bundle.manifest.model.segment - 1
+    wire, last_row = Wire(bundle.manifest.model), bundle.manifest.model.segment - 1
     path = correction_path(bundle.version)
     headers = {"accept": FULL_TYPE if form == "full" else ROW_TYPE, "content-type": HIDDEN_TYPE}
 
     def decoded(body: bytes) -> Any:
-        return wire.decode_row_at(body, place) if form == "full" else wire.decode_row(body)
+        return wire.decode_row_at(body, last_row) if form == "full" else wire.decode_row(body)
 
-    found: dict[str, Ask] = {}
+    asks: dict[str, Ask] = {}
     plain = http.client.HTTPConnection(url.removeprefix("http://"))
     plain.connect()
     plain.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -112,20 +112,20 @@ def libraries(url: str, bundle: Bundle, form: Form, stack: ExitStack) -> dict[st
         plain.request("POST", path, hidden.tobytes(), headers)
         return decoded(plain.getresponse().read())
 
-    found["http.client"] = by_http_client
+    asks["http.client"] = by_http_client
     for name in ("httpx", "httpx2"):
         if (library := _installed(name)) is not None:
             client = stack.enter_context(library.Client(base_url=url, headers=headers))
-            found[name] = _by_httpx(client, path, decoded)
+            asks[name] = _by_httpx(client, path, decoded)
     if (library := _installed("pyreqwest.client")) is not None:
         builder = library.SyncClientBuilder().base_url(url).default_headers(headers)
         reqwest = stack.enter_context(builder.build())
-        found["pyreqwest"] = lambda hidden: decoded(
+        asks["pyreqwest"] = lambda hidden: decoded(
             bytes(reqwest.post(path).body_bytes(hidden.tobytes()).build().send().bytes())
         )
     if (library := _installed("aiohttp")) is not None:
-        found["aiohttp"] = stack.enter_context(_aiohttp(library, url + path, headers, decoded))
-    return found
+        asks["aiohttp"] = stack.enter_context(_aiohttp(library, url + path, headers, decoded))
+    return asks
 
 
 def _by_httpx(client: Any, path: str, decoded: Callable[[bytes], Any]) -> Ask:

@@ -71,11 +71,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _measured(part: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _measured(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rounds, count = options.rounds, options.count
-    if part == "versions":
+    if name == "versions":
         return versions.measured(options.versions, rounds, count, folder)
-    if part == "catalogue":
+    if name == "catalogue":
         return catalogue.measured(options.items, rounds, count, folder)
     seconds, clicks = options.seconds, options.clicks
     return devices.measured(options.devices, rounds, seconds, clicks, folder)

@@ -14,7 +14,7 @@ from shared.wire import HIDDEN_TYPE, ROW_TYPE, correction_path
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-class Asker:
+class ReplySink:
     """A device without a model: it sends some H and waits for the compact correction."""
 
     def __init__(self, port: int, seconds: float = 300.0) -> None:
@@ -42,15 +42,15 @@ class Asker:
         request = head.encode() + hidden
         begun = time.perf_counter()
         self._socket.sendall(request)
-        answer, end = b"", 0
-        while not end or len(answer) < end:
-            part = self._socket.recv(65536)
-            if not part:
+        answer, answer_end = b"", 0
+        while not answer_end or len(answer) < answer_end:
+            chunk = self._socket.recv(65536)
+            if not chunk:
                 raise RuntimeError("the cloud closed the connection")
-            answer += part
+            answer += chunk
             head_end = answer.find(b"\r\n\r\n") + 4
             length = _LENGTH.search(answer, 0, head_end)
-            end = head_end + int(length[1]) if head_end > 3 and length else 0
+            answer_end = head_end + int(length[1]) if head_end > 3 and length else 0
         spent = time.perf_counter() - begun
         if not answer.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(f"no correction: {answer[:200]!r}")
@@ -58,7 +58,7 @@ class Asker:
 
     def ask_all(self, versions: Sequence[str], count: int) -> list[float]:
         """`count` corrections, of each version in turn."""
-        return [self.ask(versions[number % len(versions)]) for number in range(count)]
+        return [self.ask(versions[index % len(versions)]) for index in range(count)]
 
 
 def summary(times: Sequence[float]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def summary(times: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def spread(found: dict[str, Any], digits: int = 2) -> str:
+def spread(figures: dict[str, Any], digits: int = 2) -> str:
     """A median with its quartiles, for a table."""
-    low, high = found["quartiles"]
-    return f"{found['median']:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+    low, high = figures["quartiles"]
+    return f"{figures['median']:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.processes import available_memory, memory
 from benchmarks.scaling import stores
-from benchmarks.scaling.asking import Asker, spread, summary
+from benchmarks.scaling.asking import ReplySink, spread, summary
 from benchmarks.served import SPARE
 from cloud_service.storage.store import Store
 from shared.model import GCNForm
@@ -31,19 +31,21 @@ PROJECTED_BYTES_AN_ITEM = 9_000
 _LONGEST_S = 10.0
 
 
-def measured(sizes: Sequence[int], rounds: int, asked: int, folder: Path) -> dict[str, Any]:
+def measured(sizes: Sequence[int], rounds: int, requests: int, folder: Path) -> dict[str, Any]:
     """Every size; times in ms, memory in bytes."""
     results: dict[str, Any] = {}
     small = stores.exported("causal")
-    kept = {size: _published(folder / f"causal-{size}", small, "causal", size) for size in sizes}
+    versions = {
+        size: _published(folder / f"causal-{size}", small, "causal", size) for size in sizes
+    }
     devices: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
     clouds: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
-    for number in range(rounds):
-        for size, store in kept.items():
-            print(f"catalogue, round {number + 1}: {size:,} items", file=sys.stderr)
-            devices[size].append(_device(store, asked))
-            clouds[size].append(_cloud(store, asked))
-    for size, store in kept.items():
+    for index in range(rounds):
+        for size, store in versions.items():
+            print(f"catalogue, round {index + 1}: {size:,} items", file=sys.stderr)
+            devices[size].append(_device(store, requests))
+            clouds[size].append(_cloud(store, requests))
+    for size, store in versions.items():
         bundle, gcn = stores.sizes(store.manifest(_version(store)))
         results[str(size)] = {
             "bundle_bytes": bundle,
@@ -53,12 +55,12 @@ def measured(sizes: Sequence[int], rounds: int, asked: int, folder: Path) -> dic
         shutil.rmtree(store.folder)
     small = stores.exported("projected")
     for size in sizes:
-        results[str(size)]["projected"] = _projected(small, size, rounds, asked, folder)
+        results[str(size)]["projected"] = _projected(small, size, rounds, requests, folder)
     return results
 
 
 def _projected(
-    small: stores.Files, size: int, rounds: int, asked: int, folder: Path
+    small: stores.Files, size: int, rounds: int, requests: int, folder: Path
 ) -> dict[str, Any]:
     """The cloud's figures with a projected GCN, or why there are none."""
     needed = size * PROJECTED_BYTES_AN_ITEM
@@ -68,10 +70,10 @@ def _projected(
     begun = time.perf_counter()
     store = _published(folder / f"projected-{size}", small, "projected", size)
     spent = time.perf_counter() - begun
-    found = _cloud_together([_cloud(store, asked) for _ in range(rounds)])
+    figures = _cloud_together([_cloud(store, requests) for _ in range(rounds)])
     _, gcn = stores.sizes(store.manifest(_version(store)))
     shutil.rmtree(store.folder)
-    return found | {"gcn_bytes": gcn, "export_s": spent}
+    return figures | {"gcn_bytes": gcn, "export_s": spent}
 
 
 def _published(folder: Path, small: stores.Files, form: GCNForm, size: int) -> Store:
@@ -87,25 +89,25 @@ def _version(store: Store) -> str:
     return version
 
 
-def _device(store: Store, asked: int) -> dict[str, Any]:
+def _device(store: Store, requests: int) -> dict[str, Any]:
     folder = store.version_folder(_version(store))
-    command = [sys.executable, "-m", "benchmarks.scaling.device", str(folder), str(asked)]
+    command = [sys.executable, "-m", "benchmarks.scaling.device", str(folder), str(requests)]
     done = subprocess.run(command, env=os.environ | SPARE, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
-def _cloud(store: Store, asked: int) -> dict[str, Any]:
+def _cloud(store: Store, requests: int) -> dict[str, Any]:
     version, times = _version(store), []
-    with served.ready_cloud(store) as cloud, closing(Asker(cloud.port)) as asker:
-        first = asker.ask(version)
+    with served.ready_cloud(store) as cloud, closing(ReplySink(cloud.port)) as asker:
+        first_answer = asker.ask(version)
         asker.ask(version)
         with _at_most(_LONGEST_S) as runs:
-            for _ in zip(range(asked), runs, strict=False):
+            for _ in zip(range(requests), runs, strict=False):
                 times.append(asker.ask(version))
         return {
             "start_s": cloud.start_s,
-            "first": first,
+            "first": first_answer,
             "correction": times,
             "memory": memory(cloud.pid)._asdict(),
         }
@@ -123,50 +125,56 @@ def _at_most(seconds: float) -> Iterator[Iterator[None]]:
 
 
 def _device_together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        name: summary([each[name] for each in rounds])
+    figures: dict[str, Any] = {
+        name: summary([round_[name] for round_ in rounds])
         for name in ("open_cold", "open_again", "first_ranking")
     }
     for name in ("click", "rerank"):
-        found[name] = summary([time for each in rounds for time in each[name]])
+        figures[name] = summary([time for round_ in rounds for time in round_[name]])
     for moment in ("first", "used"):
-        found[f"memory_{moment}"] = {
-            kind: int(statistics.median(each["memory"][moment][kind] for each in rounds))
-            for kind in ("rss", "pss", "private")
+        figures[f"memory_{moment}"] = {
+            memory_kind: int(
+                statistics.median(round_["memory"][moment][memory_kind] for round_ in rounds)
+            )
+            for memory_kind in ("rss", "pss", "private")
         }
-    found["memory_imports"] = rounds[0]["imports"]
-    return found
+    figures["memory_imports"] = rounds[0]["imports"]
+    return figures
 
 
 def _cloud_together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "start_s": summary([each["start_s"] for each in rounds]),
-        "first": summary([each["first"] for each in rounds]),
-        "correction": summary([time for each in rounds for time in each["correction"]]),
+        "start_s": summary([round_["start_s"] for round_ in rounds]),
+        "first": summary([round_["first"] for round_ in rounds]),
+        "correction": summary([time for round_ in rounds for time in round_["correction"]]),
         "memory": {
-            kind: int(statistics.median(each["memory"][kind] for each in rounds))
-            for kind in ("rss", "pss", "private")
+            memory_kind: int(statistics.median(round_["memory"][memory_kind] for round_ in rounds))
+            for memory_kind in ("rss", "pss", "private")
         },
     }
 
 
 def ratios(results: dict[str, Any]) -> dict[str, Any]:
     """The largest catalogue against the smallest."""
-    (small, first), *_, (large, last) = sorted(results.items(), key=lambda each: int(each[0]))
+    (small, first_answer), *_, (large, large_row) = sorted(
+        results.items(), key=lambda round_: int(round_[0])
+    )
     if small == large:
         return {}
     name = f"catalogue: {int(large):,} / {int(small):,} items"
-    one, other = first["device"], last["device"]
-    private = other["memory_used"]["private"] / one["memory_used"]["private"]
-    causal = last["causal"]["correction"]["median"] / first["causal"]["correction"]["median"]
+    small_device, large_device = first_answer["device"], large_row["device"]
+    private = large_device["memory_used"]["private"] / small_device["memory_used"]["private"]
+    causal = (
+        large_row["causal"]["correction"]["median"] / first_answer["causal"]["correction"]["median"]
+    )
     return {
         f"{name}, private memory of the device": {"value": private, "goal": GOAL_PRIVATE},
         f"{name}, click to H": {
-            "value": other["click"]["median"] / one["click"]["median"],
+            "value": large_device["click"]["median"] / small_device["click"]["median"],
             "goal": GOAL_TIME,
         },
         f"{name}, rerank of 100": {
-            "value": other["rerank"]["median"] / one["rerank"]["median"],
+            "value": large_device["rerank"]["median"] / small_device["rerank"]["median"],
             "goal": GOAL_TIME,
         },
         f"{name}, a causal correction": {"value": causal, "goal": GOAL_TIME},
@@ -196,19 +204,19 @@ def show(results: dict[str, Any]) -> None:
     )
     for size, row in results.items():
         for form in ("causal", "projected"):
-            found = row[form]
-            if "not_measured" in found:
-                print(f"{int(size):14,}{form:>11}  not measured: {found['not_measured']}")
+            figures = row[form]
+            if "not_measured" in figures:
+                print(f"{int(size):14,}{form:>11}  not measured: {figures['not_measured']}")
                 continue
-            times = found["correction"]
+            times = figures["correction"]
             beyond = "  beyond the budget" if times["median"] > BUDGET_MS else ""
             print(
-                f"{int(size):14,}{form:>11}{found['gcn_bytes'] / 1e6:17.1f}"
-                f"{found['start_s']['median']:10.1f}{found['memory']['pss'] / 1e6:9.0f}"
+                f"{int(size):14,}{form:>11}{figures['gcn_bytes'] / 1e6:17.1f}"
+                f"{figures['start_s']['median']:10.1f}{figures['memory']['pss'] / 1e6:9.0f}"
                 f"{spread(times):>26}{times['p99']:8.2f}{beyond}"
             )
 
 
-def _micro(found: dict[str, Any]) -> str:
-    low, high = found["quartiles"]
-    return f"{found['median'] * 1e3:.1f} ({low * 1e3:.1f} to {high * 1e3:.1f})"
+def _micro(figures: dict[str, Any]) -> str:
+    low, high = figures["quartiles"]
+    return f"{figures['median'] * 1e3:.1f} ({low * 1e3:.1f} to {high * 1e3:.1f})"

@@ -45,7 +45,7 @@ def measure(folder: Path, count: int) -> dict[str, object]:
     session = Session(bundle)
     session.click_row(int(clicks[0]))
     session.rerank_rows(lists[0])
-    first = time.perf_counter()
+    began = time.perf_counter()
     grown = {"first": memory().less(before)._asdict()}
     hidden, ranked = [], []
     for click, listed in zip(clicks[1:], lists[1:], strict=True):
@@ -54,12 +54,12 @@ def measure(folder: Path, count: int) -> dict[str, object]:
         hidden.append((timeline.hidden_ns - timeline.clicked_ns) / 1e6)
         ranked.append((timeline.ranked_ns - timeline.reranked_ns) / 1e6)
     grown["used"] = memory().less(before)._asdict()
-    again = time.perf_counter()
+    opened_again = time.perf_counter()
     Bundle.open(folder)
     return {
         "open_cold": (opened - begun) * 1e3,
-        "open_again": (time.perf_counter() - again) * 1e3,
-        "first_ranking": (first - opened) * 1e3,
+        "open_again": (time.perf_counter() - opened_again) * 1e3,
+        "first_ranking": (began - opened) * 1e3,
         "click": hidden,
         "rerank": ranked,
         "memory": grown,

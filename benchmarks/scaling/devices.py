@@ -34,16 +34,16 @@ def measured(
 ) -> dict[str, Any]:
     """Every number of devices in turn; times in ms, CPU in cores."""
     store, version = _store(folder / "devices")
-    found: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
+    figures: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
     with served.ready_cloud(store, server_core(), CLOUD_SERVE_REPLAYS="true") as cloud:
         bundle = store.version_folder(version)
         _run(cloud, bundle, 10, 100.0, 1.0, 0)  # to warm up
-        for number in range(rounds):
+        for index in range(rounds):
             for count in counts:
-                print(f"devices, round {number + 1}: {count}", file=sys.stderr)
-                run = _run(cloud, bundle, count, clicks * count, seconds, number + 1)
-                found[count].append(_read(run))
-    return {str(count): _together(each) for count, each in found.items()}
+                print(f"devices, round {index + 1}: {count}", file=sys.stderr)
+                run = _run(cloud, bundle, count, clicks * count, seconds, index + 1)
+                figures[count].append(_read(run))
+    return {str(count): _together(round_) for count, round_ in figures.items()}
 
 
 def verdict(limit: Limit | None, cloud_cpu: float, refused: float) -> Verdict:
@@ -57,10 +57,10 @@ def verdict(limit: Limit | None, cloud_cpu: float, refused: float) -> Verdict:
 
 def _store(folder: Path) -> tuple[Store, str]:
     log = synthetic_log(users=1500, items=2000, clicks_per_user=15, seed=3)
-    parts = split(log, holdout_users=0.5, seed=1)
+    dataset = split(log, holdout_users=0.5, seed=1)
     model = CoCorrRec(log.item_count, PAPER, init_std=0.5).eval()
     store = Store(folder)
-    store.promote(version := publish(store, model, parts, {}, created=served.CREATED))
+    store.promote(version := publish(store, model, dataset, {}, created=served.CREATED))
     return store, version
 
 
@@ -75,8 +75,8 @@ def _run(
         check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, device_core()),
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def _read(run: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _read(run: dict[str, Any]) -> dict[str, Any]:
     return {
         "asked_per_s": arrivals["intended_per_s"],
         "reached_per_s": total["count"] / elapsed,
-        "outcomes": {word: count / requests for word, count in outcomes.items() if count},
+        "outcomes": {outcome: count / requests for outcome, count in outcomes.items() if count},
         "p50": total["p50"],
         "p99": total["p99"],
         "late_p99": arrivals["start_delay"]["p99"],
@@ -103,19 +103,19 @@ def _read(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _together(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, value in rounds[0].items():
         if isinstance(value, float):
-            every = [each[name] for each in rounds]
-            found[name] = statistics.median(every)
-            found[f"{name}_range"] = [min(every), max(every)]
-    words = sorted({word for each in rounds for word in each["outcomes"]})
-    found["outcomes"] = {
-        word: statistics.median(each["outcomes"].get(word, 0.0) for each in rounds)
-        for word in words
+            every = [round_[name] for round_ in rounds]
+            figures[name] = statistics.median(every)
+            figures[f"{name}_range"] = [min(every), max(every)]
+    outcomes = sorted({outcome for round_ in rounds for outcome in round_["outcomes"]})
+    figures["outcomes"] = {
+        outcome: statistics.median(round_["outcomes"].get(outcome, 0.0) for round_ in rounds)
+        for outcome in outcomes
     }
-    found["saturated"] = [each["saturated"] for each in rounds]
-    return found
+    figures["saturated"] = [round_["saturated"] for round_ in rounds]
+    return figures
 
 
 def ratios(results: dict[str, Any]) -> dict[str, Any]:
@@ -140,8 +140,8 @@ def show(results: dict[str, Any]) -> None:
         p99 = f"{row['p99']:.2f} ({low:.2f} to {high:.2f})"
         late = f"{row['late_p99']:.2f} ({row['own_late_p99']:.2f})"
         shares = ", ".join(
-            f"{word} {share:.1%}"
-            for word, share in sorted(row["outcomes"].items(), key=lambda each: -each[1])
+            f"{outcome} {share:.1%}"
+            for outcome, share in sorted(row["outcomes"].items(), key=lambda round_: -round_[1])
         )
         print(
             f"{int(count):8,}{row['asked_per_s']:9,.0f}{row['reached_per_s']:11,.0f}"

@@ -50,8 +50,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
     with mpl.rc_context(STYLE | {"svg.hashsalt": "scaling"}):
         figure = Figure(figsize=(3.3 * len(results), 4.0), layout="constrained")
         panels = figure.subplots(1, len(results), squeeze=False)[0]
-        for axes, (part, rows) in zip(panels, results.items(), strict=True):
-            _panel(axes, rows, *_PANELS[part])
+        for axes, (name, rows) in zip(panels, results.items(), strict=True):
+            _panel(axes, rows, *_PANELS[name])
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
 
@@ -59,11 +59,13 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def _panel(axes: Axes, rows: dict[str, Any], title: str, lines: list[Line]) -> None:
     for label, colour, value in lines:
         points = [(int(name), value(row)) for name, row in rows.items()]
-        found = [(at, figure) for at, figure in points if figure is not None]
-        axes.plot(*zip(*found, strict=True), color=colour, marker="o", ms=3, lw=1.4, label=label)
+        known_points = [(at, figure) for at, figure in points if figure is not None]
+        axes.plot(
+            *zip(*known_points, strict=True), color=colour, marker="o", ms=3, lw=1.4, label=label
+        )
     axes.set(xscale="log", yscale="log", xlabel=title)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.6g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(which="major")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))

@@ -36,25 +36,25 @@ def visits_for(url: str, version: str, devices: int, requests: int, seed: int) -
         planned = plan_visits(
             cloud,
             version,
-            wanted=min(requests, PLANNED),
+            request_count=min(requests, PLANNED),
             longest=LONGEST,
             candidates=CANDIDATES,
             seed=seed,
             progress=lambda done, total: None,
         )
-    found: list[Visit] = []
+    figures: list[Visit] = []
     total = 0
-    while total < requests or len(found) < devices:
-        visit = planned[len(found) % len(planned)]
-        found.append(Visit(visit.user, visit.earlier, visit.requests))
+    while total < requests or len(figures) < devices:
+        visit = planned[len(figures) % len(planned)]
+        figures.append(Visit(visit.user, visit.earlier, visit.requests))
         total += len(visit.requests)
-    return found
+    return figures
 
 
 def main() -> None:
     """Runs and prints."""
-    url, pid, folder, *numbers = sys.argv[1:]
-    devices, rate, seconds, seed = (float(number) for number in numbers)
+    url, pid, folder, *texts = sys.argv[1:]
+    devices, rate, seconds, seed = (float(text) for text in texts)
     bundle = Bundle.open(Path(folder))
     requests = max(1, int(rate * seconds))
     visits = visits_for(url, bundle.version, int(devices), requests, int(seed))
@@ -63,16 +63,16 @@ def main() -> None:
     allow_open_files(int(devices) + SPARE)
     begun, ours, cloud = time.perf_counter(), cpu_seconds(), cpu_seconds(int(pid))
     network = PROFILES["loopback"]
-    taken = run_profile(visits, graphs, url, network, load, lambda corrected: None)
-    result = summarise(network, [taken], load.budget.tolerance_ms / 1e3)
-    found: dict[str, Any] = {
+    measured = run_profile(visits, graphs, url, network, load, lambda corrected: None)
+    result = summarise(network, [measured], load.budget.tolerance_ms / 1e3)
+    figures: dict[str, Any] = {
         "result": result.model_dump(mode="json"),
         "limit": result.arrivals.limit(load.budget.tolerance_ms),
         "seconds": time.perf_counter() - begun,
         "simulator_cpu_s": cpu_seconds() - ours,
         "cloud_cpu_s": cpu_seconds(int(pid)) - cloud,
     }
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

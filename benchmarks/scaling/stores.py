@@ -51,7 +51,7 @@ def with_catalogue(small: Files, form: GCNForm, items: int) -> Files:
     popular = np.arange(1, min(items, 2000) + 1, dtype=np.int32)
     grown = {
         files.ITEM_TABLE: _npy(table),
-        files.ITEM_IDS: _npy(np.array([b"item-%08d" % number for number in range(items)])),
+        files.ITEM_IDS: _npy(np.array([b"item-%08d" % index for index in range(items)])),
         files.NEIGHBOURS: save_arrays({**neighbours, "popular": popular}),
         files.WEIGHTS: save_arrays({"scn.item_embedding": table}),
     }
@@ -67,8 +67,8 @@ def with_catalogue(small: Files, form: GCNForm, items: int) -> Files:
             model.scn.item_embedding.copy_(torch.from_numpy(table))
         for name, graph in export_cloud_graphs(model.gcn).items():
             small = small | {f"{name}.onnx": StoreFile(graph, "cloud")}
-    kept = {name: file for name, file in small.items() if name != files.TITLES}
-    return kept | {name: StoreFile(content, kept[name].role) for name, content in grown.items()}
+    copied = {name: file for name, file in small.items() if name != files.TITLES}
+    return copied | {name: StoreFile(content, copied[name].role) for name, content in grown.items()}
 
 
 def published(store: Store, content: Files, form: GCNForm, items: int, count: int) -> Iterator[str]:

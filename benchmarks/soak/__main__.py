@@ -16,6 +16,7 @@ and threads.
 import argparse
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -102,13 +103,13 @@ class FaultSchedule:
         self._note(exchange.place, exchange.status, name)
         FAULTS[name][1](exchange)
 
-    def lost(self, place: Place) -> None:
+    def lost(self, position: Place) -> None:
         """The cloud gave no answer."""
-        self._note(place, 0, "no answer of the cloud")
+        self._note(position, 0, "no answer of the cloud")
 
-    def _note(self, place: Place, status: int, fault: str) -> None:
+    def _note(self, position: Place, status: int, fault: str) -> None:
         with self._lock:
-            self._out.write(" ".join(map(str, place)) + f" {status} {fault}\n")
+            self._out.write(" ".join(map(str, position)) + f" {status} {fault}\n")
 
 
 class CloudProcess:
@@ -119,11 +120,15 @@ class CloudProcess:
         self.url = f"http://127.0.0.1:{self._port}"
         self.lives: list[Life] = []
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self._token = secrets.token_hex(32)
+        headers = {"authorization": f"Bearer {self._token}"}
+        self.http = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
 
     def start(self, answered: Counter[int]) -> None:
         """Starts a process; returns when it has a model."""
-        environment = served.clean_environment({"CLOUD_STORE": str(self.store.folder)})
+        environment = served.clean_environment(
+            {"CLOUD_STORE": str(self.store.folder), "CLOUD_ADMIN_TOKEN": self._token}
+        )
         command = served.cloud_command(self._port)
         with (self._folder / f"cloud-{len(self.lives)}.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -184,21 +189,21 @@ class Samples:
     def take(self, now: float, processes: dict[str, int]) -> None:
         """One look at every process; none where one has just ended."""
         try:
-            found = {name: _usage(pid) for name, pid in processes.items()}
+            usage_now = {name: _usage(pid) for name, pid in processes.items()}
         except OSError:
             return
         self.times.append(now)
-        for name, usage in found.items():
-            for what, value in usage.items():
-                self.of.setdefault(name, {}).setdefault(what, []).append(value)
+        for name, usage in usage_now.items():
+            for label, value in usage.items():
+                self.of.setdefault(name, {}).setdefault(label, []).append(value)
 
     def slopes(self, begin: float) -> dict[str, dict[str, dict[str, float]]]:
         """Change an hour of everything from `begin` on."""
         first = next((n for n, time_ in enumerate(self.times) if time_ >= begin), 0)
         return {
             name: {
-                what: ledger.slope(self.times[first:], values[first:])
-                for what, values in usage.items()
+                label: ledger.slope(self.times[first:], values[first:])
+                for label, values in usage.items()
             }
             for name, usage in self.of.items()
         }
@@ -280,11 +285,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _published(store: Store, form: GCNForm, created: datetime) -> str:
     """An untrained model of the paper's shape: it costs what a trained one does."""
-    parts = split(synthetic_log(users=300, items=2000, clicks_per_user=15, seed=3), seed=1)
-    model = served.untrained(parts, form)
+    dataset = split(synthetic_log(users=300, items=2000, clicks_per_user=15, seed=3), seed=1)
+    model = served.untrained(dataset, form)
     with torch.no_grad():
         model.scn.block.fusion_attn.fill_(0.7)  # else the paper's correction changes no score
-    return publish(store, model, parts, {}, created=created)
+    return publish(store, model, dataset, {}, created=created)
 
 
 def _devices(
@@ -294,10 +299,10 @@ def _devices(
     return [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.soak.device"]
-            + [str(each) for each in (number, count, cloud.url, proxy, store, folder, seed)],
+            + [str(argument) for argument in (index, count, cloud.url, proxy, store, folder, seed)],
             env=os.environ | SPARE,
         )
-        for number, count in enumerate(PROCESSES)
+        for index, count in enumerate(PROCESSES)
     ]
 
 
@@ -318,19 +323,19 @@ def _balanced(folder: Path, cloud: CloudProcess, ended: Counter[int]) -> dict[st
     """Every term of the ledger, and in `wrong` what does not add up."""
     told, faults, differ = ledger.devices(folder)
     matched = ledger.joined(folder)
-    found = {name.removeprefix("request "): n for name, n in told.items() if "request " in name}
+    usage_now = {name.removeprefix("request "): n for name, n in told.items() if "request " in name}
     terms = {
         "asked for": told["asked"],
-        "ended with an outcome": sum(found.values()),
+        "ended with an outcome": sum(usage_now.values()),
         "replaced by a newer H": told["replaced by a newer H"],
         "on their way when their session ended": told["on its way when its session ended"],
     }
-    left = 2 * terms["asked for"] - sum(terms.values())
-    terms["not sent when their session ended"] = left
+    unexplained = 2 * terms["asked for"] - sum(terms.values())
+    terms["not sent when their session ended"] = unexplained
     answered, looked = 0, 0
     lives = []
-    for number, life in enumerate(cloud.lives):
-        after = cloud.lives[number + 1].answered_before if number + 1 < len(cloud.lives) else ended
+    for index, life in enumerate(cloud.lives):
+        after = cloud.lives[index + 1].answered_before if index + 1 < len(cloud.lives) else ended
         seen = (life.looked - life.answered_before).total()
         looked += seen
         answered += (after - life.answered_before).total()
@@ -345,14 +350,14 @@ def _balanced(folder: Path, cloud: CloudProcess, ended: Counter[int]) -> dict[st
     wrong = [f"raised in a device: {fault}" for fault in faults]
     wrong += [f"life {n}: {life['differences']}" for n, life in enumerate(lives)
               if life["differences"]]  # fmt: skip
-    for what in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
-        lines = matched.pop(what)
-        matched[what] = {"count": len(lines), "first": lines[:20]}
+    for label in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
+        lines = matched.pop(label)
+        matched[label] = {"count": len(lines), "first": lines[:20]}
         if lines:
-            wrong.append(f"{what}: {len(lines)}")
-    for what in ("local rankings that differ", "corrected rankings that differ"):
-        if told[what]:
-            wrong.append(f"{what}: {told[what]}")
+            wrong.append(f"{label}: {len(lines)}")
+    for label in ("local rankings that differ", "corrected rankings that differ"):
+        if told[label]:
+            wrong.append(f"{label}: {told[label]}")
     if not 0 <= terms["not sent when their session ended"] <= told["sessions"]:
         wrong.append(f"not sent: {terms['not sent when their session ended']}")
     if cloud.tracebacks():
@@ -362,7 +367,7 @@ def _balanced(folder: Path, cloud: CloudProcess, ended: Counter[int]) -> dict[st
         "wrong": wrong,
         "corrected rankings that differ": differ,
         "requests": terms,
-        "outcomes": found,
+        "outcomes": usage_now,
         "devices": dict(sorted(told.items())),
         "matched": matched,
         "answers": {"all": answered, "compared with the cloud's counters": looked},
@@ -377,8 +382,8 @@ def _balanced(folder: Path, cloud: CloudProcess, ended: Counter[int]) -> dict[st
 
 
 def _print(results: dict[str, Any]) -> None:
-    for each in results["corrected rankings that differ"]:
-        print("differs:", each)
+    for argument in results["corrected rankings that differ"]:
+        print("differs:", argument)
     print("requests")
     for name, count in results["requests"].items():
         print(f"  {name:44}{count:>10,}")
@@ -389,21 +394,21 @@ def _print(results: dict[str, Any]) -> None:
     print("what was done to an answer, and how its request ended")
     for name, ends in results["matched"]["by fault"].items():
         print(f"  {name:26}{ends}")
-    for what in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
-        print(f"  {what}: {results['matched'][what]}")
-    for number, life in enumerate(results["lives"]):
-        print(f"cloud {number}: {life}")
+    for label in ("sent, not seen by the proxy", "seen by the proxy, not sent", "unexplained"):
+        print(f"  {label}: {results['matched'][label]}")
+    for index, life in enumerate(results["lives"]):
+        print(f"cloud {index}: {life}")
     print(f"answers {results['answers']}, versions {results['versions']}")
     for who in ("late by, one device a process", "late by, four devices a process"):
-        for what, spread in results[who].items():
+        for label, spread in results[who].items():
             shown = ", ".join(f"{name} {value:,.4g}" for name, value in spread.items())
-            print(f"{who}, {what}, ms: {shown}")
+            print(f"{who}, {label}, ms: {shown}")
     print("an hour, with 95% intervals, in the second half")
     for name, usage in results["slopes of the second half"].items():
-        for what, found in usage.items():
+        for label, usage_now in usage.items():
             print(
-                f"  {name:12}{what:12}{found['mean']:10.1f}{found['an hour']:+10.2f} "
-                f"({found['low']:+.2f} to {found['high']:+.2f})"
+                f"  {name:12}{label:12}{usage_now['mean']:10.1f}{usage_now['an hour']:+10.2f} "
+                f"({usage_now['low']:+.2f} to {usage_now['high']:+.2f})"
             )
 
 

@@ -106,8 +106,10 @@ class Models:
         version = self._cloud.production()
         if version not in self._open:
             graphs = Graphs(Bundle.open(self._cloud.pull(self._folder, version)))
-            kept = self._store / "versions" / version
-            self._open = {version: (graphs, Corrector(kept, version, read_manifest(kept)))}
+            version_folder = self._store / "versions" / version
+            self._open = {
+                version: (graphs, Corrector(version_folder, version, read_manifest(version_folder)))
+            }
         self.current = version
 
 
@@ -115,14 +117,14 @@ class Device:
     """One device after another on one address: clicks, rankings, and what became of them."""
 
     def __init__(
-        self, models: Models, proxy: str, place: tuple[int, int], folder: Path, seed: int
+        self, models: Models, proxy: str, numbering: tuple[int, int], folder: Path, seed: int
     ) -> None:
-        parts = urlsplit(proxy)
-        self._models, self._proxy, self._to = models, proxy, (parts.hostname, parts.port)
-        number, device = place
-        self._host = f"127.0.{number + 1}.{device + 1}"
-        self._random = np.random.default_rng([seed, number, device])
-        name = f"{number}-{device}"
+        address = urlsplit(proxy)
+        self._models, self._proxy, self._to = models, proxy, (address.hostname, address.port)
+        index, device = numbering
+        self._host = f"127.0.{index + 1}.{device + 1}"
+        self._random = np.random.default_rng([seed, index, device])
+        name = f"{index}-{device}"
         self._requests: TextIO = (folder / f"requests-{name}").open("w")
         self._rankings: TextIO = (folder / f"rankings-{name}").open("w")
         self.ledger: Counter[str] = Counter()
@@ -151,6 +153,8 @@ class Device:
                     break
                 self._step(session, alone, corrector)
         finally:
+            # Tickets are counted from 1: a click asks, and so does a rerank after a failure.
+            self.ledger["asked"] += session.ticket
             session.close()
         ledger = self.ledger
         ledger["sessions"] += 1
@@ -177,7 +181,6 @@ class Device:
         session.click_row(item)
         alone.click(item)
         alone.prepare()
-        self.ledger["asked"] += 1
         for _ in range(int(random.choice((0, 1, 1, 1, 1, 2)))):
             time.sleep(float(random.choice((0.0, 0.0, 0.002, 0.02))))
             candidates = random.integers(1, items + 1, int(random.integers(10, 1001)))
@@ -209,19 +212,19 @@ class Device:
         )
         self.ledger["rankings"] += 1
         if ranking.outcome is not Outcome.APPLIED:
-            same = np.array_equal(ranking.scores, local) and np.array_equal(ranking.order, order)
+            is_same = np.array_equal(ranking.scores, local) and np.array_equal(ranking.order, order)
             self.ledger["local rankings"] += 1
-            self.ledger["local rankings that differ"] += not same
+            self.ledger["local rankings that differ"] += not is_same
             return
         self._applied += 1
         if self._applied % CHECKED == 0:
             with self._models.one_at_a_time:
                 body = corrector.one(alone.hidden.astype("<f4").tobytes(), "row")
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
-            wanted = alone.scores(candidates, right)
-            scale = float(np.abs(wanted).max()) or 1.0
+            expected = alone.scores(candidates, right)
+            scale = float(np.abs(expected).max()) or 1.0
             self.ledger["corrected rankings computed again"] += 1
-            difference = float(np.abs(ranking.scores - wanted).max()) / scale
+            difference = float(np.abs(ranking.scores - expected).max()) / scale
             self._rankings.write(f"difference 0 {difference * 1e3:.6f} 0 0\n")
             if difference > CLOSENESS:
                 self.ledger["corrected rankings that differ"] += 1
@@ -255,10 +258,10 @@ class Device:
         sock.sent = partial(self._sent, f"{port} {self._times[port]}", itertools.count(1))
         return sock
 
-    def _sent(self, connection: str, numbers: "itertools.count[int]") -> None:
+    def _sent(self, connection: str, counter: "itertools.count[int]") -> None:
         """A request is on its way. By whoever has the line, like `_answered`."""
         self.ledger["requests sent"] += 1
-        self._unanswered.append(f"{connection} {next(numbers)}")
+        self._unanswered.append(f"{connection} {next(counter)}")
 
     def _answered(self, received: Received) -> None:
         if self._breaker.kept_back:  # an older request may still be on its way
@@ -272,21 +275,22 @@ class Device:
     def _note(self, outcome: str) -> None:
         """The requests since the last outcome: the last has this one, those before it were asked
         again."""
-        for number, request in enumerate(reversed(self._unanswered)):
-            what = outcome.replace(" ", "_") if not number else "asked_again"
-            self._requests.write(f"{self._host} {request} {what}\n")
+        for index, request in enumerate(reversed(self._unanswered)):
+            ended = outcome.replace(" ", "_") if not index else "asked_again"
+            self._requests.write(f"{self._host} {request} {ended}\n")
         self._unanswered.clear()
 
 
 def main() -> None:
     """Runs the devices of one process until SIGTERM."""
-    number, devices, cloud, proxy, store, folder, seed = sys.argv[1:]
+    index, devices, cloud, proxy, store, folder, seed = sys.argv[1:]
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     out = Path(folder)
-    models = Models(cloud, Path(store), out / f"bundles-{number}")
+    models = Models(cloud, Path(store), out / f"bundles-{index}")
     made = [
-        Device(models, proxy, (int(number), each), out, int(seed)) for each in range(int(devices))
+        Device(models, proxy, (int(index), device_number), out, int(seed))
+        for device_number in range(int(devices))
     ]
     faults: list[str] = []
 
@@ -312,7 +316,7 @@ def main() -> None:
         device.close()
         ledger.update(device.ledger)
         differ += device.differ
-    (out / f"ledger-{number}.json").write_text(
+    (out / f"ledger-{index}.json").write_text(
         json.dumps({"ledger": ledger, "faults": faults, "differ": differ})
     )
 

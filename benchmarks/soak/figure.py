@@ -28,10 +28,10 @@ def draw(
             axes.plot(
                 minutes, values, color=_BLUE if is_cloud else _GREY, linewidth=1.0, label=label
             )
-        for number, kill in enumerate(kills):
+        for index, kill in enumerate(kills):
             axes.axvline(
                 kill / 60, color=_RED, linewidth=0.7, linestyle="--",
-                label=None if number else "cloud killed (-9)",
+                label=None if index else "cloud killed (-9)",
             )  # fmt: skip
         axes.set(ylim=(0, None), xlim=(0, None), xlabel="minutes", ylabel="MB (PSS)")
         axes.grid(visible=True)

@@ -94,8 +94,8 @@ def joined(folder: Path) -> dict[str, Any]:
     """
     told: dict[tuple[str, ...], tuple[str, str]] = {}
     for line in (folder / "proxy").read_text().splitlines():
-        host, port, time, number, status, fault = line.split(" ", 5)
-        told[host, port, time, number] = fault, status
+        host, port, time, index, status, fault = line.split(" ", 5)
+        told[host, port, time, index] = fault, status
     ends: dict[str, Counter[str]] = {}
     unmatched: list[str] = []
     unexplained: list[str] = []
@@ -110,9 +110,9 @@ def joined(folder: Path) -> dict[str, Any]:
             if not may_end(fault, int(status), outcome):
                 unexplained.append(f"{line}: {fault}, {status}")
     return {
-        "by fault": {fault: dict(found) for fault, found in sorted(ends.items())},
+        "by fault": {fault: dict(values) for fault, values in sorted(ends.items())},
         "sent, not seen by the proxy": unmatched,
-        "seen by the proxy, not sent": [" ".join(place) for place in told],
+        "seen by the proxy, not sent": [" ".join(request_key) for request_key in told],
         "unexplained": unexplained,
     }
 
@@ -123,10 +123,10 @@ def devices(folder: Path) -> tuple[Counter[str], list[str], list[str]]:
     faults: list[str] = []
     differ: list[str] = []
     for path in sorted(folder.glob("ledger-*.json")):
-        found = json.loads(path.read_text())
-        ledger.update(found["ledger"])
-        faults += found["faults"]
-        differ += found["differ"]
+        values = json.loads(path.read_text())
+        ledger.update(values["ledger"])
+        faults += values["faults"]
+        differ += values["differ"]
     return ledger, faults, differ
 
 
@@ -135,33 +135,33 @@ def excess(folder: Path, alone: Callable[[str], bool]) -> dict[str, Any]:
     wait of 4.21 ms in the same threads after its end. `alone` says which devices are meant."""
     over: list[float] = []
     pauses: list[float] = []
-    kinds = {"pause": pauses, "difference": []}
+    pauses_by_kind = {"pause": pauses, "difference": []}
     for path in sorted(folder.glob("rankings-*")):
         if not alone(path.name.removeprefix("rankings-")):
             continue
         for line in path.read_text().splitlines():
             outcome, _, late, _, _ = line.split()
-            kinds.get(outcome, over).append(float(late) / 1e3)
+            pauses_by_kind.get(outcome, over).append(float(late) / 1e3)
     return {"rankings": _spread(np.array(over)), "bare waits": _spread(np.array(pauses))}
 
 
-def _spread(found: NDArray[np.float64]) -> dict[str, float]:
-    if not len(found):
+def _spread(values: NDArray[np.float64]) -> dict[str, float]:
+    if not len(values):
         return {"count": 0}
     levels = {"median": 0.5, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
-    spread = {name: float(np.quantile(found, level)) for name, level in levels.items()}
-    over = {f"over {ms} ms": int((found > ms).sum()) for ms in (0, 1, 10, 100)}
-    return {"count": len(found)} | spread | {"max": float(found.max())} | over
+    spread = {name: float(np.quantile(values, level)) for name, level in levels.items()}
+    over = {f"over {ms} ms": int((values > ms).sum()) for ms in (0, 1, 10, 100)}
+    return {"count": len(values)} | spread | {"max": float(values.max())} | over
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> dict[str, float]:
     """Change an hour, with a 95% interval, by least squares on the means of ten blocks in time:
     neighbouring samples are not independent, means of blocks nearly are."""
-    x = np.array([part.mean() for part in np.array_split(np.array(times) / 3600, BLOCKS)])
-    y = np.array([part.mean() for part in np.array_split(np.array(values, np.float64), BLOCKS)])
+    x = np.array([block.mean() for block in np.array_split(np.array(times) / 3600, BLOCKS)])
+    y = np.array([block.mean() for block in np.array_split(np.array(values, np.float64), BLOCKS)])
     centred = x - x.mean()
     spread = float((centred**2).sum())
     rise = float((centred * y).sum()) / spread
-    left = y - y.mean() - rise * centred
-    wide = T_95 * math.sqrt(float((left**2).sum()) / (BLOCKS - 2) / spread)
+    residuals = y - y.mean() - rise * centred
+    wide = T_95 * math.sqrt(float((residuals**2).sum()) / (BLOCKS - 2) / spread)
     return {"an hour": rise, "low": rise - wide, "high": rise + wide, "mean": float(y.mean())}

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cloud_service.api import candidates, health, jobs, models
 from cloud_service.api.context import Services
 from cloud_service.api.metrics import Metrics
-from cloud_service.correction.endpoint import OPENAPI_PATH, CorrectionEndpoint
+from cloud_service.correction.endpoint import CorrectionEndpoint
+from cloud_service.correction.openapi import OPENAPI_PATH
 from cloud_service.http import problems
 from cloud_service.http.limits import BodyLimit
 from shared.problems import Problem
@@ -54,8 +55,8 @@ def create_app(
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip
     app.state.services = services
-    for part in (models, candidates, jobs, health):
-        app.include_router(part.router)
+    for router in (models, candidates, jobs, health):
+        app.include_router(router.router)
     problems.install(app)
     described = app.openapi
     app.openapi = lambda: _openapi(described)  # type: ignore[method-assign]

@@ -23,10 +23,10 @@ def require_admin(request: Request) -> None:
         raise Unauthorized(
             "this cloud has no admin token: set CLOUD_ADMIN_TOKEN, or let it write to its store"
         )
-    given = request.headers.getlist("authorization")
-    if len(given) != 1:
+    headers = request.headers.getlist("authorization")
+    if len(headers) != 1:
         raise Unauthorized(_HELP)
-    scheme, _, presented = given[0].partition(" ")
+    scheme, _, presented = headers[0].partition(" ")
     right = hmac.compare_digest(presented.strip().encode("latin-1", "replace"), token.encode())
     if scheme.lower() != "bearer" or not right:
         raise Unauthorized(_HELP)

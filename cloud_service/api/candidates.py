@@ -14,11 +14,11 @@ from pydantic import (
 )
 
 from cloud_service.api import examples
-from cloud_service.api.context import ModelName, Services, Used
+from cloud_service.api.context import ModelName, Services, ServicesDep
 from cloud_service.http.problems import RequestTimeout, RequestTooLarge, documented
 from shared.errors import InvalidRequest, NotReady, RetiredModel, UnknownItem, UnknownModel
 from shared.manifest import Version
-from shared.model import Exact, whole
+from shared.model import StrictModel, whole
 
 router = APIRouter(prefix="/v1/models", tags=["candidates"])
 
@@ -65,7 +65,7 @@ _ERRORS = documented(
 )  # fmt: skip
 
 
-class CandidateRequest(Exact):
+class CandidateRequest(StrictModel):
     """One user's clicks, and how many candidates are wanted: `clicks`, or `rows` in their place."""
 
     model_config = ConfigDict(
@@ -91,7 +91,7 @@ class CandidateList(BaseModel):
     rows: list[int] | None = Field(None, description="rows of the bundle's item table, from 1")
 
 
-class BatchRequest(Exact):
+class BatchRequest(StrictModel):
     """The clicks of up to 256 users: `clicks`, or `rows` in their place."""
 
     model_config = ConfigDict(
@@ -132,20 +132,22 @@ def _check_one(clicks: object, rows: object) -> None:
     | _ERRORS,
     response_model_exclude_none=True,
 )
-def list_candidates(version: ModelName, asked: CandidateRequest, services: Used) -> CandidateList:
+def list_candidates(
+    version: ModelName, query: CandidateRequest, services: ServicesDep
+) -> CandidateList:
     """Items to rerank for one user: neighbours of the last ten clicks, then popular items."""
     exact = services.models.named(version)
     many = BatchRequest(
-        clicks=None if asked.clicks is None else [asked.clicks],
-        rows=None if asked.rows is None else [asked.rows],
-        count=asked.count,
-        exclude_clicked=asked.exclude_clicked,
+        clicks=None if query.clicks is None else [query.clicks],
+        rows=None if query.rows is None else [query.rows],
+        count=query.count,
+        exclude_clicked=query.exclude_clicked,
     )
-    found = _lists(exact, many, services)
+    lists = _lists(exact, many, services)
     return CandidateList(
         version=exact,
-        candidates=found.candidates[0] if found.candidates else None,
-        rows=found.rows[0] if found.rows else None,
+        candidates=lists.candidates[0] if lists.candidates else None,
+        rows=lists.rows[0] if lists.rows else None,
     )
 
 
@@ -158,16 +160,16 @@ def list_candidates(version: ModelName, asked: CandidateRequest, services: Used)
     response_model_exclude_none=True,
 )
 def list_candidates_of_many(
-    version: ModelName, asked: BatchRequest, services: Used
+    version: ModelName, query: BatchRequest, services: ServicesDep
 ) -> CandidateLists:
     """The same for up to 256 users in one call."""
-    return _lists(services.models.named(version), asked, services)
+    return _lists(services.models.named(version), query, services)
 
 
-def _lists(exact: str, asked: BatchRequest, services: Services) -> CandidateLists:
-    chosen, exclude = services.candidates, asked.exclude_clicked
-    if asked.clicks is not None:
-        ids = chosen.lists(exact, asked.clicks, asked.count, exclude_clicked=exclude)
+def _lists(exact: str, query: BatchRequest, services: Services) -> CandidateLists:
+    chosen, exclude = services.candidates, query.exclude_clicked
+    if query.clicks is not None:
+        ids = chosen.lists(exact, query.clicks, query.count, exclude_clicked=exclude)
         return CandidateLists(version=exact, candidates=ids)
-    rows = chosen.row_lists(exact, asked.rows or [], asked.count, exclude_clicked=exclude)
+    rows = chosen.row_lists(exact, query.rows or [], query.count, exclude_clicked=exclude)
     return CandidateLists(version=exact, rows=rows)

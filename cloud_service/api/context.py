@@ -8,23 +8,23 @@ from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
 from cloud_service.api.metrics import Metrics
-from cloud_service.correction.corrector_cache import Corrections
-from cloud_service.correction.scheduler import CorrectionQueue
+from cloud_service.correction.corrector_cache import CorrectorCache
+from cloud_service.correction.scheduler import CorrectionScheduler
 from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
-from cloud_service.services.models import Models
+from cloud_service.services.models import ModelRegistry
 
 
 @dataclass(frozen=True)
 class Services:
     """Everything the routes call; made in `cloud_service.bootstrap`."""
 
-    models: Models
+    models: ModelRegistry
     candidates: Candidates
     jobs: Jobs
-    corrections: Corrections
-    queue: CorrectionQueue
+    corrections: CorrectorCache
+    queue: CorrectionScheduler
     metrics: Metrics
     heartbeat: Heartbeat
     log_folder: Path
@@ -35,11 +35,11 @@ class Services:
 
 
 def _services(request: Request) -> Services:
-    found: Services = request.app.state.services
-    return found
+    services: Services = request.app.state.services
+    return services
 
 
-Used = Annotated[Services, Depends(_services)]
+ServicesDep = Annotated[Services, Depends(_services)]
 
 ModelName = Annotated[
     str,

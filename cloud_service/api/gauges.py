@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.job import JobState
-from cloud_service.services.models import Models
+from cloud_service.services.models import ModelRegistry
 
 KEPT_SECONDS: Final = 5.0
 """Counts of jobs that are younger are not asked for again."""
@@ -52,7 +52,7 @@ class JobCounts:
 class StoreGauges(Collector):
     """Jobs by state, the worker's sign of life, and which version each alias names."""
 
-    def __init__(self, models: Models, jobs: JobCounts, heartbeat: Heartbeat) -> None:
+    def __init__(self, models: ModelRegistry, jobs: JobCounts, heartbeat: Heartbeat) -> None:
         self._models, self._jobs, self._heartbeat = models, jobs, heartbeat
 
     def collect(self) -> Iterator[Metric]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from cloud_service.api import examples
-from cloud_service.api.context import Used
+from cloud_service.api.context import ServicesDep
 from cloud_service.api.metrics import MEDIA_TYPE
 from cloud_service.http.problems import documented
 from cloud_service.services.heartbeat import WorkerState
@@ -45,7 +45,7 @@ async def health() -> Health:
     )
     | documented(NotReady),
 )
-def ready(services: Used) -> Ready:
+def ready(services: ServicesDep) -> Ready:
     """Whether a model is in production and its GCN is loaded."""
     production = services.models.named("production")
     if production not in services.corrections.loaded():
@@ -63,7 +63,7 @@ def ready(services: Used) -> Ready:
         }
     },
 )
-def metrics(services: Used) -> Response:
+def metrics(services: ServicesDep) -> Response:
     """Counts and times of this process."""
     services.metrics.loaded(len(services.corrections.loaded()))
     return Response(services.metrics.page(), media_type=MEDIA_TYPE)

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from cloud_service.api import examples
 from cloud_service.api.auth import ADMIN
-from cloud_service.api.context import JobName, Services, Used
+from cloud_service.api.context import JobName, Services, ServicesDep
 from cloud_service.http.problems import RequestTimeout, RequestTooLarge, documented
 from cloud_service.services.data_names import resolve_data
 from cloud_service.services.job import Job, JobRequest
@@ -39,18 +39,18 @@ LAST_WORDS_SECONDS = 2.5
     ),
 )  # fmt: skip
 def submit_job(
-    asked: Annotated[
+    request: Annotated[
         JobRequest, Body(openapi_examples={"a recipe": {"value": examples.JOB_REQUEST}})
     ],
-    services: Used,
+    services: ServicesDep,
     response: Response,
 ) -> Job:
     """Puts a training job into the queue. `data` and `items` are names, never paths.
 
     Data that are not there are refused at once, with the command that fetches them.
     """
-    resolve_data(asked.recipe.data, asked.recipe.items, services.log_folder)
-    job = services.jobs.submit(asked)
+    resolve_data(request.recipe.data, request.recipe.items, services.log_folder)
+    job = services.jobs.submit(request)
     response.headers["location"] = f"/v1/jobs/{job.id}"
     return job
 
@@ -60,7 +60,7 @@ def submit_job(
     responses=examples.answer([examples.JOB_SHOWN]) | documented(InvalidRequest, JobsUnavailable),
 )
 def list_jobs(
-    services: Used, limit: Annotated[int, Query(ge=1, le=500, examples=[20])] = 50
+    services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500, examples=[20])] = 50
 ) -> list[Job]:
     """The newest jobs, the newest first."""
     return services.jobs.list(limit)
@@ -70,7 +70,7 @@ def list_jobs(
     "/{job}",
     responses=examples.answer(examples.JOB_SHOWN) | documented(UnknownJob, JobsUnavailable),
 )
-def show_job(job: JobName, services: Used) -> Job:
+def show_job(job: JobName, services: ServicesDep) -> Job:
     """One job: its state and progress, what it published, or why it failed.
 
     A job whose worker died stays `running` until the next worker goes on with it.
@@ -86,7 +86,7 @@ def show_job(job: JobName, services: Used) -> Job:
 )
 async def read_job_log(
     job: JobName,
-    services: Used,
+    services: ServicesDep,
     follow: Annotated[bool, Query(description="go on until the job ends")] = False,
 ) -> StreamingResponse:
     """A job's log: one JSON object a line, `{"time": ..., "message": ...}`."""
@@ -98,18 +98,18 @@ async def read_job_log(
 
 async def _lines(services: Services, job: str, follow: bool) -> AsyncIterator[bytes]:
     files = services.jobs.files(job)
-    offset, asked, quiet_since, is_over, patience = 0, 0.0, time.monotonic(), not follow, 0.0
+    offset, checked_at, quiet_since, is_over, patience = 0, 0.0, time.monotonic(), not follow, 0.0
     while True:
-        found, offset = await run_in_threadpool(files.read_log, offset)
-        now = time.monotonic()
-        if found:
-            quiet_since = now
-            yield found
+        lines, offset = await run_in_threadpool(files.read_log, offset)
+        clock_s = time.monotonic()
+        if lines:
+            quiet_since = clock_s
+            yield lines
             continue
-        if is_over and now - quiet_since >= patience:
+        if is_over and clock_s - quiet_since >= patience:
             return
-        if not is_over and now - asked >= STATE_SECONDS:
-            shown, asked = await run_in_threadpool(services.jobs.get, job), now
+        if not is_over and clock_s - checked_at >= STATE_SECONDS:
+            shown, checked_at = await run_in_threadpool(services.jobs.get, job), clock_s
             is_over = ended(shown)
             patience = LAST_WORDS_SECONDS if shown.state == "cancelled" else 0.0
             continue
@@ -122,6 +122,6 @@ async def _lines(services: Services, job: str, follow: bool) -> AsyncIterator[by
     responses=examples.answer(examples.JOB_SHOWN | {"state": "cancelled"})
     | documented(Unauthorized, UnknownJob, JobOver, JobsUnavailable),
 )
-def cancel_job(job: JobName, services: Used) -> Job:
+def cancel_job(job: JobName, services: ServicesDep) -> Job:
     """Cancels a job: a queued one never starts, a running one stops within two seconds."""
     return services.jobs.cancel(job)

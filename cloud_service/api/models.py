@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from cloud_service.api import examples
 from cloud_service.api.auth import ADMIN
-from cloud_service.api.context import ExactVersion, ModelName, Used
+from cloud_service.api.context import ExactVersion, ModelName, ServicesDep
 from cloud_service.api.files import IMMUTABLE, file_answer, unchanged
 from cloud_service.http.problems import RangeInvalid, documented
 from cloud_service.services.models import ModelSummary, NoReplay, UnknownFile
@@ -28,7 +28,7 @@ _REPLAY: dict[int | str, dict[str, Any]] = {200: _FILE[200]}
 
 
 @router.get("", responses=examples.answer([examples.MODEL]))
-def list_models(services: Used) -> list[ModelSummary]:
+def list_models(services: ServicesDep) -> list[ModelSummary]:
     """Every model version, the newest first."""
     return services.models.list()
 
@@ -37,7 +37,7 @@ def list_models(services: Used) -> list[ModelSummary]:
     "/{version}",
     responses=examples.answer(examples.MANIFEST) | documented(UnknownModel, NotReady),
 )
-def show_model(version: ModelName, services: Used, request: Request) -> Response:
+def show_model(version: ModelName, services: ServicesDep, request: Request) -> Response:
     """A version's manifest, byte for byte as published.
 
     `Model-Version` names the version: the first 16 hex digits of the sha256 of these bytes.
@@ -60,11 +60,11 @@ def show_model(version: ModelName, services: Used, request: Request) -> Response
 )
 @router.head("/{version}/files/{name}", include_in_schema=False)
 def download_file(
-    version: ExactVersion, name: FileName, services: Used, request: Request
+    version: ExactVersion, name: FileName, services: ServicesDep, request: Request
 ) -> Response:
     """A file for devices, or `manifest.json`. ETag is its sha256; Range and If-Range work."""
-    found = services.models.download(version, name)
-    return file_answer(request, found.path, found.sha256)
+    file = services.models.download(version, name)
+    return file_answer(request, file.path, file.sha256)
 
 
 @router.get(
@@ -72,7 +72,7 @@ def download_file(
     response_class=Response,
     responses=_REPLAY | documented(Forbidden, UnknownModel, NoReplay, RetiredModel),
 )
-def download_replay(version: ExactVersion, services: Used) -> Response:
+def download_replay(version: ExactVersion, services: ServicesDep) -> Response:
     """Clicks of held-out users for simulated devices: safetensors, `items` and `offsets`."""
     if not services.serve_replays:
         raise Forbidden("this cloud hands out no clicks: set CLOUD_SERVE_REPLAYS=true")
@@ -87,7 +87,7 @@ def download_replay(version: ExactVersion, services: Used) -> Response:
 )
 def promote_model(
     version: ExactVersion,
-    services: Used,
+    services: ServicesDep,
     alias: Annotated[
         str, Query(description="what is to point at it", examples=["online-retail"])
     ] = PRODUCTION,
@@ -105,7 +105,7 @@ def promote_model(
     )
     | documented(Unauthorized, UnknownModel, InUse),
 )
-def retire_model(version: ExactVersion, services: Used) -> ModelSummary:
+def retire_model(version: ExactVersion, services: ServicesDep) -> ModelSummary:
     """Ends a version's answers, for good. One that an alias points at cannot be retired."""
     services.models.retire(version)
     return services.models.summary(version)

@@ -91,7 +91,7 @@ class CloudClient:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -172,11 +172,11 @@ def admin_client(url: str, token: str | None, store: Path) -> CloudClient:
 
 def _raise(answer: httpx.Response, hint: str) -> None:
     try:
-        found = Problem.model_validate_json(answer.content)
+        token = Problem.model_validate_json(answer.content)
     except ValidationError:
         raise CloudRefused(f"status {answer.status_code} without an explanation") from None
-    more = hint if found.status == httpx.codes.UNAUTHORIZED else ""
-    raise CloudRefused(f"{found.title}: {found.detail}{more} ({found.status} {found.code})")
+    more = hint if token.status == httpx.codes.UNAUTHORIZED else ""
+    raise CloudRefused(f"{token.title}: {token.detail}{more} ({token.status} {token.code})")
 
 
 def _is_local(host: str) -> bool:

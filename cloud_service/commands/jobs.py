@@ -74,9 +74,9 @@ def list_jobs(
     if not jobs:
         out.print("no jobs: submit one with `cloud-service jobs submit`", highlight=False)
         return
-    rest = Column("result", no_wrap=True, overflow="ellipsis", ratio=1)
+    result_column = Column("result", no_wrap=True, overflow="ellipsis", ratio=1)
     fixed = (Column(name, no_wrap=True) for name in ("job", "state", "data", "age"))
-    table = Table(*fixed, rest, expand=True)
+    table = Table(*fixed, result_column, expand=True)
     for job in map(Job.model_validate, jobs):
         table.add_row(*(escape(cell) for cell in _row(job)))
     out.print(table)

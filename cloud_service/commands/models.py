@@ -35,15 +35,15 @@ def list_models(
 ) -> None:
     """Every version, the newest first."""
     with CloudClient(url) as cloud:
-        found = cloud.get("/v1/models")
+        answer = cloud.get("/v1/models")
     if as_json:
-        out.print_json(data=found)
+        out.print_json(data=answer)
         return
     version = Column("version", no_wrap=True)
     table = Table(
         version, "aliases", "data", "NDCG@10", "created", caption=f"NDCG@10: {_SHOWN_METRIC}"
     )
-    for model in found:
+    for model in answer:
         table.add_row(*_row(model))
     out.print(table)
 

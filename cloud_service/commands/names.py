@@ -9,7 +9,7 @@ SHORT = 8
 LATEST = "latest"
 
 
-def pick(text: str, ids: Sequence[str], what: str) -> str:
+def pick(text: str, ids: Sequence[str], noun: str) -> str:
     """The id that `text` names: all of it, its first characters, or `latest` for the first.
 
     Args:
@@ -20,13 +20,17 @@ def pick(text: str, ids: Sequence[str], what: str) -> str:
     """
     if text == LATEST:
         if not ids:
-            raise InvalidRequest(f"there is no {what} yet")
+            raise InvalidRequest(f"there is no {noun} yet")
         return ids[0]
-    matches = [text] if text in ids else [each for each in ids if text and each.startswith(text)]
+    matches = (
+        [text]
+        if text in ids
+        else [candidate for candidate in ids if text and candidate.startswith(text)]
+    )
     if len(matches) == 1:
         return matches[0]
     if matches:
         shown = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
-        raise InvalidRequest(f"more than one {what} begins with {text!r}: {shown}")
-    known = ", ".join(each[:SHORT] for each in ids[:5]) or "none"
-    raise InvalidRequest(f"no {what} begins with {text[:64]!r}; the newest: {known}")
+        raise InvalidRequest(f"more than one {noun} begins with {text!r}: {shown}")
+    known = ", ".join(candidate[:SHORT] for candidate in ids[:5]) or "none"
+    raise InvalidRequest(f"no {noun} begins with {text[:64]!r}; the newest: {known}")

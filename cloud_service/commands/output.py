@@ -33,10 +33,10 @@ class TrainingBar:
 
     def show(self, progress: TrainingProgress) -> None:
         """Moves the bar, or says that a phase or an epoch is over."""
-        place = progress.phase, progress.epoch
-        if not self._bar.console.is_terminal and place != self._said:
+        shown = progress.phase, progress.epoch
+        if not self._bar.console.is_terminal and shown != self._said:
             self.say(f"{progress.share:4.0%}  {progress.phase}  {figures(progress)}")
-            self._said = place
+            self._said = shown
         self._bar.update(
             self._task,
             completed=progress.share,
@@ -51,11 +51,11 @@ class TrainingBar:
 
 def figures(progress: TrainingProgress) -> str:
     """Epoch, loss, validation NDCG@10 and its best, as far as they are known."""
-    parts = [progress.message] if progress.message else []
-    parts += [f"epoch {progress.epoch}/{progress.epochs}"] if progress.epochs else []
+    fields = [progress.message] if progress.message else []
+    fields += [f"epoch {progress.epoch}/{progress.epochs}"] if progress.epochs else []
     named = (("loss", progress.loss), ("NDCG@10", progress.ndcg), ("best", progress.best))
-    parts += [f"{name} {value:.4f}" for name, value in named if value is not None]
-    return "  ".join(parts)
+    fields += [f"{name} {value:.4f}" for name, value in named if value is not None]
+    return "  ".join(fields)
 
 
 @contextmanager

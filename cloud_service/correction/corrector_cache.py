@@ -1,4 +1,4 @@
-"""Corrections: H in, bytes for the wire out, for every model version that is in use."""
+"""Correctors of the model versions in use: H in, bytes for the wire out."""
 
 import logging
 import threading
@@ -44,7 +44,7 @@ class Corrector:
         """Bytes of memory it takes, about."""
         full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
-        self._ways: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
+        self._graphs: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
             form: (row if layout.row else full, self._wires[layout.half].number)
             for form, layout in FORMS.items()
         }
@@ -62,30 +62,30 @@ class Corrector:
 
         `body` has the length of an H, in float32 or float16. Raises a WireError.
         """
-        graph, number = self._ways[form]
-        return graph.one(body, number)
+        graph, wire_dtype = self._graphs[form]
+        return graph.one(body, wire_dtype)
 
     def correct(self, bodies: Sequence[bytes | memoryview], form: Form) -> list[bytes | WireError]:
         """The correction of the H in each body, in the form wanted, computed together.
 
         What is wrong with one H is its answer alone.
         """
-        graph, number = self._ways[form]
+        graph, wire_dtype = self._graphs[form]
         together = self._together(bodies)
         if together is not None:
-            return graph.many(together, number)
-        found: dict[int, bytes | WireError] = {}
+            return graph.many(together, wire_dtype)
+        cached: dict[int, bytes | WireError] = {}
         sound = []
-        for place, body in enumerate(bodies):
+        for index, body in enumerate(bodies):
             try:
-                sound.append((place, self._hidden(body)))
+                sound.append((index, self._hidden(body)))
             except WireError as error:
-                found[place] = error
+                cached[index] = error
         if sound:
-            answers = graph.many(np.stack([hidden for _, hidden in sound]), number)
-            for (place, _), answer in zip(sound, answers, strict=True):
-                found[place] = answer
-        return [found[place] for place in range(len(bodies))]
+            answers = graph.many(np.stack([hidden for _, hidden in sound]), wire_dtype)
+            for (index, _), answer in zip(sound, answers, strict=True):
+                cached[index] = answer
+        return [cached[index] for index in range(len(bodies))]
 
     def _together(self, bodies: Sequence[bytes | memoryview]) -> Floats | None:
         """All H at once, (B, K, D), where all are float32 and sound; else they are read one by one,
@@ -99,8 +99,8 @@ class Corrector:
 
     def _hidden(self, body: bytes | memoryview) -> Floats:
         """H, float32 or float16 by its length, which the head has announced. Raises WireError."""
-        whole, half = self._wires
-        return (half if len(body) == half.hidden_bytes else whole).decode_hidden(body)
+        full, half = self._wires
+        return (half if len(body) == half.hidden_bytes else full).decode_hidden(body)
 
 
 _NOT_FINITE = "the GCN's answer to this H is not finite"
@@ -121,11 +121,11 @@ class _Graph:
         self._binding = self._session.io_binding()
         self._binding.bind_ortvalue_input("hidden", ort.OrtValue.ortvalue_from_numpy(read))
         parts = np.split(self._output, np.cumsum(sizes)[:-1])
-        for name, part, shape in zip(("attn", "bias"), parts, outputs, strict=True):
-            bound = ort.OrtValue.ortvalue_from_numpy(part.reshape(1, *shape))
+        for name, output, shape in zip(("attn", "bias"), parts, outputs, strict=True):
+            bound = ort.OrtValue.ortvalue_from_numpy(output.reshape(1, *shape))
             self._binding.bind_ortvalue_output(name, bound)
 
-    def one(self, body: bytes | memoryview, number: np.dtype[Any]) -> bytes:
+    def one(self, body: bytes | memoryview, wire_dtype: np.dtype[Any]) -> bytes:
         """The correction of the H in `body`, float32 or float16 by its length, as FLOAT or HALF.
 
         Raises NotFinite, EmptyHidden or UnusableHidden.
@@ -136,29 +136,29 @@ class _Graph:
             self._input[:] = np.frombuffer(body, HALF)
         check_hidden(self._input)
         self._session.run_with_iobinding(self._binding)
-        found = _sent(self._output, number)
-        if found is None:
+        cached = _sent(self._output, wire_dtype)
+        if cached is None:
             raise UnusableHidden(_NOT_FINITE)
-        return found
+        return cached
 
-    def many(self, hidden: Floats, number: np.dtype[Any]) -> list[bytes | WireError]:
+    def many(self, hidden: Floats, wire_dtype: np.dtype[Any]) -> list[bytes | WireError]:
         """As `one`, of sound H (B, K, D); an error for one is its answer alone."""
-        parts = self._session.run(None, {"hidden": hidden})
-        rows = np.concatenate([part.reshape(len(hidden), -1) for part in parts], axis=1)
-        whole = _sent(rows, number)
-        if whole is None:  # one of them is not finite
-            return [_sent(row, number) or UnusableHidden(_NOT_FINITE) for row in rows]
-        size = len(whole) // len(rows)
-        return [whole[at : at + size] for at in range(0, len(whole), size)]
+        outputs = self._session.run(None, {"hidden": hidden})
+        rows = np.concatenate([output.reshape(len(hidden), -1) for output in outputs], axis=1)
+        full = _sent(rows, wire_dtype)
+        if full is None:  # one of them is not finite
+            return [_sent(row, wire_dtype) or UnusableHidden(_NOT_FINITE) for row in rows]
+        size = len(full) // len(rows)
+        return [full[at : at + size] for at in range(0, len(full), size)]
 
 
-def _sent(correction: Floats, number: np.dtype[Any]) -> bytes | None:
+def _sent(correction: Floats, wire_dtype: np.dtype[Any]) -> bytes | None:
     """The bytes of a correction; None where it is not finite, or too large for `number`."""
-    narrow = narrowed(correction, number) if all_finite(correction) else None
+    narrow = narrowed(correction, wire_dtype) if all_finite(correction) else None
     return None if narrow is None else narrow.tobytes()
 
 
-class Corrections:
+class CorrectorCache:
     """The correctors of a store, opened when first asked for and kept while there is room.
 
     A version goes on answering after another is promoted, until it is retired.
@@ -178,10 +178,10 @@ class Corrections:
 
     def get(self, version: str) -> Corrector | None:
         """The corrector of a version if it is open: what the hot path asks first."""
-        found = self._open.get(version)
-        if found is not None:
+        cached = self._open.get(version)
+        if cached is not None:
             self._used[version] = time.monotonic()
-        return found
+        return cached
 
     def open(self, version: str) -> Corrector:
         """The corrector of a version, checked and loaded if it was not. For any thread.
@@ -206,8 +206,8 @@ class Corrections:
         production = self._store.production()
         if production is None or production in self._open:
             return
-        version, again = self._unopened
-        if production == version and time.monotonic() < again:
+        version, attempts = self._unopened
+        if production == version and time.monotonic() < attempts:
             return
         try:
             self.open(production)
@@ -222,21 +222,21 @@ class Corrections:
     def _load(self, version: str) -> Corrector:
         # Only what is opened is checked: of a million items all files are nearly a gigabyte.
         manifest = self._store.checked(version, GRAPHS)
-        found = Corrector(self._store.version_folder(version), version, manifest)
-        self._open[version], self._used[version] = found, time.monotonic()
+        cached = Corrector(self._store.version_folder(version), version, manifest)
+        self._open[version], self._used[version] = cached, time.monotonic()
         self._make_room(version)
-        return found
+        return cached
 
     def _make_room(self, newest: str) -> None:
         """Keeps memory bounded: the version asked for longest ago goes, never the newest one or
         production, however large."""
-        kept = {newest, self._store.production()}
-        taken = sum(corrector.size for corrector in list(self._open.values()))
-        for version in sorted(self.loaded(), key=lambda each: self._used.get(each, 0.0)):
-            if taken <= self._room:
+        protected = {newest, self._store.production()}
+        open_bytes = sum(corrector.size for corrector in list(self._open.values()))
+        for version in sorted(self.loaded(), key=lambda candidate: self._used.get(candidate, 0.0)):
+            if open_bytes <= self._room:
                 return
-            if version not in kept and (closed := self._open.pop(version, None)) is not None:
+            if version not in protected and (closed := self._open.pop(version, None)) is not None:
                 self._used.pop(version, None)
-                taken -= closed.size
+                open_bytes -= closed.size
                 del closed
                 give_back_memory()

@@ -9,25 +9,22 @@ import asyncio
 import os
 import re
 import time
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from cloud_service.api.context import Services
-from cloud_service.correction.corrector_cache import Corrector
-from cloud_service.correction.endpoint import (
-    PREFIX,
-    SUFFIX,
-    Wish,
-    header_lines,
-    read_head,
-    refusal,
-    timing,
+from cloud_service.correction.corrector_cache import Corrector, CorrectorCache
+from cloud_service.correction.endpoint import PREFIX, SUFFIX, Observer, timing
+from cloud_service.correction.request_head import RequestHead, read_head
+from cloud_service.correction.scheduler import (
+    CorrectionReply,
+    CorrectionScheduler,
+    PendingCorrection,
 )
-from cloud_service.correction.scheduler import Computed, Waiting
 from cloud_service.http.admission import Admission, Limits
 from cloud_service.http.connection import GuardedProtocol
+from cloud_service.http.problem_bytes import header_lines, refusal
 from shared.errors import RecommendationError
 from shared.manifest import VERSION_PATTERN
 from shared.wire import CHECK_HEADER, FORMS
@@ -44,44 +41,67 @@ _END = b"\r\n\r\n"
 _URL = re.compile((re.escape(PREFIX) + f"({VERSION_PATTERN.strip('^$')})" + SUFFIX).encode())
 
 
+class Services(Protocol):
+    """What of the cloud's services corrections need."""
+
+    @property
+    def corrections(self) -> CorrectorCache:
+        """The correctors of the versions in use."""
+
+    @property
+    def queue(self) -> CorrectionScheduler:
+        """Where H waits for its batch."""
+
+    @property
+    def metrics(self) -> Observer:
+        """Counts corrections."""
+
+
 class _Plan:
     """What a head asks for, and the answer's head but for what changes."""
 
-    def __init__(self, head: bytes, version: str, wish: Wish, corrector: Corrector) -> None:
-        self.head, self.version, self.wish = head, version, wish
-        self.size = len(head) + wish.length
-        kind = FORMS[wish.form].correction_type.encode()
-        opening = b"content-type: %s\r\nmodel-version: %s\r\n" % (kind, corrector.version_header)
+    def __init__(
+        self, head: bytes, version: str, request: RequestHead, corrector: Corrector
+    ) -> None:
+        self.head, self.version, self.request = head, version, request
+        self.size = len(head) + request.length
+        content_type = FORMS[request.form].correction_type.encode()
+        opening = b"content-type: %s\r\nmodel-version: %s\r\n" % (
+            content_type,
+            corrector.version_header,
+        )
         self._opening = STATUS_LINE[200] + opening
-        self._length = b"content-length: %d\r\n\r\n" % corrector.answer_bytes(wish.form)
+        self._length = b"content-length: %d\r\n\r\n" % corrector.answer_bytes(request.form)
         self._headers: list[tuple[bytes, bytes]] = []
-        self._end = b""
+        self._head_end = b""
 
-    def answer(self, computed: Computed, headers: list[tuple[bytes, bytes]]) -> bytes:
+    def answer(self, reply: CorrectionReply, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The answer; `headers` are those of every answer, which uvicorn makes anew each second."""
         if headers is not self._headers:
-            self._headers, self._end = headers, header_lines(headers) + self._length
-        check = computed.check.encode()
-        return _ANSWER % (self._opening, timing(computed), check, self._end, computed.body)
+            self._headers, self._head_end = headers, header_lines(headers) + self._length
+        check = reply.check.encode()
+        return _ANSWER % (self._opening, timing(reply), check, self._head_end, reply.body)
 
 
 class _Heads:
     """Heads by their bytes."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._known: dict[bytes, _Plan] = {}
+    def __init__(self, services: Services, *, short_cut: bool) -> None:
+        self._services, self._short_cut = services, short_cut
+        self._plans: dict[bytes, _Plan] = {}
 
     def plan(self, head: bytes) -> _Plan | None:
         """The plan for a head; None: it goes the usual way."""
-        return self._known.get(head) or self._learned(head)
+        return self._plans.get(head) or self._learned(head)
 
     def _learned(self, head: bytes) -> _Plan | None:
+        if not self._short_cut:
+            return None
         reader = _HeadReader()
         parser = httptools.HttpRequestParser(reader)
         try:
             parser.feed_data(head)
-            wish = read_head(reader.headers)
+            request = read_head(reader.headers)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, RecommendationError):
             return None
         url = _URL.fullmatch(reader.url)
@@ -90,11 +110,11 @@ class _Heads:
             return None
         version = url.group(1).decode()
         corrector = self._services.corrections.get(version)
-        if corrector is None or wish.length != corrector.hidden_bytes(half=wish.hidden_half):
+        if corrector is None or request.length != corrector.hidden_bytes(half=request.hidden_half):
             return None
-        if len(self._known) >= HEADS:
-            self._known.clear()
-        plan = self._known[head] = _Plan(head, version, wish, corrector)
+        if len(self._plans) >= HEADS:
+            self._plans.clear()
+        plan = self._plans[head] = _Plan(head, version, request, corrector)
         return plan
 
 
@@ -119,7 +139,7 @@ class _HeadReader:
     def on_headers_complete(self) -> None:
         self.ended_once = True
 
-    def on_body(self, part: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         self.ended_once = False
 
 
@@ -188,12 +208,12 @@ class CorrectionProtocol(GuardedProtocol):
         super().resume_writing()
         self._look_again()
 
-    def answer(self, computed: Computed) -> None:
+    def answer(self, reply: CorrectionReply) -> None:
         """From the queue: the correction."""
         plan = self._plan
         assert plan is not None
-        self._write(plan.answer(computed, self.server_state.default_headers))
-        self.services.metrics.correction(plan.wish.form, time.perf_counter() - self._arrived)
+        self._write(plan.answer(reply, self.server_state.default_headers))
+        self.services.metrics.correction(plan.request.form, time.perf_counter() - self._arrived)
 
     def refuse(self, error: RecommendationError) -> None:
         """From the queue: why there is no correction."""
@@ -207,10 +227,10 @@ class CorrectionProtocol(GuardedProtocol):
         """Whether `data` begins a request that goes the short way."""
         if not data.startswith(_OPENING):
             return False
-        end = data.find(_END, 0, HEAD_LIMIT) + len(_END)
-        if end < len(_END) or not self._has_place:
+        head_end = data.find(_END, 0, HEAD_LIMIT) + len(_END)
+        if head_end < len(_END) or not self._has_place:
             return False
-        plan = self.heads.plan(data[:end])
+        plan = self.heads.plan(data[:head_end])
         if plan is None or (corrector := self.services.corrections.get(plan.version)) is None:
             return False
         if self._timer is None:
@@ -221,17 +241,19 @@ class CorrectionProtocol(GuardedProtocol):
                 self._timer = self.loop.call_later(HOLD_SECONDS, self._give_up)
             return True
         self._stop_timer()
-        self._asked = True
+        self._has_request = True
         if len(data) > plan.size:
             self._hold(data[plan.size :])
-        self._ask(plan, corrector, memoryview(data)[end : plan.size])
+        self._ask(plan, corrector, memoryview(data)[head_end : plan.size])
         return True
 
     def _ask(self, plan: _Plan, corrector: Corrector, body: memoryview) -> None:
         self._plan, self._waiting, self._size = plan, True, 0
-        arrived, wish = self._arrived, plan.wish
+        arrived, request = self._arrived, plan.request
         self.services.queue.put(
-            Waiting(self, corrector, wish.form, body, arrived, arrived + wish.deadline_s)
+            PendingCorrection(
+                self, corrector, request.form, body, arrived, arrived + request.deadline_s
+            )
         )
 
     def _hold(self, data: bytes) -> None:
@@ -245,8 +267,8 @@ class CorrectionProtocol(GuardedProtocol):
 
     def _go_the_usual_way(self, data: bytes) -> None:
         self._stop_timer()
-        if left := self.read(data):
-            self._hold(left)
+        if unread := self.read(data):
+            self._hold(unread)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -298,12 +320,17 @@ class CorrectionProtocol(GuardedProtocol):
             self.flow.release()
 
 
-def correction_protocol(services: Services, limits: Limits) -> type[CorrectionProtocol]:
-    """The protocol of a server with these services and limits."""
+def correction_protocol(
+    services: Services, limits: Limits, *, short_cut: bool = True
+) -> type[CorrectionProtocol]:
+    """The protocol of a server with these services and limits.
+
+    Without `short_cut`, corrections go the usual way: parser, ASGI, endpoint.
+    """
 
     class Bound(CorrectionProtocol):
         pass
 
-    Bound.services, Bound.heads = services, _Heads(services)
+    Bound.services, Bound.heads = services, _Heads(services, short_cut=short_cut)
     Bound.admission = Admission(limits)
     return Bound

@@ -33,17 +33,17 @@ _QUIET: Final = 1.5
 """Times the cost of a correction without one, after which there is no crowd."""
 
 
-class Asker(Protocol):
+class ReplySink(Protocol):
     """Whoever is told how it ended; one of the two is called, once."""
 
-    def answer(self, computed: "Computed") -> None:
+    def answer(self, computed: "CorrectionReply") -> None:
         """Takes the correction."""
 
     def refuse(self, error: RecommendationError) -> None:
         """Takes what went wrong."""
 
 
-class Computed(NamedTuple):
+class CorrectionReply(NamedTuple):
     """A correction as it is sent."""
 
     body: bytes
@@ -53,10 +53,10 @@ class Computed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Waiting:
+class PendingCorrection:
     """One H in the queue. Times are `time.perf_counter`."""
 
-    asker: Asker
+    asker: ReplySink
     corrector: Corrector
     form: Form
     body: bytes | memoryview
@@ -64,13 +64,13 @@ class Waiting:
     deadline: float
 
 
-class CorrectionQueue:
+class CorrectionScheduler:
     """Answers in batches on the event loop; sheds what comes later than `longest_s` in a turn."""
 
     def __init__(self, *, longest_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
         self._longest, self._clock = longest_s, clock
-        self._waiting: deque[Waiting] = deque()
-        self._cost = self._last = 0.0
+        self._waiting: deque[PendingCorrection] = deque()
+        self._cost = self._last_arrival = 0.0
         self._begun: float | None = None
         """When the present turn of the loop brought its first H; None before that."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -78,22 +78,22 @@ class CorrectionQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, each: Waiting) -> None:
+    def put(self, pending: PendingCorrection) -> None:
         """Answers or refuses `each.asker`, now or as soon as it can."""
-        quiet = each.arrived - self._last > _QUIET * self._cost
-        self._last = each.arrived
+        quiet = pending.arrived - self._last_arrival > _QUIET * self._cost
+        self._last_arrival = pending.arrived
         if self._begun is None:
-            if quiet and each.deadline > each.arrived:
-                self._answer_one(each, each.arrived)
+            if quiet and pending.deadline > pending.arrived:
+                self._answer_one(pending, pending.arrived)
                 return
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
             self._begun = self._clock()
             self._loop.call_soon(self._end_turn)
-        elif each.arrived - self._begun > self._longest:
-            each.asker.refuse(_FULL)
+        elif pending.arrived - self._begun > self._longest:
+            pending.asker.refuse(_FULL)
             return
-        self._waiting.append(each)
+        self._waiting.append(pending)
         if len(self._waiting) >= BATCH:
             self._work()
 
@@ -110,59 +110,59 @@ class CorrectionQueue:
         elif batch:
             self._answer(batch, begun)
 
-    def _take(self, now: float) -> list[Waiting]:
+    def _take(self, clock_s: float) -> list[PendingCorrection]:
         """The longest waiting, and all of its model and form; the expired are refused."""
-        batch: list[Waiting] = []
-        others: list[Waiting] = []
+        batch: list[PendingCorrection] = []
+        deferred: list[PendingCorrection] = []
         while self._waiting and len(batch) < BATCH:
-            each = self._waiting.popleft()
-            if now > each.deadline:
-                each.asker.refuse(Expired("the deadline named in the request has passed"))
-            elif batch and (each.corrector, each.form) != (batch[0].corrector, batch[0].form):
-                others.append(each)
+            pending = self._waiting.popleft()
+            if clock_s > pending.deadline:
+                pending.asker.refuse(Expired("the deadline named in the request has passed"))
+            elif batch and (pending.corrector, pending.form) != (batch[0].corrector, batch[0].form):
+                deferred.append(pending)
             else:
-                batch.append(each)
-        self._waiting.extendleft(reversed(others))
+                batch.append(pending)
+        self._waiting.extendleft(reversed(deferred))
         return batch
 
-    def _answer_one(self, each: Waiting, begun: float) -> None:
+    def _answer_one(self, pending: PendingCorrection, begun: float) -> None:
         try:
-            body = each.corrector.one(each.body, each.form)
+            body = pending.corrector.one(pending.body, pending.form)
         except RecommendationError as error:
-            each.asker.refuse(error)
+            pending.asker.refuse(error)
         except Exception:
-            self._failed([each])
+            self._failed([pending])
         else:
-            self._sent(each, body, begun, self._spent(begun, 1))
+            self._sent(pending, body, begun, self._spent(begun, 1))
 
-    def _answer(self, batch: list[Waiting], begun: float) -> None:
+    def _answer(self, batch: list[PendingCorrection], begun: float) -> None:
         try:
-            found = batch[0].corrector.correct([each.body for each in batch], batch[0].form)
+            answers = batch[0].corrector.correct([pending.body for pending in batch], batch[0].form)
         except Exception:
             self._failed(batch)
             return
         spent = self._spent(begun, len(batch))
-        for each, answer in zip(batch, found, strict=True):
+        for pending, answer in zip(batch, answers, strict=True):
             if isinstance(answer, RecommendationError):
-                each.asker.refuse(answer)
+                pending.asker.refuse(answer)
             else:
-                self._sent(each, answer, begun, spent)
+                self._sent(pending, answer, begun, spent)
 
     def _spent(self, begun: float, count: int) -> float:
         """The time that `count` corrections took since `begun`; it goes into what one costs."""
         spent = self._clock() - begun
-        each = spent / count
-        self._cost += _SMOOTHING * (each - self._cost) if self._cost else each
+        pending = spent / count
+        self._cost += _SMOOTHING * (pending - self._cost) if self._cost else pending
         return spent
 
     @staticmethod
-    def _sent(each: Waiting, body: bytes, begun: float, spent: float) -> None:
-        check = check_of(each.body, body)
-        each.asker.answer(Computed(body, check, begun - each.arrived, spent))
+    def _sent(pending: PendingCorrection, body: bytes, begun: float, spent: float) -> None:
+        check = check_of(pending.body, body)
+        pending.asker.answer(CorrectionReply(body, check, begun - pending.arrived, spent))
 
     @staticmethod
-    def _failed(batch: list[Waiting]) -> None:
+    def _failed(batch: list[PendingCorrection]) -> None:
         """A fault of ours: whoever asked is told, and never waits for nothing."""
         _log.exception("corrections failed")
-        for each in batch:
-            each.asker.refuse(_BROKEN)
+        for pending in batch:
+            pending.asker.refuse(_BROKEN)

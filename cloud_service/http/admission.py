@@ -44,7 +44,7 @@ class Guest(Protocol):
     due: float
     """Before this it cannot be late."""
 
-    def look(self, now: float) -> None:
+    def look(self, clock_s: float) -> None:
         """Closes it where it is late; sets `due` anew."""
 
     def abort(self) -> None:
@@ -81,10 +81,10 @@ class Admission:
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """One coarse look over all: a timer for each request would cost the hot path 2 µs."""
-        now = loop.time()
-        late = [guest for guest in (*self._places, *self._reserve) if guest.due <= now]
+        clock_s = loop.time()
+        late = [guest for guest in (*self._places, *self._reserve) if guest.due <= clock_s]
         for guest in late[:LOOKS]:
-            guest.look(now)
+            guest.look(clock_s)
         pause = SWEEP_SECONDS if len(late) <= LOOKS else LOOK_AGAIN_SECONDS
         waits = self._places or self._reserve
         self._timer = loop.call_later(pause, self._sweep, loop) if waits else None

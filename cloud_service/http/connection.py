@@ -15,7 +15,6 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from cloud_service.correction.endpoint import header_lines, refusal
 from cloud_service.http.admission import (
     BODY_GRACE_SECONDS,
     LEAST_BYTES_A_SECOND,
@@ -24,6 +23,7 @@ from cloud_service.http.admission import (
     SWEEP_SECONDS,
     Admission,
 )
+from cloud_service.http.problem_bytes import header_lines, refusal
 from cloud_service.http.problems import (
     BadHTTP,
     HeadTooLarge,
@@ -72,7 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.due = self._since = 0.0
         self._has_place = True
         self._usual = False  # a message is being parsed
-        self._in_head = self._asked = False
+        self._in_head = self._has_request = False
         self._head_bytes = self._head_lines = self._framing = self._unsent = 0
         self._wishes_upgrade = False
         self._idle_since = 0.0
@@ -114,17 +114,17 @@ class GuardedProtocol(HttpToolsProtocol):
                 return data[start + SLICE :]
         return b""
 
-    def _parse(self, piece: memoryview | bytes) -> None:
+    def _parse(self, data: memoryview | bytes) -> None:
         try:
-            self.parser.feed_data(piece)
+            self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
-            self._parse_without_upgrade(piece[stopped.args[0] :])
+            self._parse_without_upgrade(data[stopped.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
-            known = isinstance(cause, HeadTooLarge)
-            self.refuse_the_rest(cause if known else BadHTTP("what came is not HTTP/1.1"))  # type: ignore[arg-type]
+            is_too_large = isinstance(cause, HeadTooLarge)
+            self.refuse_the_rest(cause if is_too_large else BadHTTP("what came is not HTTP/1.1"))  # type: ignore[arg-type]
 
-    def _parse_without_upgrade(self, rest: memoryview | bytes) -> None:
+    def _parse_without_upgrade(self, data: memoryview | bytes) -> None:
         """Another protocol is not spoken here, and that may be ignored: what follows the head is
         the request's body. After the answer the connection is closed, so that nobody who reads
         it otherwise can put a second request there."""
@@ -137,15 +137,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._parse(opening + header_lines([*lines, (b"connection", b"close")]) + b"\r\n")
-        if rest and self._refusal is None:
-            self._parse(rest)
+        if data and self._refusal is None:
+            self._parse(data)
 
     def on_message_begin(self) -> None:
         """llhttp: a request begins."""
         self._usual = self._in_head = True
         self._head_bytes = self._head_lines = self._framing = 0
         self._wishes_upgrade = False
-        if self._asked:  # the first has its time from the connection's beginning
+        if self._has_request:  # the first has its time from the connection's beginning
             self._since = self.loop.time()
             self.due = self._deadline()
         super().on_message_begin()
@@ -183,7 +183,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """llhttp: the request has ended."""
         if self.parser.should_upgrade():
             return
-        self._usual, self._asked = False, True
+        self._usual, self._has_request = False, True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -206,7 +206,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().pause_writing()
         self._wait_for_the_client()
 
-    def look(self, now: float) -> None:
+    def look(self, clock_s: float) -> None:
         """From the admission: closes the connection where it is late."""
         transport = self.transport
         unsent = self._still_unsent()
@@ -217,7 +217,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._wait_for_the_client()
             return
         self.due = self._deadline()
-        if self.due <= now and not transport.is_closing():
+        if self.due <= clock_s and not transport.is_closing():
             self._close_late()
 
     def abort(self) -> None:
@@ -275,7 +275,7 @@ class GuardedProtocol(HttpToolsProtocol):
             seconds = limits.body_seconds + BODY_GRACE_SECONDS
         elif self._is_busy():
             return self.loop.time() + SWEEP_SECONDS
-        elif self._usual or not self._asked:
+        elif self._usual or not self._has_request:
             seconds = limits.head_seconds
         else:
             return self._idle_since + limits.idle_seconds

@@ -25,8 +25,10 @@ class BodyLimit:
             async with asyncio.timeout(self._seconds):
                 body = await self._read(scope, receive)
         except (TimeoutError, RecommendationError) as error:
-            known = isinstance(error, RecommendationError)
-            fault = error if known else RequestTimeout(f"a body has {self._seconds:g} s to arrive")
+            is_known = isinstance(error, RecommendationError)
+            fault = (
+                error if is_known else RequestTimeout(f"a body has {self._seconds:g} s to arrive")
+            )
             assert isinstance(fault, RecommendationError)
             # Closing is the only way not to read the rest.
             await problem(fault, {"connection": "close"})(scope, receive, send)
@@ -39,31 +41,31 @@ class BodyLimit:
         for name, value in scope["headers"]:
             if name == b"content-length" and int(value) > self._max_bytes:
                 raise self._too_large()
-        parts, size, more = [], 0, True
+        chunks, size, more = [], 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            part: bytes = message.get("body", b"")
-            size += len(part)
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
             if size > self._max_bytes:
                 raise self._too_large()
-            parts.append(part)
+            chunks.append(chunk)
             more = message.get("more_body", False)
-        return b"".join(parts)
+        return b"".join(chunks)
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"a body has at most {self._max_bytes:,} bytes")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
+    was_given = False
 
     async def again() -> Message:
-        nonlocal given
-        if given:
+        nonlocal was_given
+        if was_given:
             return await receive()
-        given = True
+        was_given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again

@@ -103,19 +103,19 @@ def install(app: FastAPI) -> None:
 
 def documented(*errors: type[RecommendationError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation that may end in these errors, one example each."""
-    found: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({error.status for error in errors}):
-        same = [error for error in errors if error.status == status]
-        found[status] = {
-            "description": "; or: ".join(error.title for error in same),
+        of_status = [error for error in errors if error.status == status]
+        responses[status] = {
+            "description": "; or: ".join(error.title for error in of_status),
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {error.code: _example(error) for error in same},
+                    "examples": {error.code: _example(error) for error in of_status},
                 }
             },
         }
-    return found
+    return responses
 
 
 def _example(error: type[RecommendationError]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 def _faults(errors: Iterable[dict[str, Any]]) -> list[str]:
     # What was sent is not repeated: it may be long, or secret.
-    listed = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in errors]
+    listed = [f"{'.'.join(str(location) for location in e['loc'])}: {e['msg']}" for e in errors]
     more = len(listed) - SHOWN
     return [text[:200] for text in listed[:SHOWN]] + ([f"and {more} more"] if more > 0 else [])
 

@@ -54,9 +54,9 @@ class _ServedProjected(ProjectedCoCorrRec):
     def row(self, hidden: Float[Tensor, "n k dim"]) -> Float[Tensor, "n row"]:
         """What the compact form sends for H."""
         session, rows = open_session(self.graph), []
-        for part in hidden.split(64):
-            sent = session.run(None, {"hidden": part.numpy()})
-            rows.append(np.concatenate([each.reshape(len(part), -1) for each in sent], axis=1))
+        for batch in hidden.split(64):
+            sent = session.run(None, {"hidden": batch.numpy()})
+            rows.append(np.concatenate([served.reshape(len(batch), -1) for served in sent], axis=1))
         return torch.from_numpy(np.concatenate(rows))
 
 
@@ -68,36 +68,36 @@ def judged(
     What cannot be read any more holds no alias: it is replaced, and the verdict says so.
     """
     try:
-        parts, new = read_data(recipe, data_folder), opened(store, version)
+        dataset, new = read_data(recipe, data_folder), opened(store, version)
     except DataError as error:
         return Verdict(False, f"it cannot be compared with version {current}: {error.detail}")
     try:
         old = opened(store, current)
-        found = compared(new, old, parts)
+        ranks = compared(new, old, dataset)
     except (RecommendationError, OSError, ValueError, RuntimeError) as error:
         reason = error.detail if isinstance(error, RecommendationError) else str(error)
         return Verdict(True, f"version {current} cannot be read to compare ({reason})")
-    return verdict(found, current)
+    return verdict(ranks, current)
 
 
-def verdict(found: Comparison, current: str) -> Verdict:
+def verdict(ranks: Comparison, current: str) -> Verdict:
     """What a comparison with the version in use says."""
     against = (
-        f"its NDCG@10 on {found.users:,} validation clicks is {found.value:.4f} against "
-        f"{found.reference:.4f} of version {current}"
+        f"its NDCG@10 on {ranks.users:,} validation clicks is {ranks.value:.4f} against "
+        f"{ranks.reference:.4f} of version {current}"
     )
-    if not found.reference:
+    if not ranks.reference:
         return Verdict(True, against)
-    low, high = found.low / found.reference, found.high / found.reference
-    relative = found.difference / found.reference
+    low, high = ranks.low / ranks.reference, ranks.high / ranks.reference
+    relative = ranks.difference / ranks.reference
     interval = f"{relative:+.1%}, 95% interval {low:+.1%} to {high:+.1%}"
     return Verdict(low > MARGIN, f"{against} ({interval})")
 
 
 def opened(store: Store, version: str) -> Served:
     """The model of a version, from its files. Raises a RecommendationError or OSError."""
-    kept = (names.WEIGHTS, names.GCN_ROW_GRAPH, names.ITEM_IDS)
-    manifest = store.checked(version, kept)
+    files = (names.WEIGHTS, names.GCN_ROW_GRAPH, names.ITEM_IDS)
+    manifest = store.checked(version, files)
     folder, settings = store.version_folder(version), manifest.model
     weights = load_file(folder / names.WEIGHTS)
     model: SCNAndGCN
@@ -106,51 +106,53 @@ def opened(store: Store, version: str) -> Served:
             manifest.items, settings, seen_left_out=manifest.data.seen_left_out
         )
         model.graph = str(folder / names.GCN_ROW_GRAPH)
-        own = {n.removeprefix("scn."): w for n, w in weights.items() if n.startswith("scn.")}
-        model.scn.load_state_dict(own)
+        scn_weights = {
+            n.removeprefix("scn."): w for n, w in weights.items() if n.startswith("scn.")
+        }
+        model.scn.load_state_dict(scn_weights)
     else:
         model = CoCorrRec(manifest.items, settings)
         model.load_state_dict(weights)
     return Served(model.eval(), np.load(folder / names.ITEM_IDS, allow_pickle=False))
 
 
-def compared(new: Served, old: Served, parts: Split) -> Comparison:
+def compared(new: Served, old: Served, dataset: Split) -> Comparison:
     """NDCG@10 of both on the same validation clicks, paired by user."""
-    count = len(parts.train_users)
+    count = len(dataset.train_users)
     rows = np.arange(count, dtype=np.int64)
     if count > USERS:
         rows = np.sort(np.random.default_rng(0).choice(rows, USERS, replace=False))
-    gains = [gained(each, parts, rows)[:, None] for each in (new, old)]
+    gains = [gained(served, dataset, rows)[:, None] for served in (new, old)]
     return compare(*gains)[0]
 
 
 @torch.no_grad()
-def gained(served: Served, parts: Split, rows: Int64) -> Float64:
+def gained(served: Served, dataset: Split, rows: Int64) -> Float64:
     """NDCG@10 of the validation click of some training users, (n,).
 
     A model ranks those of its items that the split's catalogue has, from the clicks it knows. A
     click on an item that it lacks is a miss, and so is one before which it knows nothing.
     """
-    log, model = parts.log, served.model
-    numbers = numbers_of(log.item_ids, served.ids)
-    items = numbers[log.items]
+    log, model = dataset.log, served.model
+    row_of_item = numbers_of(log.item_ids, served.ids)
+    items = row_of_item[log.items]
     before = np.concatenate([[0], np.cumsum(items > 0)])
-    starts = before[parts.starts[rows]]
-    positions = before[parts.validation_positions[rows]]
-    known = items[items > 0].astype(np.int32)
-    states = user_states(model, known, starts, positions, np.zeros(len(rows), np.int64))
-    targets = items[parts.validation_positions[rows]]
-    gone = np.setdiff1d(np.arange(1, model.items + 1), numbers) - 1
-    left_out = Clicked(known, starts, positions) if parts.seen_left_out else None
-    found = per_user(_ranked(model, states, np.maximum(targets, 1), gone, left_out), _METRIC)
-    return np.where((targets > 0) & (positions > starts), found, 0.0)
+    starts = before[dataset.starts[rows]]
+    positions = before[dataset.validation_positions[rows]]
+    known_clicks = items[items > 0].astype(np.int32)
+    states = user_states(model, known_clicks, starts, positions, np.zeros(len(rows), np.int64))
+    targets = items[dataset.validation_positions[rows]]
+    gone = np.setdiff1d(np.arange(1, model.items + 1), row_of_item) - 1
+    left_out = Clicked(known_clicks, starts, positions) if dataset.seen_left_out else None
+    ranks = per_user(_ranked(model, states, np.maximum(targets, 1), gone, left_out), _METRIC)
+    return np.where((targets > 0) & (positions > starts), ranks, 0.0)
 
 
-def numbers_of(ids: tuple[str, ...], known: NDArray[np.bytes_]) -> Int64:
+def numbers_of(ids: tuple[str, ...], known_clicks: NDArray[np.bytes_]) -> Int64:
     """Item numbers by the ids of another catalogue, (items + 1,): 0 for those that it lacks."""
-    wanted = np.array([item.encode() for item in ids])
-    index = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.concatenate([[0], np.where(known[index] == wanted, index + 1, 0)])
+    ids_as_bytes = np.array([item.encode() for item in ids])
+    index = np.minimum(np.searchsorted(known_clicks, ids_as_bytes), len(known_clicks) - 1)
+    return np.concatenate([[0], np.where(known_clicks[index] == ids_as_bytes, index + 1, 0)])
 
 
 def _ranked(

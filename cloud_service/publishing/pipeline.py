@@ -46,9 +46,9 @@ def train_and_publish(
             "published. Train scn+gcn, or compare with `cloud-service evaluate`"
         )
     report(Progress(phase="data", epochs=recipe.epochs))
-    parts = read_data(recipe, data_folder)
-    log(_describe(parts.log))
-    for caution in parts.cautions:
+    dataset = read_data(recipe, data_folder)
+    log(_describe(dataset.log))
+    for caution in dataset.cautions:
         log(f"doubtful: {caution}")
     target = choose_device(device)
     log(f"training on {target} with PyTorch {torch.__version__}, {platform.machine()}")
@@ -67,9 +67,9 @@ def train_and_publish(
         store.manifest(version)
         log(f"this run is complete: it published version {version}")
         return version
-    fitted = fit(parts, recipe, work, device=target, report=say, log=log)
+    fitted = fit(dataset, recipe, work, device=target, report=say, log=log)
     report(fitted.at("testing"))
-    metrics = test(fitted.model, parts, recipe.seed)
+    metrics = test(fitted.model, dataset, recipe.seed)
     log(
         "test NDCG@10, all items: "
         f"corrected {metrics['corrected/all/ndcg@10']:.4f}, "
@@ -81,7 +81,7 @@ def train_and_publish(
     version = publish(
         store,
         fitted.model.cpu(),
-        parts,
+        dataset,
         metrics,
         # Not now: cut off after publication and run again, it must be the same version.
         created=fitted.created,
@@ -106,14 +106,14 @@ def read_data(recipe: TrainingRecipe, data_folder: Path) -> Split:
     return split(log, holdout_users=recipe.holdout_users, seed=recipe.seed, seen=recipe.seen)
 
 
-def test(model: SCNAndGCN, parts: Split, seed: int) -> dict[str, float]:
+def test(model: SCNAndGCN, dataset: Split, seed: int) -> dict[str, float]:
     """All metrics on the test clicks: `corrected/`, `local/` and `popularity/`."""
-    popular = Popularity(parts.train_counts())
-    found: dict[str, float] = {}
+    popular = Popularity(dataset.train_counts())
+    metrics: dict[str, float] = {}
     for name, network in (("corrected", model), ("local", model.scn), ("popularity", popular)):
-        figures = held_out(network, parts, parts.test_positions, seed=seed).metrics()
-        found |= {f"{name}/{key}": value for key, value in figures.items()}
-    return found
+        figures = held_out(network, dataset, dataset.test_positions, seed=seed).metrics()
+        metrics |= {f"{name}/{key}": value for key, value in figures.items()}
+    return metrics
 
 
 def choose_device(name: str) -> torch.device:
@@ -127,8 +127,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def _describe(log: ClickLog) -> str:
-    kind = "synthetic (nobody clicked)" if log.synthetic else "real clicks"
+    origin = "synthetic (nobody clicked)" if log.synthetic else "real clicks"
     return (
-        f"{log.name}: {kind}, {log.user_count:,} users, {log.item_count:,} items, "
+        f"{log.name}: {origin}, {log.user_count:,} users, {log.item_count:,} items, "
         f"{log.click_count:,} clicks; {log.preprocessing}"
     )

@@ -31,39 +31,39 @@ def promote(store: Store, version: str, rule: Promotion, judge: Judge) -> str:
     Called again after it was cut off, it ends the same. Raises a BundleError where the version is
     damaged.
     """
-    said = [f"published version {version}", *_trained(store, version)]
+    sentences = [f"published version {version}", *_trained(store, version)]
     if rule == "never":
-        return "; ".join([*said, f"not promoted, as asked: {_by_hand(version, [PRODUCTION])}"])
-    own = log_alias(store.manifest(version).data.name)
-    aliases = [PRODUCTION, own]
-    other = _log_of(store, store.production())
-    if rule == "better" and other not in (None, own):
+        return "; ".join([*sentences, f"not promoted, as asked: {_by_hand(version, [PRODUCTION])}"])
+    log_name = log_alias(store.manifest(version).data.name)
+    aliases = [PRODUCTION, log_name]
+    other_log = _log_of(store, store.production())
+    if rule == "better" and other_log not in (None, log_name):
         aliases.remove(PRODUCTION)
-        said.append(
+        sentences.append(
             f"{PRODUCTION} stays with version {store.production()}, a model of another log "
-            f"({other}): devices get this one as {own}"
+            f"({other_log}): devices get this one as {log_name}"
         )
     current = {alias: store.pointed_at(alias) for alias in aliases}
     rivals = {old for old in current.values() if old is not None and old != version}
     verdicts = {old: judge(version, old) for old in rivals if rule == "better"}
     worse = [old for old, verdict in verdicts.items() if not verdict.promoted]
-    kept = [alias for alias in aliases if current[alias] in worse]
-    moved = [alias for alias in aliases if alias not in kept]
-    for alias in moved:
+    held = [alias for alias in aliases if current[alias] in worse]
+    promoted = [alias for alias in aliases if alias not in held]
+    for alias in promoted:
         store.promote(version, alias)
-    return "; ".join([*said, *_became(version, moved, kept, verdicts.values())])
+    return "; ".join([*sentences, *_became(version, promoted, held, verdicts.values())])
 
 
 def _became(
-    version: str, moved: Sequence[str], kept: Sequence[str], verdicts: Collection[Verdict]
+    version: str, promoted: Sequence[str], held: Sequence[str], verdicts: Collection[Verdict]
 ) -> Iterator[str]:
-    if moved:
-        yield f"{' and '.join(moved)} {'points' if len(moved) == 1 else 'point'} at it now"
+    if promoted:
+        yield f"{' and '.join(promoted)} {'points' if len(promoted) == 1 else 'point'} at it now"
     yield from (verdict.reason for verdict in verdicts if verdict.promoted)
-    if kept:
-        yield f"not promoted to {' and '.join(kept)}"
+    if held:
+        yield f"not promoted to {' and '.join(held)}"
         yield from (verdict.reason for verdict in verdicts if not verdict.promoted)
-        yield _by_hand(version, kept)
+        yield _by_hand(version, held)
 
 
 def _trained(store: Store, version: str) -> list[str]:
@@ -87,5 +87,7 @@ def _log_of(store: Store, version: str | None) -> str | None:
 
 def _by_hand(version: str, aliases: Sequence[str]) -> str:
     options = ["" if alias == PRODUCTION else f" --alias {alias}" for alias in aliases]
-    commands = " and ".join(f"`cloud-service models promote {version}{each}`" for each in options)
+    commands = " and ".join(
+        f"`cloud-service models promote {version}{option}`" for option in options
+    )
     return f"{commands} {'promotes' if len(options) == 1 else 'promote'} it by hand"

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from cloud_service.recommender.data.column_names import parse_columns
 from shared.errors import DataError
-from shared.model import Exact, ModelSettings
+from shared.model import ModelSettings, StrictModel
 
 Ablation = Literal["none", "only-attn", "only-bias", "shuffled-users"]
 """What is left of a correction: all of it, one of its two arrays, or that of another user."""
@@ -43,7 +43,7 @@ Repeats = Literal["once", "all"]
 """Whether rows with the same user, item and time count once, or each."""
 
 
-class TrainingRecipe(Exact):
+class TrainingRecipe(StrictModel):
     """Everything that decides the outcome of a training run, and nothing that does not.
 
     A setting of the training that is None is the log's: `training/suited.py`.

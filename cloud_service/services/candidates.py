@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from cloud_service.services.models import Models
+from cloud_service.services.models import ModelRegistry
 from shared import bundle as files
 from shared.bundle import check_file, find_items
 from shared.errors import BundleInvalid, BundleMissing, UnknownItem
@@ -71,10 +71,10 @@ class Retrieval:
         recent = np.asarray(clicks[-RECENT:], np.int64)
         decay = DECAY ** np.arange(len(recent) - 1, -1, -1, dtype=np.float32)
         near = self._ids[recent].ravel()
-        found, place = np.unique(near, return_inverse=True)
-        scores = np.bincount(place, (self._weights[recent] * decay[:, None]).ravel())
+        opened, inverse = np.unique(near, return_inverse=True)
+        scores = np.bincount(inverse, (self._weights[recent] * decay[:, None]).ravel())
         # np.unique sorts, and a stable sort keeps that order among equals: lists are repeatable.
-        best = found[np.argsort(-scores, kind="stable")]
+        best = opened[np.argsort(-scores, kind="stable")]
         best = best[best > 0]
         if exclude_clicked:
             best = best[~np.isin(best, clicks)]
@@ -91,7 +91,7 @@ class Retrieval:
 class Candidates:
     """Candidate lists of every version of a store; the retrievals in use stay in memory."""
 
-    def __init__(self, models: Models, *, keep: int = 4) -> None:
+    def __init__(self, models: ModelRegistry, *, keep: int = 4) -> None:
         self._models, self._keep = models, keep
         self._open: dict[str, tuple[Retrieval, NDArray[np.bytes_], bool]] = {}
 
@@ -129,26 +129,26 @@ class Candidates:
         return [retrieval.candidates(rows, count, exclude_clicked=exclude) for rows in users]
 
     def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_], bool]:
-        found = self._open.get(version)
-        if found is None:
+        opened = self._open.get(version)
+        if opened is None:
             manifest, folder = self._models.manifest(version), self._models.folder(version)
             for entry in manifest.files:
                 if entry.name in (files.NEIGHBOURS, files.ITEM_IDS):
                     check_file(folder / entry.name, entry)
             identifiers = _identifiers(folder / files.ITEM_IDS)
-            found = Retrieval.load(folder), identifiers, manifest.data.seen_left_out
-            self._open[version] = found
+            opened = Retrieval.load(folder), identifiers, manifest.data.seen_left_out
+            self._open[version] = opened
             while len(self._open) > self._keep:
                 self._open.pop(next(iter(self._open)), None)
-        return found
+        return opened
 
 
 def _identifiers(path: Path) -> NDArray[np.bytes_]:
     try:
-        found: NDArray[np.bytes_] = np.load(path, mmap_mode="r", allow_pickle=False)
+        opened: NDArray[np.bytes_] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BundleInvalid(f"{path.name} is not a numpy array") from error
-    return found
+    return opened
 
 
 def _rows(clicks: Sequence[int | str], identifiers: NDArray[np.bytes_]) -> list[int]:
@@ -159,5 +159,5 @@ def _rows(clicks: Sequence[int | str], identifiers: NDArray[np.bytes_]) -> list[
     return rows
 
 
-def _within(numbers: NDArray[np.int32], items: int) -> bool:
-    return bool(numbers.dtype == np.int32 and (numbers >= 0).all() and (numbers < items).all())
+def _within(rows: NDArray[np.int32], items: int) -> bool:
+    return bool(rows.dtype == np.int32 and (rows >= 0).all() and (rows < items).all())

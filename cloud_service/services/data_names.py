@@ -20,8 +20,8 @@ def resolve_data(data: str, items: str | None, folder: Path) -> tuple[str, str |
     """
     if data == GENERATED and items is not None:
         raise DataError(f"the {GENERATED} set has titles of its own: leave the item file out")
-    found = data if data == GENERATED else _fetched(data, folder) or _file(data, folder)
-    return found, None if items is None else _file(items, folder)
+    path = data if data == GENERATED else _fetched(data, folder) or _file(data, folder)
+    return path, None if items is None else _file(items, folder)
 
 
 def files_of(name: str, folder: Path) -> tuple[Path, Path]:

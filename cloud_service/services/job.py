@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from cloud_service.recommender.progress import Progress
 from cloud_service.recommender.recipe import TrainingRecipe
 from shared.manifest import Version
-from shared.model import Exact
+from shared.model import StrictModel
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
 
@@ -16,7 +16,7 @@ Promotion = Literal["better", "always", "never"]
 """When a model takes the place of the one that serves."""
 
 
-class JobRequest(Exact):
+class JobRequest(StrictModel):
     """A training job as it is submitted."""
 
     model_config = ConfigDict(frozen=True)

@@ -58,12 +58,12 @@ class JobFiles:
         try:
             with (self.folder / LOG).open("rb") as file:
                 file.seek(offset)
-                found = file.read(READ_BYTES)
+                text = file.read(READ_BYTES)
         except FileNotFoundError:
             return b"", offset
         # A line that is still being written stays for the next reading.
-        found = found[: found.rfind(b"\n") + 1]
-        return found, offset + len(found)
+        text = text[: text.rfind(b"\n") + 1]
+        return text, offset + len(text)
 
     def began(self) -> bool:
         """Whether a worker has written here before."""

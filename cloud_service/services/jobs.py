@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowHandle, WorkflowStatus
 from dbos import error as dbos_error
-from dbos._serialization import DefaultSerializer
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,6 +22,7 @@ from cloud_service.services.heartbeat import Heartbeat, WorkerState
 from cloud_service.services.job import Job, JobRequest, JobState
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
 from cloud_service.services.job_files import JobFiles
+from cloud_service.services.no_pickles import refuse_pickles
 from cloud_service.storage.store import Store
 from shared.errors import UnknownJob
 
@@ -47,14 +47,7 @@ _STATES: dict[str, JobState] = {
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _log = logging.getLogger(__name__)
 
-
-def _refuse_pickle(_: object, __: str) -> Any:
-    raise ValueError("a row of the database holds a pickle: it is not read")
-
-
-# With another serialiser given, DBOS still unpickles a row that says it is a pickle. Whoever can
-# write to the database could run code here; nothing of ours is written so.
-DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[assignment, method-assign]
+refuse_pickles()
 
 
 def ended(job: Job) -> bool:
@@ -88,9 +81,9 @@ class Jobs:
     def list(self, limit: int = 50) -> list[Job]:
         """The newest `limit` jobs, the newest first. Raises JobsUnavailable."""
         with self._client() as client:
-            found = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
+            workflows = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
         worker = self._heartbeat.state()
-        jobs = [job for status in found if (job := self._shown(status)) is not None]
+        jobs = [job for status in workflows if (job := self._shown(status)) is not None]
         return [job.model_copy(update={"waits_for": _waits_for(job, worker)}) for job in jobs]
 
     def counts(self) -> Counter[JobState]:
@@ -104,8 +97,8 @@ class Jobs:
     def get(self, job: str) -> Job:
         """One job. Raises UnknownJob or JobsUnavailable."""
         with self._client() as client:
-            found = client.list_workflows(workflow_ids=[job], name=WORKFLOW)
-        shown = self._shown(found[0]) if found else None
+            workflows = client.list_workflows(workflow_ids=[job], name=WORKFLOW)
+        shown = self._shown(workflows[0]) if workflows else None
         if shown is None:
             raise UnknownJob(f"there is no job {job[:64]!r}")
         waits_for = _waits_for(shown, self._heartbeat.state())
@@ -131,8 +124,10 @@ class Jobs:
     def is_cancelled(self, job: str) -> bool:
         """Whether a job was cancelled. Raises JobsUnavailable."""
         with self._client() as client:
-            found = client.list_workflows(workflow_ids=[job], load_input=False, load_output=False)
-        return not found or found[0].status == "CANCELLED"
+            workflows = client.list_workflows(
+                workflow_ids=[job], load_input=False, load_output=False
+            )
+        return not workflows or workflows[0].status == "CANCELLED"
 
     def files(self, job: str) -> JobFiles:
         """The log and progress of a job that exists."""

@@ -57,7 +57,7 @@ class Download(NamedTuple):
     sha256: str
 
 
-class Models:
+class ModelRegistry:
     """The versions of a store. Manifests never change, so each is read once."""
 
     def __init__(self, store: Store) -> None:
@@ -66,12 +66,12 @@ class Models:
 
     def list(self) -> list[ModelSummary]:
         """Every version whose manifest can be read, the newest first."""
-        found = []
+        infos = []
         for version in self._store.versions():
             # Asking for the version itself says what is wrong with it.
             with suppress(BundleError):
-                found.append(self.summary(version))
-        return found
+                infos.append(self.summary(version))
+        return infos
 
     def summary(self, version: str) -> ModelSummary:
         """One version's line. Raises UnknownModel or a BundleError."""
@@ -103,10 +103,10 @@ class Models:
             return version
         if name == PRODUCTION:
             raise NotReady("no model has been promoted yet: run a training job")
-        known = ", ".join(self._store.aliases()) or "none yet"
+        known_aliases = ", ".join(self._store.aliases()) or "none yet"
         raise UnknownModel(
             f"no version and no alias {name[:64]!r} here: a version is 16 hex digits, and the "
-            f"aliases are {known}"
+            f"aliases are {known_aliases}"
         )
 
     @staticmethod

@@ -46,8 +46,8 @@ def only_one_in(url: str) -> Iterator[Callable[[], None]]:
         return
     engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as line:
-        taken = sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_LOCK))
-        _stand_by(lambda: bool(line.scalar(taken)))
+        lock_query = sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_LOCK))
+        _stand_by(lambda: bool(line.scalar(lock_query)))
 
         def check() -> None:
             try:

@@ -83,26 +83,26 @@ class Connection:
     ) -> None:
         """`body_limit`: bytes of an answer's body at most. `deadline_ms`: after it the cloud need
         not answer any more."""
-        self.address = parts = address_of(url)
+        self.address = address = address_of(url)
         """Where the cloud is."""
         deadline = "" if deadline_ms is None else f"{DEADLINE_HEADER}: {deadline_ms}\r\n"
         head = (
-            f"POST {parts.path}{correction_path(version)} HTTP/1.1\r\n"
-            f"Host: {parts.header}\r\nAccept: {layout.correction_type}\r\n{deadline}"
+            f"POST {address.path}{correction_path(version)} HTTP/1.1\r\n"
+            f"Host: {address.header}\r\nAccept: {layout.correction_type}\r\n{deadline}"
             f"Content-Type: {layout.hidden_type}\r\nContent-Length: {body_bytes}\r\n\r\n"
         ).encode("ascii")
         self._request = bytearray(head + bytes(body_bytes))
         self.body = memoryview(self._request)[len(head) :]
         """Where H goes before it is sent."""
         self._connect = connect or tcp_connect(url)
-        self._secure, self._limit = parts.secure, body_limit
+        self._secure, self._limit = address.secure, body_limit
         self._socket: SocketLike | None = None
         self._plain: socket.socket | None = None
         self._poll = select.poll()
         self._fd = -1
         self._waits = True
         """Whether calls on the socket may wait: `send` and `receive` see to it that none does."""
-        self._kept = False
+        self._has_answered = False
         """Whether the connection has carried an answer: then it may have been closed since."""
         self._reading = _Reading(body_limit)
         self.sent_ns = self.uploaded_ns = 0
@@ -114,7 +114,7 @@ class Connection:
             self._plain = self._socket if isinstance(self._socket, socket.socket) else None
             self._fd, self._poll = self._socket.fileno(), select.poll()
             self._poll.register(self._fd, select.POLLIN)
-            self._kept, self._waits = False, True
+            self._has_answered, self._waits = False, True
 
     def ready(self) -> bool:
         """Whether `send` can be called: connected by a real socket, which nothing has come on."""
@@ -135,16 +135,16 @@ class Connection:
             sock.settimeout(0.0)
             self._waits = False
         try:
-            whole = sock.send(self._request) == len(self._request)
+            sent_whole = sock.send(self._request) == len(self._request)
         except (BlockingIOError, ssl.SSLWantWriteError):
-            whole = False
+            sent_whole = False
         except BaseException:
             self.close()
             raise
         self.uploaded_ns = time.perf_counter_ns()
-        if not whole:
+        if not sent_whole:
             self.close()
-        return whole
+        return sent_whole
 
     def receive(self, timeout_s: float) -> Answer | None:
         """The answer to what `send` sent; None if it is not whole within `timeout_s` (0: now).
@@ -156,20 +156,22 @@ class Connection:
         sock = self._plain
         if sock is None:
             raise ConnectionResetError("the connection is closed")
-        left, deadline = timeout_s, time.perf_counter() + timeout_s
-        wait = left > 0 and not self._secure  # TLS may hold bytes that the socket does not show
+        remaining_s, deadline = timeout_s, time.perf_counter() + timeout_s
+        wait = (
+            remaining_s > 0 and not self._secure
+        )  # TLS may hold bytes that the socket does not show
         try:
             while True:
                 if wait:
-                    _wait_readable(self._fd, left)
+                    _wait_readable(self._fd, remaining_s)
                 try:
                     answer = self._take(sock.recv_into(self._reading.buffer))
                     if answer is not None:
                         return answer
                 except (BlockingIOError, ssl.SSLWantReadError):
                     pass
-                left, wait = deadline - time.perf_counter(), True
-                if left <= 0:
+                remaining_s, wait = deadline - time.perf_counter(), True
+                if remaining_s <= 0:
                     return None
         except BaseException as error:
             self._lose(error)
@@ -202,7 +204,7 @@ class Connection:
             self._socket = self._plain = None
 
     def _once(self, deadline: float) -> Answer:
-        self.open(_left(deadline))
+        self.open(_remaining_s(deadline))
         sock = self._socket
         assert sock is not None
         self._begin()
@@ -231,7 +233,7 @@ class Connection:
     def _wait_until(self, deadline: float, sock: SocketLike) -> None:
         """Lets the next call on the socket wait so long. Raises TimeoutError."""
         self._waits = True
-        sock.settimeout(_left(deadline))
+        sock.settimeout(_remaining_s(deadline))
 
     def _begin(self) -> None:
         self._reading.begin()
@@ -241,21 +243,23 @@ class Connection:
         """The answer, if these bytes make it whole."""
         if not count:
             raise ConnectionResetError("the cloud closed the connection")
-        found = self._reading.take(count)
-        if found is None:
+        parsed = self._reading.take(count)
+        if parsed is None:
             return None
-        answer, keep_alive = found
+        answer, keep_alive = parsed
         if answer.check and answer.check != check_of(self.body, answer.body):
             raise BadAnswer("the answer is for another H, or not as it was sent")
         answer.sent_ns, answer.uploaded_ns = self.sent_ns, self.uploaded_ns
-        self._kept = True
+        self._has_answered = True
         if not keep_alive:
             self.close()
         return answer
 
     def _lose(self, error: BaseException) -> None:
         """Closes. Raises ClosedIdle where that is what `error` means for this request."""
-        idle = self._kept and not self._reading.received and isinstance(error, ConnectionError)
+        idle = (
+            self._has_answered and not self._reading.received and isinstance(error, ConnectionError)
+        )
         self.close()
         if idle:
             raise ClosedIdle("the cloud had closed the connection") from error
@@ -280,7 +284,7 @@ class _Reading:
         self.received = self._first_ns = 0
         self._limit = body_limit
         self._callbacks: _Callbacks | None = None
-        self._last: _LastAnswer | None = None
+        self._template: _LastAnswer | None = None
 
     def begin(self) -> None:
         """Another answer will come."""
@@ -294,18 +298,18 @@ class _Reading:
         self.received += count
         if alone:
             self._first_ns = time.perf_counter_ns()
-            if self._last is not None and self._last.is_like(self.buffer, count):
-                return self._last.answer(self.buffer, count, self._first_ns), True
+            if self._template is not None and self._template.is_like(self.buffer, count):
+                return self._template.answer(self.buffer, count, self._first_ns), True
         if self._callbacks is None:
             self._callbacks = _Callbacks(self._limit)
-        found = self._callbacks
-        found.feed(memoryview(self.buffer)[:count], self.received)
-        if not found.complete:
+        parsed = self._callbacks
+        parsed.feed(memoryview(self.buffer)[:count], self.received)
+        if not parsed.complete:
             return None
-        answer = found.answer(self._first_ns)
-        if alone and found.plain and answer.status == HTTPStatus.OK:
-            self._last = _LastAnswer(bytes(self.buffer[:count]), answer)
-        return answer, found.keep_alive
+        answer = parsed.answer(self._first_ns)
+        if alone and parsed.plain and answer.status == HTTPStatus.OK:
+            self._template = _LastAnswer(bytes(self.buffer[:count]), answer)
+        return answer, parsed.keep_alive
 
 
 class _LastAnswer:
@@ -320,8 +324,12 @@ class _LastAnswer:
         self._between = raw[self._to : self._to + len(CHECK_MARK)]
         self._check = self._to + len(CHECK_MARK)
         self._checked = self._between.lower() == CHECK_MARK and self._check < self._body
-        rest = self._check + CHECK_DIGITS if self._checked else self._to
-        self._rest, self._before, self._after = rest, raw[: self._from], raw[rest : self._body]
+        rest_start = self._check + CHECK_DIGITS if self._checked else self._to
+        self._rest, self._before, self._after = (
+            rest_start,
+            raw[: self._from],
+            raw[rest_start : self._body],
+        )
 
     def is_like(self, buffer: bytearray, count: int) -> bool:
         """Whether the answer in `buffer` has the same head but for its times."""
@@ -395,10 +403,10 @@ class _Callbacks:
         # Asked here: once the message is complete, llhttp has forgotten it.
         self.keep_alive = self._parser.should_keep_alive()
 
-    def on_body(self, part: bytes) -> None:
-        self._size += len(part)
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
         if self._size <= self._limit:
-            self._body.append(part)
+            self._body.append(data)
 
     def on_message_begin(self) -> None:
         self._surplus = self.complete
@@ -427,8 +435,8 @@ def _wait_readable(fd: int, timeout_s: float) -> None:
         poll.poll(int(timeout_s * 1e3))
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _remaining_s(deadline: float) -> float:
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
         raise TimeoutError("no answer within the request timeout")
-    return left
+    return remaining_s

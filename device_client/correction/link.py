@@ -136,7 +136,7 @@ class CorrectionLink:
         )
         return cls(connection, wire, bundle.version, form, timeout)
 
-    def ask(self, hidden: NDArray[np.float32], place: int) -> int:
+    def ask(self, hidden: NDArray[np.float32], position: int) -> int:
         """Asks for the correction of H (K, D) whose last click is at `place`; gives a ticket."""
         self._asked = ticket = self._asked + 1
         if not self._handed:
@@ -144,7 +144,7 @@ class CorrectionLink:
                 self._land(0.0)  # the answer to an older H may have come meanwhile
             if self._flight is None and not self.breaker.open and self._connection.ready():
                 self._body[...] = hidden
-                if self._send(ticket, place):
+                if self._send(ticket, position):
                     return ticket
         with self._changed:
             if self.breaker.open:
@@ -153,7 +153,7 @@ class CorrectionLink:
                 return ticket
             self.replaced += self._queued
             self._pending[...] = hidden
-            self._place, self._queued, self._waits = place, True, ticket
+            self._place, self._queued, self._waits = position, True, ticket
             if not self._handed:  # said here: the thread may be slow to begin
                 self._busy_with = self._flight.ticket if self._flight else 0
             self._hand_over()
@@ -185,13 +185,13 @@ class CorrectionLink:
                     return self._latest
                 if self._closed:
                     return Received(ticket, Outcome.OFFLINE, reason=CLOSED)
-                left = (deadline_ns - time.perf_counter_ns()) / 1e9
-                if left <= 0:
+                remaining_s = (deadline_ns - time.perf_counter_ns()) / 1e9
+                if remaining_s <= 0:
                     if 0 < self._busy_with < ticket:
                         return Received(ticket, Outcome.STALE, reason=BUSY)
                     return Received(ticket, Outcome.LATE, reason=ON_ITS_WAY)
                 if self._handed:
-                    self._changed.wait(left)
+                    self._changed.wait(remaining_s)
                 elif self._flight is None:
                     return Received(ticket, Outcome.LATE, reason=REPLACED)
 
@@ -204,7 +204,7 @@ class CorrectionLink:
             self._thread.join(self._timeout)
         self._connection.close()
 
-    def _send(self, ticket: int, place: int) -> bool:
+    def _send(self, ticket: int, position: int) -> bool:
         """Whether the H in `_body` is on its way, or never will be."""
         try:
             check_hidden(self._body)
@@ -215,15 +215,15 @@ class CorrectionLink:
         except OSError:  # closed since it was last used: the thread opens another
             return False
         if sent:
-            self._flight = _Flight(ticket, place, time.monotonic() + self._timeout)
+            self._flight = _Flight(ticket, position, time.monotonic() + self._timeout)
         return sent
 
     def _land(self, timeout_s: float) -> None:
         """Reads the answer to `_flight` if it comes within `timeout_s`."""
         flight = self._flight
         assert flight is not None
-        left = flight.give_up - time.monotonic()
-        self._take(flight, self._receive, timeout_s, left)
+        remaining_s = flight.give_up - time.monotonic()
+        self._take(flight, self._receive, timeout_s, remaining_s)
 
     def _receive(self, timeout_s: float, left_s: float) -> Answer | None:
         """None: still on its way, and not given up yet. Raises as `Connection.receive`."""
@@ -282,8 +282,8 @@ class CorrectionLink:
                     break
                 flight = self._flight
             if flight is not None:
-                left = max(flight.give_up - time.monotonic(), 1e-3)
-                self._take(flight, self._connection.finish, left)
+                remaining_s = max(flight.give_up - time.monotonic(), 1e-3)
+                self._take(flight, self._connection.finish, remaining_s)
             with suppress(Exception):  # a request meets the same fault, and counts it
                 self._connection.open(self._timeout)
             while (queued := self._next()) is not None:
@@ -314,13 +314,13 @@ class CorrectionLink:
         if self._handed:
             self._changed.notify_all()
 
-    def _request(self, ticket: int, place: int) -> Received:
+    def _request(self, ticket: int, position: int) -> Received:
         try:
             check_hidden(self._body)
             answer = self._connection.exchange(self._timeout)
         except Exception as error:
             return self._fault(ticket, error)
-        return self._read(ticket, place, answer)
+        return self._read(ticket, position, answer)
 
     def _fault(self, ticket: int, error: Exception) -> Received:
         if isinstance(error, WireError):  # of our own H: the cloud has no part in it
@@ -333,14 +333,14 @@ class CorrectionLink:
         # BadAnswer, or what nobody thought of: a rerank must go on.
         return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error) or type(error).__name__)
 
-    def _read(self, ticket: int, place: int, answer: Answer) -> Received:
+    def _read(self, ticket: int, position: int, answer: Answer) -> Received:
         if answer.status != HTTPStatus.OK:
             gone = answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
             outcome = Outcome.WRONG_MODEL if gone else Outcome.REFUSED
             after = None if gone else _seconds(answer.retry_after)
             return self._failed(ticket, outcome, refusal(answer.status, answer.body), after)
         try:
-            correction = self._decode(answer, place)
+            correction = self._decode(answer, position)
         except WrongModel as error:
             return self._failed(ticket, Outcome.WRONG_MODEL, str(error))
         except WireError as error:
@@ -359,7 +359,7 @@ class CorrectionLink:
             answer.server_timing,
         )
 
-    def _decode(self, answer: Answer, place: int) -> RowCorrection:
+    def _decode(self, answer: Answer, position: int) -> RowCorrection:
         if answer.version != self._version:
             raise WrongModel(
                 f"model {self._version} was asked for a correction, and the answer is of "
@@ -372,7 +372,7 @@ class CorrectionLink:
             )
         if self._layout.row:
             return self._wire.decode_row(answer.body)
-        return self._wire.decode_row_at(answer.body, place)
+        return self._wire.decode_row_at(answer.body, position)
 
     def _failed(
         self, ticket: int, outcome: Outcome, reason: str, retry_after: float | None = None
@@ -393,11 +393,11 @@ def _seconds(value: str) -> float | None:
 
 def cloud_times(value: str) -> dict[str, float]:
     """`queue;dur=0.02, gcn;dur=0.11` to milliseconds by name; what does not parse is left out."""
-    found = {}
-    for part in value.split(","):
-        name, _, duration = part.strip().partition(";dur=")
+    durations = {}
+    for entry in value.split(","):
+        name, _, duration = entry.strip().partition(";dur=")
         try:
-            found[name] = float(duration)
+            durations[name] = float(duration)
         except ValueError:
             continue
-    return found
+    return durations

@@ -47,12 +47,14 @@ class Address(NamedTuple):
 def address_of(url: str) -> Address:
     """The parts of `url`. Raises ValueError for what is no http(s)://host[:port][/path]."""
     try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode("ascii")
-        usual = USUAL_PORTS.get(parts.scheme, 80)
-        port = usual if parts.port is None else parts.port
-        path = parts.path.rstrip("/").encode("ascii").decode("ascii")
-        sound = host and port and parts.scheme in ("http", "https") and parts.username is None
+        url_parts = urlsplit(url)
+        host = (url_parts.hostname or "").encode("idna").decode("ascii")
+        usual = USUAL_PORTS.get(url_parts.scheme, 80)
+        port = usual if url_parts.port is None else url_parts.port
+        path = url_parts.path.rstrip("/").encode("ascii").decode("ascii")
+        sound = (
+            host and port and url_parts.scheme in ("http", "https") and url_parts.username is None
+        )
         if not sound or not path.isprintable():
             raise ValueError(url)
     except ValueError:  # of urlsplit, of a port, and of what IDNA refuses
@@ -60,7 +62,7 @@ def address_of(url: str) -> Address:
         raise ValueError(f"the cloud's address is http(s)://host[:port], got {got}") from None
     bare = f"[{host}]" if ":" in host else host
     header = bare if port == usual else named(host, port)
-    return Address(parts.scheme == "https", host, port, header, path)
+    return Address(url_parts.scheme == "https", host, port, header, path)
 
 
 def tcp_connect(url: str) -> Connect:
@@ -87,10 +89,10 @@ def _tunnel(proxy: Proxy, address: Address, deadline: float) -> socket.socket:
     """A connection to `address` through `proxy` (CONNECT). Raises NoTunnel or TimeoutError."""
     sock = None
     try:
-        sock = socket.create_connection((proxy.host, proxy.port), _left(deadline))
+        sock = socket.create_connection((proxy.host, proxy.port), _remaining_s(deadline))
         sock.sendall(_connect_request(proxy, address))
         _check_tunnel(_head(sock, proxy, deadline), proxy, address)
-        sock.settimeout(_left(deadline))
+        sock.settimeout(_remaining_s(deadline))
     except OSError as error:
         if sock is not None:
             sock.close()
@@ -105,15 +107,15 @@ def _tunnel(proxy: Proxy, address: Address, deadline: float) -> socket.socket:
 
 def _connect_request(proxy: Proxy, address: Address) -> bytes:
     where = named(address.host, address.port)
-    known = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
-    return f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{known}\r\n".encode("ascii")
+    authorization = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+    return f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{authorization}\r\n".encode("ascii")
 
 
 def _head(sock: socket.socket, proxy: Proxy, deadline: float) -> bytes:
     """The head of the proxy's answer. Nothing may follow it: the cloud speaks when spoken to."""
     head = b""
     while b"\r\n\r\n" not in head:
-        sock.settimeout(_left(deadline))
+        sock.settimeout(_remaining_s(deadline))
         received = sock.recv(4096)
         if not received or len(head) + len(received) > _HEAD_LIMIT:
             raise NoTunnel(f"the proxy {proxy} gave no HTTP answer to CONNECT")
@@ -126,17 +128,18 @@ def _check_tunnel(head: bytes, proxy: Proxy, address: Address) -> None:
     if status is None:
         raise NoTunnel(f"the proxy {proxy} gave no HTTP answer to CONNECT")
     if not status[1].startswith(b"2"):
-        words = b" ".join(part for part in status.groups() if part).decode("ascii").strip()
+        groups = [group for group in status.groups() if group]
+        reason = b" ".join(groups).decode("ascii").strip()
         raise NoTunnel(
-            f"the proxy {proxy} opens no tunnel to {named(address.host, address.port)} ({words}): "
+            f"the proxy {proxy} opens no tunnel to {named(address.host, address.port)} ({reason}): "
             f"let it, or set NO_PROXY={address.host}"
         )
     if not head.endswith(b"\r\n\r\n"):
         raise NoTunnel(f"the proxy {proxy} sent more than the answer to CONNECT")
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _remaining_s(deadline: float) -> float:
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
         raise TimeoutError
-    return left
+    return remaining_s

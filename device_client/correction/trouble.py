@@ -33,8 +33,8 @@ class Trouble:
 
     def began(self, outcome: Outcome, reason: str, pause_s: float) -> None:
         """A call failed; `pause_s`: how long the cloud will now be left alone, 0: not at all."""
-        other, self.reason = reason != self.reason, reason
-        if other:
+        is_new, self.reason = reason != self.reason, reason
+        if is_new:
             self._say(
                 logging.WARNING, "failure",
                 "no corrections from %s (%s: %s): rankings are the device's own",
@@ -56,11 +56,11 @@ class Trouble:
         times = "a failure" if failures == 1 else f"{failures} failures"
         return f"calls are paused for {left_s:.1f} s after {times}: {self.reason}"
 
-    def _say(self, level: int, what: str, message: str, *details: object) -> None:
-        now = self._clock()
-        if now < self._quiet_until.get(what, now):
+    def _say(self, level: int, event: str, message: str, *details: object) -> None:
+        clock_s = self._clock()
+        if clock_s < self._quiet_until.get(event, clock_s):
             return
-        self._quiet_until[what] = now + QUIET_S
+        self._quiet_until[event] = clock_s + QUIET_S
         with suppress(Exception):  # a ranking does not fail because a log does
             _log.log(level, message, *details)
 

@@ -54,27 +54,27 @@ class Board:
         """Reads a folder. Raises InvalidRequest."""
         return cls(folder, read_about(folder), read_results(folder), read_runs(folder))
 
-    def reference(self, asked: str | None) -> str:
+    def reference(self, name: str | None) -> str:
         """The row to compare with: asked for, the recipe's, scn, or the first. InvalidRequest."""
         rows = self.about.models
-        if asked is not None and asked not in rows:
-            raise InvalidRequest(f"--reference: no row {asked}: {nearest(asked, rows)}")
-        return asked or self.about.reference or ("scn" if "scn" in rows else rows[0])
+        if name is not None and name not in rows:
+            raise InvalidRequest(f"--reference: no row {name}: {nearest(name, rows)}")
+        return name or self.about.reference or ("scn" if "scn" in rows else rows[0])
 
     def figure(self, dataset: str, row: str, protocol: str, metric: str) -> Figure | None:
         """A figure over the seeds that gave one, or None where none did."""
-        found = list(self.values.get((dataset, row, protocol, metric), {}).values())
-        if not found:
+        figures = list(self.values.get((dataset, row, protocol, metric), {}).values())
+        if not figures:
             return None
-        mean = math.fsum(found) / len(found)
-        squares = math.fsum((value - mean) ** 2 for value in found)
-        spread = math.sqrt(squares / (len(found) - 1)) if len(found) > 1 else None
-        return Figure(mean, spread, len(found))
+        mean = math.fsum(figures) / len(figures)
+        squares = math.fsum((value - mean) ** 2 for value in figures)
+        spread = math.sqrt(squares / (len(figures) - 1)) if len(figures) > 1 else None
+        return Figure(mean, spread, len(figures))
 
     def best(self, dataset: str, protocol: str, metric: str) -> float:
         """The highest mean of any row."""
-        found = [self.figure(dataset, row, protocol, metric) for row in self.about.models]
-        return max((each.mean for each in found if each), default=math.nan)
+        figures = [self.figure(dataset, row, protocol, metric) for row in self.about.models]
+        return max((figure.mean for figure in figures if figure), default=math.nan)
 
     def runs_of(self, dataset: str, row: str) -> list[dict[str, str]]:
         """The runs behind a row, those of the search too."""
@@ -127,8 +127,8 @@ class Board:
             seeds.append(np.stack([per_user(ranks, name) for name in METRICS[protocol]], axis=1))
         if not seeds or not len(seeds[0]):
             return None
-        found: Float64 = np.mean(seeds, axis=0)
-        return found
+        figures: Float64 = np.mean(seeds, axis=0)
+        return figures
 
     def comparisons(
         self, dataset: str, reference: str, protocol: str, among: Sequence[str] | None = None
@@ -140,13 +140,17 @@ class Board:
         base = self.users(dataset, reference, protocol)
         if base is None:
             return {}
-        others = {row: self.users(dataset, row, protocol) for row in among or self.about.models}
-        rows = [row for row in others if row != reference and others[row] is not None]
+        gains_by_row = {
+            row: self.users(dataset, row, protocol) for row in among or self.about.models
+        }
+        rows = [row for row in gains_by_row if row != reference and gains_by_row[row] is not None]
         if not rows:
             return {}
-        found = compare(_beside([others[row] for row in rows]), np.tile(base, (1, len(rows))))
+        figures = compare(
+            _beside([gains_by_row[row] for row in rows]), np.tile(base, (1, len(rows)))
+        )
         keys = [(row, metric) for row in rows for metric in METRICS[protocol]]
-        compared = dict(zip(keys, found, strict=True))
+        compared = dict(zip(keys, figures, strict=True))
         for metric in METRICS[protocol]:
             family = [(row, metric) for row in rows]
             results = corrected([compared[key] for key in family])

@@ -116,22 +116,26 @@ def evaluate(
         "iterate_filters": iterate_filters,
         "seen": seen,
     }
-    given = {name: value for name, value in filters.items() if value is not None}
+    overrides = {name: value for name, value in filters.items() if value is not None}
     if recipe is None:
-        wanted = _from_options(data, models, given)
-        selected = _selected(wanted, Path(), None, None, {})
+        recipe_chosen = _from_options(data, models, overrides)
+        selected = _selected(recipe_chosen, Path(), None, None, {})
     else:
-        wanted = read(recipe)
-        own = [each for each in data or () if is_path(each)]
-        if own:
-            if len(own) < len(data or ()):
+        recipe_chosen = read(recipe)
+        own_logs = [entry for entry in data or () if is_path(entry)]
+        if own_logs:
+            if len(own_logs) < len(data or ()):
                 raise InvalidRequest("--data: name sets of the recipe, or your own logs, not both")
-            logs = _from_options(own, NETWORKS[0], given).datasets
-            wanted, data, given = wanted.model_copy(update={"datasets": logs}), None, {}
-        selected = _selected(wanted, recipe, data, models, given)
-    wanted = _changed(wanted, seeds, grid)
-    planned = cells(wanted, training)
-    if not _run(wanted, planned, selected, out_folder, workers, device, data_folder):
+            logs = _from_options(own_logs, NETWORKS[0], overrides).datasets
+            recipe_chosen, data, overrides = (
+                recipe_chosen.model_copy(update={"datasets": logs}),
+                None,
+                {},
+            )
+        selected = _selected(recipe_chosen, recipe, data, models, overrides)
+    recipe_chosen = _changed(recipe_chosen, seeds, grid)
+    planned = cells(recipe_chosen, training)
+    if not _run(recipe_chosen, planned, selected, out_folder, workers, device, data_folder):
         raise typer.Exit(1)
 
 
@@ -168,7 +172,7 @@ def _from_options(data: list[str] | None, models: str | None, filters: dict[str,
             "name a recipe, or --data and --models: cloud-service evaluate --data clicks.csv.gz "
             "--models scn,scn+gcn"
         )
-    datasets = [{"data": each} | filters for each in data]
+    datasets = [{"data": entry} | filters for entry in data]
     rows = [{"network": name.strip()} for name in models.split(",") if name.strip()]
     return parse({"datasets": datasets, "models": rows}, "options")
 
@@ -184,15 +188,15 @@ def _selected(
         )
     names = [name.strip() for name in models.split(",")] if models else None
     chosen = []
-    for what, wanted, rows in (
+    for noun, recipe_chosen, rows in (
         ("data set", data, recipe.datasets),
         ("model", names, recipe.models),
     ):
-        known = [row.name for row in rows]
-        for name in wanted or ():
-            if name not in known:
-                raise InvalidRequest(f"{path}: no {what} {name}: {nearest(name, known)}")
-        chosen.append(set(wanted or known))
+        known_names = [row.name for row in rows]
+        for name in recipe_chosen or ():
+            if name not in known_names:
+                raise InvalidRequest(f"{path}: no {noun} {name}: {nearest(name, known_names)}")
+        chosen.append(set(recipe_chosen or known_names))
     return chosen[0], chosen[1]
 
 
@@ -204,10 +208,10 @@ def _changed(recipe: Recipe, seeds: int | None, grid: list[str] | None) -> Recip
         recipe = recipe.model_copy(update={"seeds": tuple(range(seeds))})
     if grid:
         plain = {"models": [{"network": NETWORKS[0]}], "datasets": [{"data": "synthetic"}]}
-        found = parse(plain | {"grid": dict(map(_axis, grid))}, "--grid")
-        if any(part.grid is not None for part in (*recipe.datasets, *recipe.models)):
+        figures = parse(plain | {"grid": dict(map(_axis, grid))}, "--grid")
+        if any(level.grid is not None for level in (*recipe.datasets, *recipe.models)):
             raise InvalidRequest("--grid: the recipe has grids of its own: change them there")
-        recipe = recipe.model_copy(update={"grid": found.grid})
+        recipe = recipe.model_copy(update={"grid": figures.grid})
     return recipe
 
 
@@ -217,9 +221,9 @@ def _axis(text: str) -> tuple[str, list[Any]]:
 
 
 def _value(text: str) -> Any:
-    for kind in (int, float):
+    for number_type in (int, float):
         try:
-            return kind(text)
+            return number_type(text)
         except ValueError:
             continue
     return text
@@ -240,11 +244,11 @@ def _run(
     from experiments.comparison.runs_bar import runs_bar
     from experiments.comparison.workers import default_workers
 
-    place = "cpu"
+    device_name = "cpu"
     if device != "cpu":
         from cloud_service.publishing.pipeline import choose_device
 
-        place = choose_device(device).type
+        device_name = choose_device(device).type
     datasets, models = selected
     facts = open_data(recipe, data_folder, datasets)
     evaluation = Evaluation(
@@ -255,10 +259,10 @@ def _run(
         data_folder,
         selected=lambda cell: cell.dataset.name in datasets and cell.model.name in models,
     )
-    count = workers or default_workers(place, evaluation.total)
+    count = workers or default_workers(device_name, evaluation.total)
     try:
         with runs_bar(evaluation, facts, min(count, evaluation.total)) as bar:
-            for event in evaluation.run(count, device=place):
+            for event in evaluation.run(count, device=device_name):
                 bar.show(event)
     except KeyboardInterrupt:
         err.print("stopped: the same command goes on from here")
@@ -275,16 +279,18 @@ def _summary(recipe: Recipe, evaluation: Any, facts: "list[DataFacts]") -> Table
     from experiments.comparison.results import read_results
 
     caption = "NDCG@10, all items"
-    cautions = sum(len(each.cautions) for each in facts)
+    cautions = sum(len(entry.cautions) for entry in facts)
     if cautions:
         noun = "caution" if cautions == 1 else "cautions"
         caption += f"; what to doubt: {cautions} {noun} above"
-    table = Table("model", *(each.name for each in recipe.datasets), caption=caption)
-    found = read_results(evaluation.out)
+    table = Table("model", *(entry.name for entry in recipe.datasets), caption=caption)
+    figures = read_results(evaluation.out)
     for model in recipe.row_names():
-        cells = [found.get((each.name, model, "all", "ndcg@10"), {}) for each in recipe.datasets]
+        cells = [
+            figures.get((entry.name, model, "all", "ndcg@10"), {}) for entry in recipe.datasets
+        ]
         shown = [f"{sum(values.values()) / len(values):.4f}" if values else "-" for values in cells]
         table.add_row(model, *shown)
-    chance = {each.name: f"{each.random_ndcg:.4f}" for each in facts}
-    table.add_row("(a random ranking)", *(chance.get(each.name, "-") for each in recipe.datasets))
+    chance = {entry.name: f"{entry.random_ndcg:.4f}" for entry in facts}
+    table.add_row("(a random ranking)", *(chance.get(entry.name, "-") for entry in recipe.datasets))
     return table

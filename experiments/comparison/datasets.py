@@ -33,9 +33,9 @@ class DataFacts(BaseModel):
     """NDCG@10 over all items of a random ranking."""
 
     @classmethod
-    def of(cls, name: str, parts: Split) -> "DataFacts":
+    def of(cls, name: str, split: Split) -> "DataFacts":
         """Of a log that was opened and split."""
-        log = parts.log
+        log = split.log
         return cls(
             name=name,
             clicks=log.click_count,
@@ -43,11 +43,11 @@ class DataFacts(BaseModel):
             items=log.item_count,
             synthetic=log.synthetic,
             preprocessing=log.preprocessing,
-            split=parts.words,
+            split=split.words,
             digest=log.digest(),
             checks=log.checks,
-            cautions=parts.cautions,
-            random_ndcg=float(random_ndcg(candidates(parts), 10).mean()),
+            cautions=split.cautions,
+            random_ndcg=float(random_ndcg(candidates(split), 10).mean()),
         )
 
 
@@ -58,14 +58,14 @@ def open_data(
 
     Of a data set that is not needed and cannot be opened nothing is said.
     """
-    found = []
-    for each in recipe.datasets:
+    facts = []
+    for dataset in recipe.datasets:
         try:
-            found.append(_opened(each, folder))
+            facts.append(_opened(dataset, folder))
         except DataError:
-            if needed is None or each.name in needed:
+            if needed is None or dataset.name in needed:
                 raise
-    return found
+    return facts
 
 
 def _opened(dataset: DataSet, folder: Path) -> DataFacts:
@@ -78,6 +78,6 @@ def _check_file(data: str) -> None:
     path = Path(data)
     if not is_path(data) or path.exists():
         return
-    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside = [dataset.name for dataset in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = f": {nearest(path.name, beside)}" if beside else ": check the path"
     raise DataError(f"there is no file {path}{hint}")

@@ -21,15 +21,15 @@ def doubts_page(board: Board, datasets: Iterable[DataFacts]) -> list[str]:
     """The section that stands before all figures: counts of every log, and what they mean."""
     datasets = list(datasets)
     counted = [_counts(facts.name, facts.checks) for facts in datasets if facts.checks]
-    said = [
-        f"- {facts.name}: {words}."
+    sentences = [
+        f"- {facts.name}: {caution}."
         for facts in datasets
-        for words in (*facts.cautions, *doubts(board, facts))
+        for caution in (*facts.cautions, *doubts(board, facts))
     ]
     columns = ["data set", "identical rows", "clicks at a shared time"]
     columns += [f"same item within {NEAR_SECONDS} s", "largest user", "largest item"]
-    parts = ["## What to doubt", "\n".join(said) or "No check of the clicks stands out."]
-    return parts + [markdown(columns, counted)] * bool(counted)
+    sections = ["## What to doubt", "\n".join(sentences) or "No check of the clicks stands out."]
+    return sections + [markdown(columns, counted)] * bool(counted)
 
 
 def doubts(board: Board, facts: DataFacts) -> list[str]:
@@ -71,8 +71,8 @@ def _cut_short(board: Board, dataset: str) -> list[str]:
 
 def _no_better(board: Board, facts: DataFacts) -> list[str]:
     """Models that are not above popularity, or not above a random ranking."""
-    found = {row: board.figure(facts.name, row, ALL, METRIC) for row in board.about.models}
-    means = {row: figure.mean for row, figure in found.items() if figure is not None}
+    figures = {row: board.figure(facts.name, row, ALL, METRIC) for row in board.about.models}
+    means = {row: figure.mean for row, figure in figures.items() if figure is not None}
     if not means:
         return []
     if not _above_chance(board, facts, list(means)):

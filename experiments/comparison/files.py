@@ -81,10 +81,10 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """Its test figures, or None before they and all ranks are there."""
-        found = _read(self.path / RESULT, Result)
-        if found and not all(self.ranks_file(row).is_file() for row in found.rows):
+        result = _read(self.path / RESULT, Result)
+        if result and not all(self.ranks_file(row).is_file() for row in result.rows):
             return None
-        return found
+        return result
 
     def ranks_file(self, row: str) -> Path:
         """Where the ranks of a row lie."""
@@ -108,15 +108,15 @@ class RunFolder:
 
     def seconds(self, epochs: int) -> list[float | None]:
         """How long each epoch took; None for one that was cut off before it was noted."""
-        known: dict[int, float] = {}
+        seconds_by_epoch: dict[int, float] = {}
         path = self.path / _SECONDS
         for line in path.read_text("ascii").splitlines() if path.is_file() else ():
             try:
                 noted = json.loads(line)
-                known[int(noted["epoch"])] = float(noted["seconds"])
+                seconds_by_epoch[int(noted["epoch"])] = float(noted["seconds"])
             except (ValueError, KeyError, TypeError):
                 continue  # cut off while it was written
-        return [known.get(epoch) for epoch in range(1, epochs + 1)]
+        return [seconds_by_epoch.get(epoch) for epoch in range(1, epochs + 1)]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -199,8 +199,8 @@ def read_ranks(path: Path) -> dict[str, tuple[Ranks, Int64]]:
     }
 
 
-def _read(path: Path, kind: type[Model]) -> Model | None:
+def _read(path: Path, model_type: type[Model]) -> Model | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return model_type.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None

@@ -52,7 +52,7 @@ class Evaluation:
     ) -> None:
         """`facts` of the data sets that could be opened; cells not `selected` are not run."""
         self.out, self._data_folder = out, data_folder
-        self._clicks = {each.name: each.digest for each in facts}
+        self._clicks = {candidate.name: candidate.digest for candidate in facts}
         self._ended: dict[Task, tuple[Status, str]] = {}
         self._asked: set[Task] = set()
         self._undone: set[Task] = set()
@@ -73,16 +73,16 @@ class Evaluation:
     @property
     def total(self) -> int:
         """Tasks to be done: points of searches, and seeds."""
-        chosen = [place for place in self._places if place.selected]
-        return sum(len(place.search) + len(place.cell.seeds) for place in chosen)
+        chosen = [cell_run for cell_run in self._places if cell_run.selected]
+        return sum(len(cell_run.search) + len(cell_run.cell.seeds) for cell_run in chosen)
 
     @property
     def done(self) -> int:
         """Tasks that ended, or will never begin."""
         done = 0
-        for place in (place for place in self._places if place.selected):
-            done += sum(task in self._ended for task in place.search + place.finals)
-            done += len(place.cell.seeds) if place.closed else 0
+        for cell_run in (cell_run for cell_run in self._places if cell_run.selected):
+            done += sum(task in self._ended for task in cell_run.search + cell_run.finals)
+            done += len(cell_run.cell.seeds) if cell_run.closed else 0
         return done
 
     def run(
@@ -100,36 +100,40 @@ class Evaluation:
 
     def _run(self, workers: Workers) -> Iterator[Event | None]:
         with workers as pool:
-            for place in self._places:
-                for task in self._next(place):
+            for cell_run in self._places:
+                for task in self._next(cell_run):
                     pool.add(task)
             self._write()
             for event in pool.events():
                 if isinstance(event, Ended):
                     self._ended[event.task] = event.status, event.reason
-                    new = [task for place in self._places for task in self._next(place)]
+                    new = [task for cell_run in self._places for task in self._next(cell_run)]
                     # First, so that one data set is finished before the next is begun.
                     for task in reversed(new):
-                        pool.add(task, first=True)
+                        pool.add(task, at_front=True)
                     self._write()
                 yield event
 
-    def _next(self, place: _Place) -> list[Task]:
+    def _next(self, cell_run: _Place) -> list[Task]:
         """The tasks of a cell that can be begun now and were not; notes those that are done."""
-        new = self._new(place, place.search)
-        if place.point is None and not place.closed and all(t in self._ended for t in place.search):
-            self._choose(place)
-        return new + self._new(place, place.finals)
+        new = self._new(cell_run, cell_run.search)
+        if (
+            cell_run.point is None
+            and not cell_run.closed
+            and all(t in self._ended for t in cell_run.search)
+        ):
+            self._choose(cell_run)
+        return new + self._new(cell_run, cell_run.finals)
 
-    def _new(self, place: _Place, tasks: list[Task]) -> list[Task]:
+    def _new(self, cell_run: _Place, tasks: list[Task]) -> list[Task]:
         new = []
         for task in tasks:
-            if task in self._asked or (task in self._undone and not place.selected):
+            if task in self._asked or (task in self._undone and not cell_run.selected):
                 continue
             if task.is_done():
                 trained = task.folder.trained()
                 self._ended[task] = (trained.status, trained.reason) if trained else ("done", "")
-            elif place.selected:
+            elif cell_run.selected:
                 new.append(task)
             else:
                 self._undone.add(task)
@@ -137,32 +141,35 @@ class Evaluation:
             self._asked.add(task)
         return new
 
-    def _choose(self, place: _Place) -> None:
+    def _choose(self, cell_run: _Place) -> None:
         """The point with the best validation NDCG@10, the first of equals, goes on to all seeds."""
-        cell = place.cell
+        cell = cell_run.cell
         best = 0
-        if place.search:
-            if any(self._ended[task][0] == "failed" for task in place.search):
-                place.closed = True
+        if cell_run.search:
+            if any(self._ended[task][0] == "failed" for task in cell_run.search):
+                cell_run.closed = True
                 return
-            figures = [task.folder.trained() for task in place.search]
-            scores = [each.best if each and each.best is not None else -1.0 for each in figures]
+            figures = [task.folder.trained() for task in cell_run.search]
+            scores = [
+                candidate.best if candidate and candidate.best is not None else -1.0
+                for candidate in figures
+            ]
             best = max(range(len(scores)), key=scores.__getitem__)
             if scores[best] < 0:
-                place.closed = True
+                cell_run.closed = True
                 return
-            self._drop_losers(place, best)
-        place.point = cell.points[best]
-        place.finals = [self._task(cell, place.point, seed, test=True) for seed in cell.seeds]
+            self._drop_losers(cell_run, best)
+        cell_run.point = cell.points[best]
+        cell_run.finals = [self._task(cell, cell_run.point, seed, test=True) for seed in cell.seeds]
 
-    def _drop_losers(self, place: _Place, best: int) -> None:
+    def _drop_losers(self, cell_run: _Place, best: int) -> None:
         """Removes the weights of points not chosen, but for those that are a run elsewhere too."""
-        others = [each for each in self._places if each is not place]
-        used = [task for each in others for task in each.search + each.finals]
-        used += [part for task in used for part in task.stages()]
-        kept = {task.folder.path for task in used}
-        for index, task in enumerate(place.search):
-            if index != best and task.folder.path not in kept:
+        other_runs = [candidate for candidate in self._places if candidate is not cell_run]
+        used = [task for candidate in other_runs for task in candidate.search + candidate.finals]
+        used += [stage for task in used for stage in task.stages()]
+        used_folders = {task.folder.path for task in used}
+        for index, task in enumerate(cell_run.search):
+            if index != best and task.folder.path not in used_folders:
                 task.folder.drop_checkpoints(weights=True)
 
     def name(self, task: Task) -> str:
@@ -178,40 +185,40 @@ class Evaluation:
             runs=self.out / RUNS_FOLDER,
             test=test,
         )
-        words = f"seed {seed}" if test else point_words(point)
-        self._names.setdefault(task, f"{cell.dataset.name} / {cell.model.name} / {words}")
+        label = f"seed {seed}" if test else point_words(point)
+        self._names.setdefault(task, f"{cell.dataset.name} / {cell.model.name} / {label}")
         return task
 
     def lines(self) -> Iterator[Line]:
         """Every run that has ended, in the order of the recipe."""
-        for place in self._places:
-            chosen = place.finals[0].folder.path if place.finals else None
-            for point, task in zip(place.cell.points, place.search, strict=False):
+        for cell_run in self._places:
+            chosen = cell_run.finals[0].folder.path if cell_run.finals else None
+            for point, task in zip(cell_run.cell.points, cell_run.search, strict=False):
                 if task in self._ended and task.folder.path != chosen:
-                    yield Line(place.cell, point, task, False, *self._ended[task])
-            for task in place.finals:
+                    yield Line(cell_run.cell, point, task, False, *self._ended[task])
+            for task in cell_run.finals:
                 if task in self._ended:
-                    yield Line(place.cell, place.point or {}, task, True, *self._ended[task])
+                    yield Line(cell_run.cell, cell_run.point or {}, task, True, *self._ended[task])
 
     def problems(self) -> list[str]:
         """What did not end well and is missing in the results."""
-        said = []
-        for place in (place for place in self._places if place.selected):
-            cell = place.cell
+        lines = []
+        for cell_run in (cell_run for cell_run in self._places if cell_run.selected):
+            cell = cell_run.cell
             where = f"{cell.model.name} on {cell.dataset.name}"
-            if place.closed:
-                bad = [self._ended[task] for task in place.search]
+            if cell_run.closed:
+                bad = [self._ended[task] for task in cell_run.search]
                 failed = [reason for status, reason in bad if status == "failed"]
-                said.append(
+                lines.append(
                     f"{where}: the search failed: {failed[0]}"
                     if failed
                     else f"{where}: every grid point diverged"
                 )
-            for task in place.finals:
+            for task in cell_run.finals:
                 status, reason = self._ended.get(task, ("done", ""))
                 if status != "done":
-                    said.append(f"{where}, seed {task.recipe.seed}: {status}: {reason}")
-        return said
+                    lines.append(f"{where}, seed {task.recipe.seed}: {status}: {reason}")
+        return lines
 
     def _write(self) -> None:
         write_results(self.out, self.lines())

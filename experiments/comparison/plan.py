@@ -42,7 +42,7 @@ class Cell:
         plain = {k: v for k, v in chosen.items() if k not in shape}
         data = self.dataset
         # Only the file's name: a run stays the same run where its log is moved.
-        found = TrainingRecipe(
+        planned = TrainingRecipe(
             data=Path(data.data).name,
             **{name: getattr(data, name) for name in TREATMENT_FIELDS},
             seen=data.seen,
@@ -51,7 +51,7 @@ class Cell:
             seed=seed,
             **plain,
         )
-        return untrained(found) if found.network in UNTRAINED else found
+        return untrained(planned) if planned.network in UNTRAINED else planned
 
 
 def cells(recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> tuple[Cell, ...]:
@@ -59,12 +59,12 @@ def cells(recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> tuple[C
 
     Raises InvalidRequest.
     """
-    found = []
+    planned = []
     for dataset in recipe.datasets:
-        here = [_cell(recipe, dataset, model, overrides or {}) for model in recipe.models]
-        _check_budget(recipe, dataset, here)
-        found += here
-    return tuple(found)
+        dataset_cells = [_cell(recipe, dataset, model, overrides or {}) for model in recipe.models]
+        _check_budget(recipe, dataset, dataset_cells)
+        planned += dataset_cells
+    return tuple(planned)
 
 
 def _cell(recipe: Recipe, dataset: DataSet, model: ModelRow, overrides: Mapping[str, Any]) -> Cell:
@@ -75,7 +75,7 @@ def _cell(recipe: Recipe, dataset: DataSet, model: ModelRow, overrides: Mapping[
     for level in levels:
         base |= level.training
     base |= overrides
-    searched = [number for number, level in enumerate(levels) if level.grid is not None]
+    searched = [level_index for level_index, level in enumerate(levels) if level.grid is not None]
     grid: Grid = {}
     if searched and model.network not in UNTRAINED:
         grid = levels[searched[-1]].grid or {}
@@ -97,9 +97,9 @@ def _cell(recipe: Recipe, dataset: DataSet, model: ModelRow, overrides: Mapping[
     return cell
 
 
-def _check_budget(recipe: Recipe, dataset: DataSet, found: list[Cell]) -> None:
+def _check_budget(recipe: Recipe, dataset: DataSet, planned: list[Cell]) -> None:
     """Every model that trains is searched with as many points: more luck is no better model."""
-    counts = {c.model.name: len(c.points) for c in found if c.model.network not in UNTRAINED}
+    counts = {c.model.name: len(c.points) for c in planned if c.model.network not in UNTRAINED}
     if len(set(counts.values())) > 1 and not recipe.uneven_search:
         shown = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InvalidRequest(

@@ -83,26 +83,26 @@ def _draw(folder: Path, stem: str, height: float, draw: Callable[[Any], None]) -
 def _bars(board: Board, dataset: str) -> Draw | None:
     """NDCG@10 of every row in both protocols, with 95% intervals over the users."""
     bars = {protocol: _intervals(board, dataset, protocol) for protocol in METRICS}
-    bars = {protocol: found for protocol, found in bars.items() if found}
+    bars = {protocol: panel_bars for protocol, panel_bars in bars.items() if panel_bars}
     if not bars:
         return None
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(1, len(bars), sharey=True, squeeze=False)[0]
         rows = board.about.models
-        for axes, (protocol, found) in zip(panels, bars.items(), strict=True):
-            for place, row in enumerate(rows):
-                if row not in found:
-                    word = board.missing(dataset, row) or "not run"
-                    axes.text(0, place, f" {word}", va="center", fontsize=7.5)
+        for axes, (protocol, panel_bars) in zip(panels, bars.items(), strict=True):
+            for row_index, row in enumerate(rows):
+                if row not in panel_bars:
+                    label = board.missing(dataset, row) or "not run"
+                    axes.text(0, row_index, f" {label}", va="center", fontsize=7.5)
                     continue
-                mean, low, high = found[row]
-                axes.barh(place, mean, 0.62, color=_COLOURS[place % len(_COLOURS)])
+                mean, low, high = panel_bars[row]
+                axes.barh(row_index, mean, 0.62, color=_COLOURS[row_index % len(_COLOURS)])
                 axes.errorbar(
-                    mean, place, xerr=[[mean - low], [high - mean]], color="#1c2024",
+                    mean, row_index, xerr=[[mean - low], [high - mean]], color="#1c2024",
                     capsize=2.5, lw=1.1,
                 )  # fmt: skip
-                axes.text(high, place, f"  {mean:.4f}", va="center", fontsize=7.5)
+                axes.text(high, row_index, f"  {mean:.4f}", va="center", fontsize=7.5)
             axes.set_yticks(range(len(rows)), rows)
             axes.set_ylim(len(rows) - 0.45, -0.55)
             axes.tick_params(axis="y", length=0)
@@ -136,8 +136,8 @@ def _curves(board: Board, dataset: str) -> Draw | None:
     """Validation NDCG@10 of every run, over epochs and over seconds."""
     rows = board.about.models
     trained = {
-        place: runs
-        for place, row in enumerate(rows)
+        row_index: runs
+        for row_index, row in enumerate(rows)
         if not row.endswith(LOCAL) and (runs := list(board.curves(dataset, row)))
     }
     if not trained:
@@ -145,18 +145,22 @@ def _curves(board: Board, dataset: str) -> Draw | None:
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(1, 2, sharey=True)
-        for place, runs in trained.items():
-            colour = _COLOURS[place % len(_COLOURS)]
-            dash = _DASHES[place // len(_COLOURS) % len(_DASHES)]
-            for number, run in enumerate(runs):
+        for row_index, runs in trained.items():
+            colour = _COLOURS[row_index % len(_COLOURS)]
+            dash = _DASHES[row_index // len(_COLOURS) % len(_DASHES)]
+            for run_index, run in enumerate(runs):
                 look = {"color": colour, "ls": dash, "lw": 1.4, "marker": ".", "ms": 3.5}
-                look["alpha"] = 0.4 if number else 1.0
+                look["alpha"] = 0.4 if run_index else 1.0
                 epochs = range(1, len(run.metrics) + 1)
-                panels[0].plot(epochs, run.metrics, label=None if number else rows[place], **look)
-                known = [each for each in run.seconds if each is not None]
-                typical = sum(known) / len(known) if known else 0.0
-                taken = np.cumsum([typical if each is None else each for each in run.seconds])
-                panels[1].plot(taken, run.metrics, **look)
+                panels[0].plot(
+                    epochs, run.metrics, label=None if run_index else rows[row_index], **look
+                )
+                known_seconds = [seconds for seconds in run.seconds if seconds is not None]
+                typical = sum(known_seconds) / len(known_seconds) if known_seconds else 0.0
+                elapsed = np.cumsum(
+                    [typical if seconds is None else seconds for seconds in run.seconds]
+                )
+                panels[1].plot(elapsed, run.metrics, **look)
         panels[0].set_ylabel("validation NDCG@10, all items")
         panels[0].set_xlabel("epochs")
         panels[0].xaxis.get_major_locator().set_params(integer=True)

@@ -61,16 +61,16 @@ def names_of(data: Sequence[str]) -> list[str]:
     while True:
         names = {path: _name_of(path, depth) for path, depth in depths.items()}
         shared = Counter(names.values())
-        same = [
+        same_name = [
             path
             for path, depth in depths.items()
             if shared[names[path]] > 1
             and is_path(path)  # a named set keeps its name
             and depth < len(Path(path).absolute().parts)
         ]
-        if not same:
+        if not same_name:
             break
-        for path in same:
+        for path in same_name:
             depths[path] += 1
     files = {name: [path for path in names if names[path] == name] for name in shared}
     for name, paths in files.items():
@@ -79,8 +79,8 @@ def names_of(data: Sequence[str]) -> list[str]:
         short = name if len(paths) == 1 else _name_of(paths[0], 1)
         for count, (path, end) in enumerate(zip(paths, ends, strict=True), 1):
             if len(paths) > 1:
-                other = end if len(set(ends)) == len(ends) else f"-{count}"
-                names[path] = short[: _LONGEST_NAME - len(other)] + other
+                suffix = end if len(set(ends)) == len(ends) else f"-{count}"
+                names[path] = short[: _LONGEST_NAME - len(suffix)] + suffix
     return [names[path] for path in data]
 
 
@@ -92,20 +92,20 @@ def _name_of(data: str, depth: int) -> str:
 
 def _as_name(text: str) -> str:
     """`text` as a name: any script's letters and digits, and some marks, but none to begin with."""
-    kept = "".join(
+    letters = "".join(
         letter if letter in _MARKS or unicodedata.category(letter)[0] in "LMN" else "-"
         for letter in unicodedata.normalize("NFC", text)
     )
-    while kept and unicodedata.category(kept[0])[0] not in "LN":
-        kept = kept[1:]
-    return kept[:_LONGEST_NAME]
+    while letters and unicodedata.category(letters[0])[0] not in "LN":
+        letters = letters[1:]
+    return letters[:_LONGEST_NAME]
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
+def nearest(text: str, names: Iterable[str]) -> str:
     """ "did you mean X?" or what there is."""
-    known = list(names)
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known) or 'none'}"
+    candidates = list(names)
+    near = difflib.get_close_matches(text.lower(), candidates, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there is {', '.join(candidates) or 'none'}"
 
 
 class _Options(BaseModel):
@@ -118,16 +118,18 @@ class _Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, given: Any) -> Any:
+    def _gather(cls, values: Any) -> Any:
         """Moves training options, which are written flat, into `training`."""
-        if not isinstance(given, dict):
-            return given
-        own = [name for name in cls.model_fields if name != "training"]
-        for key in given:
-            if key not in own and key not in TRAINING_FIELDS:
-                raise ValueError(f"there is no key {key}: {nearest(key, (*own, *TRAINING_FIELDS))}")
-        kept = {key: value for key, value in given.items() if key in own}
-        return kept | {"training": {k: v for k, v in given.items() if k not in own}}
+        if not isinstance(values, dict):
+            return values
+        own_keys = [name for name in cls.model_fields if name != "training"]
+        for key in values:
+            if key not in own_keys and key not in TRAINING_FIELDS:
+                raise ValueError(
+                    f"there is no key {key}: {nearest(key, (*own_keys, *TRAINING_FIELDS))}"
+                )
+        settings = {key: value for key, value in values.items() if key in own_keys}
+        return settings | {"training": {k: v for k, v in values.items() if k not in own_keys}}
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -163,15 +165,15 @@ class DataSet(_Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _default(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        data, name = given.get("data"), given.get("name")
+    def _default(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        data, name = values.get("data"), values.get("name")
         if not data and not name:
             raise ValueError("a data set needs data: a named set, or the path of a click log")
         if not name:
-            given = given | {"name": names_of([str(data)])[0]}
-        return given if data else given | {"data": name}
+            values = values | {"name": names_of([str(data)])[0]}
+        return values if data else values | {"data": name}
 
 
 class Override(_Options):
@@ -187,15 +189,15 @@ class ModelRow(_Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _default(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        network = given.get("network", given.get("name"))
+    def _default(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        network = values.get("network", values.get("name"))
         if not isinstance(network, str):
             raise ValueError(f"a model needs a network: one of {', '.join(NETWORKS)}")
         if network not in NETWORKS:
             raise ValueError(f"there is no network {network}: {nearest(network, NETWORKS)}")
-        return {"name": network} | given | {"network": network}
+        return {"name": network} | values | {"network": network}
 
 
 class Recipe(_Options):
@@ -215,12 +217,12 @@ class Recipe(_Options):
         if not isinstance(datasets, list | tuple) or not all(isinstance(d, dict) for d in datasets):
             return datasets
         unnamed = [
-            str(each["data"]) for each in datasets if each.get("data") and not each.get("name")
+            str(entry["data"]) for entry in datasets if entry.get("data") and not entry.get("name")
         ]
         names = iter(names_of(unnamed))
         return [
-            each | {"name": next(names)} if each.get("data") and not each.get("name") else each
-            for each in datasets
+            entry | {"name": next(names)} if entry.get("data") and not entry.get("name") else entry
+            for entry in datasets
         ]
 
     @field_validator("seeds", mode="before")
@@ -236,18 +238,20 @@ class Recipe(_Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for what, rows in (("data set", self.datasets), ("model", self.models)):
+        for noun, rows in (("data set", self.datasets), ("model", self.models)):
             names = [row.name for row in rows]
             if not names:
-                raise ValueError(f"at least one {what} is needed")
+                raise ValueError(f"at least one {noun} is needed")
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice:
-                raise ValueError(f"two {what}s are named {twice}: give one another name")
-        known = [each.name for each in self.datasets]
+                raise ValueError(f"two {noun}s are named {twice}: give one another name")
+        dataset_names = [entry.name for entry in self.datasets]
         for model in self.models:
             for name in model.on:
-                if name not in known:
-                    raise ValueError(f"{model.name}.on: no data set {name}: {nearest(name, known)}")
+                if name not in dataset_names:
+                    raise ValueError(
+                        f"{model.name}.on: no data set {name}: {nearest(name, dataset_names)}"
+                    )
         shown = self.row_names()
         if self.reference is not None and self.reference not in shown:
             near = nearest(self.reference, shown)
@@ -283,20 +287,22 @@ def parse(values: Mapping[str, Any], where: str) -> Recipe:
 
 def faults(error: ValidationError) -> str:
     """What does not fit, and where."""
-    said = []
+    sentences = []
     for fault in error.errors(include_url=False, include_input=False)[:3]:
-        where = ".".join(str(part) for part in fault["loc"] if part != "training")
-        said.append(f"{where}: " * bool(where) + fault["msg"].removeprefix("Value error, "))
-    return "; ".join(said)
+        where = ".".join(str(key) for key in fault["loc"] if key != "training")
+        sentences.append(f"{where}: " * bool(where) + fault["msg"].removeprefix("Value error, "))
+    return "; ".join(sentences)
 
 
 def _moved(recipe: Recipe, folder: Path) -> Recipe:
     """Paths as seen from here."""
-    moved = tuple(
-        each.model_copy(update={"data": str(folder / each.data)}) if is_path(each.data) else each
-        for each in recipe.datasets
+    datasets = tuple(
+        entry.model_copy(update={"data": str(folder / entry.data)})
+        if is_path(entry.data)
+        else entry
+        for entry in recipe.datasets
     )
-    return recipe.model_copy(update={"datasets": moved})
+    return recipe.model_copy(update={"datasets": datasets})
 
 
 def is_path(data: str) -> bool:

@@ -92,11 +92,11 @@ def write_results(out: Path, lines: Iterable[Line]) -> None:
 
 def read_results(out: Path) -> dict[tuple[str, str, str, str], dict[int, float]]:
     """Values by seed of (dataset, model, protocol, metric). Raises InvalidRequest."""
-    found: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    values: dict[tuple[str, str, str, str], dict[int, float]] = {}
     for row in read_csv(out / RESULTS, RESULT_COLUMNS):
         key = row["dataset"], row["model"], row["protocol"], row["metric"]
-        found.setdefault(key, {})[int(row["seed"])] = float(row["value"])
-    return found
+        values.setdefault(key, {})[int(row["seed"])] = float(row["value"])
+    return values
 
 
 def read_runs(out: Path) -> list[dict[str, str]]:
@@ -146,9 +146,13 @@ def _run_row(line: Line, out: Path) -> dict[str, Any]:
     row["device"] = trained.device
     if trained.status == "diverged":
         return row | {"reason": trained.reason}
-    known = [seconds for seconds in trained.seconds if seconds is not None]
+    known_seconds = [seconds for seconds in trained.seconds if seconds is not None]
     # An epoch whose time was lost with its process counts as the others' mean.
-    seconds = sum(known) / len(known) * trained.epochs if known else trained.fitting
+    seconds = (
+        sum(known_seconds) / len(known_seconds) * trained.epochs
+        if known_seconds
+        else trained.fitting
+    )
     row |= {
         "validation_ndcg@10": trained.best,
         "validation_ndcg@10/local": trained.best_local,

@@ -49,9 +49,9 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
         if trained and (trained.status == "diverged" or not task.test or folder.result()):
             return trained
         report(Progress(phase="data", epochs=task.recipe.epochs))
-        parts = _parts(task)
+        dataset = _parts(task)
         try:
-            model, trained = _trained(task, parts, device, report)
+            model, trained = _trained(task, dataset, device, report)
             if task.test:
                 report(
                     Progress(
@@ -61,7 +61,7 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
                         best=trained.best,
                     )
                 )
-                _test(folder, model, parts)
+                _test(folder, model, dataset)
         except TrainingDiverged as error:
             trained = Trained(status="diverged", reason=error.detail, device=str(device))
             write_model(folder.path / TRAINED, trained)
@@ -71,12 +71,12 @@ def perform(task: Task, device: torch.device, report: Report) -> Trained:
 
 def _parts(task: Task) -> Split:
     recipe = task.recipe
-    parts, digest = _split(
+    dataset, digest = _split(
         task.clicks, task.data, task.data_folder, Treatment.of(recipe), recipe.seen
     )
     if digest != task.clicks:
         raise DataError(f"the clicks of {task.data} changed while this ran: run it again")
-    return parts
+    return dataset
 
 
 @lru_cache(maxsize=2)
@@ -89,90 +89,95 @@ def _split(
 
 
 def _trained(
-    task: Task, parts: Split, device: torch.device, report: Report
+    task: Task, dataset: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
     """The model of the best epoch: read where it was trained before. Raises TrainingDiverged."""
     folder = task.folder
     before = folder.trained()
     if before and folder.has_weights():
-        return _kept(task, parts, device), before
+        return _kept(task, dataset, device), before
     train = _assemble if task.stages() else _train
-    model, trained = train(task, parts, device, report)
+    model, trained = train(task, dataset, device, report)
     write_model(folder.path / TRAINED, trained)
     folder.drop_checkpoints(weights=False)
     return model, trained
 
 
-def _kept(task: Task, parts: Split, device: torch.device) -> Recommender:
-    model = build(parts, task.recipe, fit=False).to(device)
+def _kept(task: Task, dataset: Split, device: torch.device) -> Recommender:
+    model = build(dataset, task.recipe, fit=False).to(device)
     Checkpoints(task.folder.path, task.recipe, task.clicks).load_best(model)
     return model
 
 
 def _assemble(
-    task: Task, parts: Split, device: torch.device, report: Report
+    task: Task, dataset: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
     """A model of several, each trained as a run of its own, which other runs find there."""
-    models, known = [], []
-    for own in task.stages():
-        if not own.folder.has_weights():  # trained, perhaps, but not the point that was chosen
-            (own.folder.path / TRAINED).unlink(missing_ok=True)
-        trained = perform(own, device, report)
+    models, trained_stages = [], []
+    for stage in task.stages():
+        if not stage.folder.has_weights():  # trained, perhaps, but not the point that was chosen
+            (stage.folder.path / TRAINED).unlink(missing_ok=True)
+        trained = perform(stage, device, report)
         if trained.status == "diverged":
-            raise TrainingDiverged(f"{own.recipe.network}: {trained.reason}")
-        known.append(trained)
-        models.append(_kept(own, parts, device))
+            raise TrainingDiverged(f"{stage.recipe.network}: {trained.reason}")
+        trained_stages.append(trained)
+        models.append(_kept(stage, dataset, device))
     began = time.monotonic()
-    model = assemble(parts, task.recipe, models)
-    best = _finite(lambda: validation_ndcg(model, parts))
+    model = assemble(dataset, task.recipe, models)
+    best = _finite(lambda: validation_ndcg(model, dataset))
     Checkpoints(task.folder.path, task.recipe, task.clicks).save_best(model)
-    spent = [s for each in known for s in (*each.seconds, each.fitting) if s is not None]
+    spent = [
+        s
+        for trained in trained_stages
+        for s in (*trained.seconds, trained.fitting)
+        if s is not None
+    ]
     return model, Trained(
         status="done",
         best=best,
-        best_local=known[0].best,
-        best_epoch=known[0].best_epoch,
-        epochs=known[0].epochs,
+        best_local=trained_stages[0].best,
+        best_epoch=trained_stages[0].best_epoch,
+        epochs=trained_stages[0].epochs,
         limit="; ".join(
-            f"{own.recipe.network}: {each.limit}"
-            for own, each in zip(task.stages(), known, strict=True)
-            if each.limit
+            f"{stage.recipe.network}: {trained.limit}"
+            for stage, trained in zip(task.stages(), trained_stages, strict=True)
+            if trained.limit
         ),
         metrics=[best],
         fitting=sum(spent) + time.monotonic() - began,
-        parameters=sum(each.numel() for each in model.parameters()),
-        loss=known[0].loss,
+        parameters=sum(tensor.numel() for tensor in model.parameters()),
+        loss=trained_stages[0].loss,
         device=str(device),
     )
 
 
 def _train(
-    task: Task, parts: Split, device: torch.device, report: Report
+    task: Task, dataset: Split, device: torch.device, report: Report
 ) -> tuple[Recommender, Trained]:
-    folder, first = task.folder, time.monotonic()
-    began = first
+    folder, started = task.folder, time.monotonic()
+    began = started
 
     def note(progress: Progress) -> None:
         nonlocal began
         if progress.phase == "training" and not progress.step:
-            now = time.monotonic()
-            folder.add_seconds(progress.epoch, now - began)
-            began = now
+            clock_s = time.monotonic()
+            folder.add_seconds(progress.epoch, clock_s - began)
+            began = clock_s
         report(progress)
 
-    trainer = Trainer(parts, task.recipe, folder.path, device=device, report=note)
+    trainer = Trainer(dataset, task.recipe, folder.path, device=device, report=note)
     model = trainer.fit()
     run = trainer.run
     return model, Trained(
         status="done",
-        best=run.best if run.metrics else _finite(lambda: validation_ndcg(model, parts)),
+        best=run.best if run.metrics else _finite(lambda: validation_ndcg(model, dataset)),
         best_epoch=run.best_epoch,
         epochs=run.epoch,
         limit=trainer.end().limit,
         metrics=run.metrics,
         seconds=folder.seconds(run.epoch),
-        fitting=0.0 if run.epoch else time.monotonic() - first,
-        parameters=sum(each.numel() for each in model.parameters()),
+        fitting=0.0 if run.epoch else time.monotonic() - started,
+        parameters=sum(tensor.numel() for tensor in model.parameters()),
         loss=trainer.loss if run.epoch else "",
         device=str(device),
     )
@@ -185,7 +190,7 @@ def _finite(figure: Callable[[], float]) -> float:
         raise TrainingDiverged(str(error)) from error
 
 
-def _test(folder: RunFolder, model: Recommender, parts: Split) -> None:
+def _test(folder: RunFolder, model: Recommender, dataset: Split) -> None:
     """Writes the figures of the test clicks, and before them every user's ranks."""
     networks = {"": model}
     if isinstance(model, SCNAndGCN):
@@ -193,9 +198,9 @@ def _test(folder: RunFolder, model: Recommender, parts: Split) -> None:
     rows = {}
     for row, network in networks.items():
         try:
-            found = held_out(network, parts, parts.test_positions, seed=NEGATIVES_SEED)
+            ranks = held_out(network, dataset, dataset.test_positions, seed=NEGATIVES_SEED)
         except ValueError as error:
             raise TrainingDiverged(str(error)) from error
-        write_ranks(folder.ranks_file(row), found.all, found.sampled, found.sampled_users)
-        rows[row] = found.metrics()
-    write_model(folder.path / RESULT, Result(users=len(parts.train_users), rows=rows))
+        write_ranks(folder.ranks_file(row), ranks.all, ranks.sampled, ranks.sampled_users)
+        rows[row] = ranks.metrics()
+    write_model(folder.path / RESULT, Result(users=len(dataset.train_users), rows=rows))

@@ -72,23 +72,26 @@ class RunsBar:
         self._took.append(took)
         self._moved.pop(task, None)
         self._bar.remove_task(self._running.pop(task))
-        place = f"{self._evaluation.done}/{self._evaluation.total}"
-        words = f"{event.status}: {event.reason}" if event.reason else event.status
+        progress_text = f"{self._evaluation.done}/{self._evaluation.total}"
+        text = f"{event.status}: {event.reason}" if event.reason else event.status
         trained = task.folder.trained()
         if event.status == "done" and trained and trained.best is not None:
             epochs = f"{trained.epochs} epoch" + "s" * (trained.epochs != 1)
-            words = f"validation NDCG@10 {trained.best:.4f} after {epochs}"
-        left = self._left()
-        self.say(f"{place}  {self._name(task)}: {words}, {took:.0f} s" + f"  ({left})" * bool(left))
+            text = f"validation NDCG@10 {trained.best:.4f} after {epochs}"
+        remaining = self._left()
+        self.say(
+            f"{progress_text}  {self._name(task)}: {text}, {took:.0f} s"
+            + f"  ({remaining})" * bool(remaining)
+        )
 
     def _shares(self) -> float:
         """How much of the running ones is done, in runs."""
-        return sum(moved.progress.share for moved in self._moved.values())
+        return sum(event.progress.share for event in self._moved.values())
 
     def _left(self) -> str:
         """How long it may still take, from what was done so far and how long that took."""
-        now = time.monotonic()
-        worked = sum(self._took) + sum(now - began for began in self._began.values())
+        clock_s = time.monotonic()
+        worked = sum(self._took) + sum(clock_s - began for began in self._began.values())
         finished = len(self._took) + self._shares()
         remaining = self._evaluation.total - self._evaluation.done - self._shares()
         if finished < _ENOUGH or remaining <= 0:
@@ -107,18 +110,18 @@ class RunsBar:
 @contextmanager
 def runs_bar(evaluation: Evaluation, facts: list[DataFacts], workers: int) -> Iterator[RunsBar]:
     """Live bars on stderr, after a line of what is to be done."""
-    for each in facts:
-        words = (
-            f"{each.name}: {each.users:,} users, {each.items:,} items, {each.clicks:,} clicks; "
-            f"{each.preprocessing}"
+    for log in facts:
+        text = (
+            f"{log.name}: {log.users:,} users, {log.items:,} items, {log.clicks:,} clicks; "
+            f"{log.preprocessing}"
         )
-        err.print(words, markup=False, highlight=False, soft_wrap=True)
-        for caution in each.cautions:
-            words = f"doubtful: {each.name}: {caution}"
-            err.print(words, markup=False, highlight=False, soft_wrap=True)
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        for caution in log.cautions:
+            text = f"doubtful: {log.name}: {caution}"
+            err.print(text, markup=False, highlight=False, soft_wrap=True)
     count = f"{evaluation.total} run" + "s" * (evaluation.total != 1)
-    words = f"{count}, {workers} at a time; kept in {evaluation.out}"
-    err.print(words, markup=False, highlight=False, soft_wrap=True)
+    text = f"{count}, {workers} at a time; kept in {evaluation.out}"
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

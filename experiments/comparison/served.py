@@ -33,17 +33,17 @@ def served(board: Board, dataset: str) -> Served | None:
     A device network takes part if it was trained alone: of one trained with its GCN nobody
     validated how it does when corrections are lost.
     """
-    found = []
+    candidates = []
     for row in board.about.models:
         runs = [] if row.endswith(LOCAL) else board.chosen(dataset, row)
         if runs and all(
             run["status"] == "done" and run[f"validation_{METRIC}{LOCAL}"] for run in runs
         ):
-            found.append((_mean(runs, LOCAL), _mean(runs, ""), row))
-    if not found:
+            candidates.append((_mean(runs, LOCAL), _mean(runs, ""), row))
+    if not candidates:
         return None
     # Rows of the same network have the same figure to the last bit; the first of equals is taken.
-    alone, corrected, model = max(found, key=lambda each: each[:2])
+    alone, corrected, model = max(candidates, key=lambda candidate: candidate[:2])
     compared = board.comparisons(dataset, model + LOCAL, ALL, [model])
     return Served(model, alone, corrected, compared[model, METRIC])
 

@@ -52,7 +52,7 @@ def write_tables(board: Board, reference: str) -> list[Path]:
     written = []
     for facts in board.about.datasets:
         name = facts.name
-        compared = {each: board.comparisons(name, reference, each) for each in METRICS}
+        compared = {entry: board.comparisons(name, reference, entry) for entry in METRICS}
         page, figures = folder / f"{name}.md", folder / f"{name}.csv"
         comparison = folder / f"{name}-comparison.csv"
         write_whole(page, _dataset_page(board, facts, reference, compared).encode())
@@ -86,25 +86,25 @@ def _dataset_page(
     reference: str,
     compared: dict[str, dict[tuple[str, str], Comparison]],
 ) -> str:
-    parts = [f"# {facts.name}", _described(facts), *doubts_page(board, [facts])]
-    parts.append(
+    sections = [f"# {facts.name}", _described(facts), *doubts_page(board, [facts])]
+    sections.append(
         "Test clicks. Mean over seeds ± their standard deviation; the best in bold. A model's "
         f"`{LOCAL}` row is the same network with every correction lost."
     )
     for protocol, metrics in METRICS.items():
-        parts += [
+        sections += [
             f"## {SHOWN[protocol].capitalize()}",
             _figures(board, facts.name, protocol, metrics),
         ]
-    parts += [f"## Against {reference}", _comparison_words(reference)]
-    parts += [_comparisons(compared), "## Training", _training(board, facts.name)]
-    return "\n\n".join(parts) + "\n"
+    sections += [f"## Against {reference}", _comparison_words(reference)]
+    sections += [_comparisons(compared), "## Training", _training(board, facts.name)]
+    return "\n\n".join(sections) + "\n"
 
 
 def _described(facts: DataFacts) -> str:
-    kind = "Generated, nobody clicked: " if facts.synthetic else ""
+    origin = "Generated, nobody clicked: " if facts.synthetic else ""
     return (
-        f"{kind}{facts.users:,} users, {facts.items:,} items, {facts.clicks:,} clicks. "
+        f"{origin}{facts.users:,} users, {facts.items:,} items, {facts.clicks:,} clicks. "
         f"Preprocessing: {facts.preprocessing}. Split: {facts.split}."
     )
 
@@ -114,9 +114,9 @@ def _figures(board: Board, dataset: str, protocol: str, metrics: Sequence[str]) 
     rows = []
     for row in board.about.models:
         missing = board.missing(dataset, row)
-        found = {metric: board.figure(dataset, row, protocol, metric) for metric in metrics}
-        cells = [shown(found[metric], best[metric], missing) for metric in metrics]
-        count = max((each.seeds for each in found.values() if each), default=0)
+        figures = {metric: board.figure(dataset, row, protocol, metric) for metric in metrics}
+        cells = [shown(figures[metric], best[metric], missing) for metric in metrics]
+        count = max((entry.seeds for entry in figures.values() if entry), default=0)
         rows.append([row, *cells, f"{count}" + f" ({missing})" * bool(missing and count)])
     return markdown(["model", *map(metric_name, metrics), "seeds"], rows)
 
@@ -129,25 +129,25 @@ def _comparisons(compared: dict[str, dict[tuple[str, str], Comparison]]) -> str:
     rows = []
     for protocol, metrics in _HEADLINES.items():
         for metric in metrics:
-            for (row, name), found in compared[protocol].items():
+            for (row, name), figures in compared[protocol].items():
                 if name == metric:
-                    rows.append([row, protocol, metric_name(metric), *_compared(found)])
+                    rows.append([row, protocol, metric_name(metric), *_compared(figures)])
     if not rows:
         return "There is nothing to compare."
     columns = ["model", "protocol", "metric", "value", "difference", "relative", "95%", "p", "Holm"]
     return markdown(columns, rows)
 
 
-def _compared(found: Comparison) -> list[str]:
-    relative = "" if found.relative is None else f"{found.relative:+.1%}"
-    interval = f"{found.low:+.4f} to {found.high:+.4f}"
+def _compared(figures: Comparison) -> list[str]:
+    relative = "" if figures.relative is None else f"{figures.relative:+.1%}"
+    interval = f"{figures.low:+.4f} to {figures.high:+.4f}"
     return [
-        f"{found.value:.4f}",
-        f"{found.difference:+.4f}",
+        f"{figures.value:.4f}",
+        f"{figures.difference:+.4f}",
         relative,
-        f"**{interval}**" if found.certain else interval,
-        _small(found.p),
-        _small(found.holm),
+        f"**{interval}**" if figures.certain else interval,
+        _small(figures.p),
+        _small(figures.holm),
     ]
 
 
@@ -163,17 +163,17 @@ def _training(board: Board, dataset: str) -> str:
         if not searched:
             rows.append([model, "", "not run", "", "", "", "", ""])
             continue
-        first = runs[0] if runs else {}
+        first_run = runs[0] if runs else {}
         rows.append(
             [
                 model,
                 searched[0]["points"],
-                first.get("point") or ("" if runs else board.missing(dataset, model)),
+                first_run.get("point") or ("" if runs else board.missing(dataset, model)),
                 _mean(runs, "validation_ndcg@10", ".4f"),
                 _mean(runs, "epochs", ".1f") + " (cap)" * any(run.get("limit") for run in runs),
                 _mean(runs, "seconds", ".0f"),
-                f"{int(first['parameters']):,}" if first.get("parameters") else "",
-                first.get("loss", "").replace("_", " "),
+                f"{int(first_run['parameters']):,}" if first_run.get("parameters") else "",
+                first_run.get("loss", "").replace("_", " "),
             ]
         )
     columns = ["model", "points searched", "chosen", "validation NDCG@10", "epochs", "seconds"]
@@ -184,15 +184,15 @@ def _training(board: Board, dataset: str) -> str:
 
 
 def _mean(runs: Iterable[dict[str, str]], column: str, form: str) -> str:
-    found = [float(run[column]) for run in runs if run[column]]
-    return f"{sum(found) / len(found):{form}}" if found else ""
+    figures = [float(run[column]) for run in runs if run[column]]
+    return f"{sum(figures) / len(figures):{form}}" if figures else ""
 
 
 def _summary_page(board: Board) -> str:
-    names = [each.name for each in board.about.datasets]
-    parts = ["# Summary", *doubts_page(board, board.about.datasets), *_served(board)]
-    parts.append("Mean over seeds ± their standard deviation; the best in bold.")
-    chance = {each.name: f"{each.random_ndcg:.4f}" for each in board.about.datasets}
+    names = [entry.name for entry in board.about.datasets]
+    sections = ["# Summary", *doubts_page(board, board.about.datasets), *_served(board)]
+    sections.append("Mean over seeds ± their standard deviation; the best in bold.")
+    chance = {entry.name: f"{entry.random_ndcg:.4f}" for entry in board.about.datasets}
     for protocol, metric in ((ALL, "ndcg@10"), (SAMPLED, "ndcg@10"), (SAMPLED, "uauc")):
         best = {name: board.best(name, protocol, metric) for name in names}
         rows = []
@@ -206,21 +206,24 @@ def _summary_page(board: Board) -> str:
             rows.append([row, *cells])
         if protocol == ALL:
             rows.append(["(a random ranking)", *(chance[name] for name in names)])
-        parts += [f"## {metric_name(metric)}, {SHOWN[protocol]}", markdown(["model", *names], rows)]
-    return "\n\n".join(parts) + "\n"
+        sections += [
+            f"## {metric_name(metric)}, {SHOWN[protocol]}",
+            markdown(["model", *names], rows),
+        ]
+    return "\n\n".join(sections) + "\n"
 
 
 def _served(board: Board) -> list[str]:
     """What validation would serve, on every data set that has something to choose from."""
     rows = []
-    for name in (each.name for each in board.about.datasets):
-        found = served(board, name)
-        if found is not None:
-            compared = found.comparison
-            value, *rest = _compared(compared)
-            alone, corrected = f"{found.alone_validation:.4f}", f"{found.validation:.4f}"
+    for name in (entry.name for entry in board.about.datasets):
+        figures = served(board, name)
+        if figures is not None:
+            compared = figures.comparison
+            value, *cells = _compared(compared)
+            alone, corrected = f"{figures.alone_validation:.4f}", f"{figures.validation:.4f}"
             rows.append(
-                [name, found.model, f"{compared.reference:.4f}", value, *rest, alone, corrected]
+                [name, figures.model, f"{compared.reference:.4f}", value, *cells, alone, corrected]
             )
     if not rows:
         return []
@@ -241,16 +244,16 @@ def _write_figures(path: Path, board: Board, dataset: str) -> None:
         for metric in metrics:
             best = board.best(dataset, protocol, metric)
             for row in board.about.models:
-                found = board.figure(dataset, row, protocol, metric)
+                figures = board.figure(dataset, row, protocol, metric)
                 rows.append(
                     {
                         "model": row,
                         "protocol": protocol,
                         "metric": metric,
-                        "mean": found and repr(found.mean),
-                        "std": found and found.spread,
-                        "seeds": found.seeds if found else 0,
-                        "best": "yes" if found and found.mean == best else "no",
+                        "mean": figures and repr(figures.mean),
+                        "std": figures and figures.spread,
+                        "seeds": figures.seeds if figures else 0,
+                        "best": "yes" if figures and figures.mean == best else "no",
                         "missing": board.missing(dataset, row),
                     }
                 )
@@ -266,17 +269,17 @@ def _write_comparisons(
             "reference": reference,
             "protocol": protocol,
             "metric": metric,
-            "value": found.value,
-            "reference_value": found.reference,
-            "difference": found.difference,
-            "relative": found.relative,
-            "low": found.low,
-            "high": found.high,
-            "p": found.p,
-            "holm": found.holm,
-            "users": found.users,
+            "value": figures.value,
+            "reference_value": figures.reference,
+            "difference": figures.difference,
+            "relative": figures.relative,
+            "low": figures.low,
+            "high": figures.high,
+            "p": figures.p,
+            "holm": figures.holm,
+            "users": figures.users,
         }
-        for protocol, each in compared.items()
-        for (row, metric), found in each.items()
+        for protocol, entry in compared.items()
+        for (row, metric), figures in entry.items()
     ]
     write_csv(path, _COMPARED, rows)

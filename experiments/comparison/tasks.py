@@ -36,12 +36,12 @@ class Task:
 
     def stages(self) -> "list[Task]":
         """The trainings that this one is put together of, each a run of its own."""
-        return [replace(self, recipe=each, test=False) for each in stages(self.recipe)]
+        return [replace(self, recipe=stage, test=False) for stage in stages(self.recipe)]
 
     def trains(self) -> set[Path]:
         """Folders of the runs that are done on the way: what no other may do at the same time."""
-        parts = [each for each in self.stages() if not each.is_done()]
-        return {each.folder.path for each in (self, *parts)}
+        open_stages = [stage for stage in self.stages() if not stage.is_done()]
+        return {stage.folder.path for stage in (self, *open_stages)}
 
     def is_done(self) -> bool:
         """Whether nothing is left to do."""

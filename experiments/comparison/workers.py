@@ -34,13 +34,13 @@ def cores() -> int:
 
 def default_workers(device: str, tasks: int) -> int:
     """One process a GPU, else one a core, as far as there is memory and work for them."""
-    places = cores()
+    slots = cores()
     if device == "cuda":
         import torch
 
-        places = torch.cuda.device_count()
+        slots = torch.cuda.device_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(places, tasks, memory // _WORKER_BYTES))
+    return max(1, min(slots, tasks, memory // _WORKER_BYTES))
 
 
 @dataclass
@@ -65,13 +65,13 @@ class Workers:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         for worker in self._workers:
             worker.line.close()
-            if kind is not None:
+            if exc_type is not None:
                 worker.process.terminate()
         for worker in self._workers:
             worker.process.join(_STOP_SECONDS)
@@ -79,9 +79,9 @@ class Workers:
                 worker.process.kill()
                 worker.process.join()
 
-    def add(self, task: Task, *, first: bool = False) -> None:
+    def add(self, task: Task, *, at_front: bool = False) -> None:
         """Puts a task at the end of the queue, or at its head; also while `events` are read."""
-        if first:
+        if at_front:
             self._queue.appendleft(task)
         else:
             self._queue.append(task)
@@ -102,7 +102,7 @@ class Workers:
 
     def _start(self) -> Iterator[Event]:
         while (task := self._next()) is not None:
-            worker = next((each for each in self._workers if each.task is None), None)
+            worker = next((worker for worker in self._workers if worker.task is None), None)
             if worker is None:
                 if len(self._workers) >= self._count:
                     return
@@ -117,19 +117,21 @@ class Workers:
 
     def _next(self) -> Task | None:
         """The first that would not wait for what another worker trains."""
-        busy: set[Path] = set().union(*(each.task.trains() for each in self._workers if each.task))
+        busy: set[Path] = set().union(
+            *(worker.task.trains() for worker in self._workers if worker.task)
+        )
         return next((task for task in self._queue if busy.isdisjoint(task.trains())), None)
 
     def _spawn(self) -> _Worker:
-        taken = {worker.number for worker in self._workers}
-        number = next(n for n in range(self._count) if n not in taken)
+        used_numbers = {worker.number for worker in self._workers}
+        worker_number = next(n for n in range(self._count) if n not in used_numbers)
         ours, theirs = _spawn.Pipe()
         process = _spawn.Process(
-            target=_serve, args=(theirs, number, self._threads, self._device), daemon=True
+            target=_serve, args=(theirs, worker_number, self._threads, self._device), daemon=True
         )
         process.start()
         theirs.close()
-        worker = _Worker(number, process, ours)
+        worker = _Worker(worker_number, process, ours)
         self._workers.append(worker)
         return worker
 
@@ -137,15 +139,15 @@ class Workers:
         task = worker.task
         assert task is not None
         try:
-            said = worker.line.recv()
+            message = worker.line.recv()
         except (EOFError, OSError):
             worker.process.join()
             worker.line.close()
             self._workers.remove(worker)
             return Ended(task, "failed", _death(worker.process.exitcode))
-        if isinstance(said, Progress):
-            return Moved(task, said)
-        status, reason = said
+        if isinstance(message, Progress):
+            return Moved(task, message)
+        status, reason = message
         worker.task = None
         return Ended(task, status, reason)
 
@@ -160,7 +162,7 @@ def _death(code: int | None) -> str:
     return f"its process ended {how}: run the same command to go on"
 
 
-def _serve(line: Connection, number: int, threads: int, device: str) -> None:
+def _serve(line: Connection, worker_number: int, threads: int, device: str) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
@@ -171,7 +173,7 @@ def _serve(line: Connection, number: int, threads: int, device: str) -> None:
     torch.set_num_threads(threads)
     chosen = torch.device("cpu")
     if device == "cuda":
-        chosen = torch.device("cuda", number % torch.cuda.device_count())
+        chosen = torch.device("cuda", worker_number % torch.cuda.device_count())
     while True:
         try:
             task = line.recv()
@@ -191,8 +193,8 @@ def _run(task: Task, device: Any, report: Any) -> tuple[str, str]:
     except Exception as error:
         path = task.folder.path / "error.txt"
         path.write_text(traceback.format_exc(), "utf-8")
-        words = " ".join(str(error).split())[:200]
-        return "failed", f"{type(error).__name__}: {words} (all of it in {path})"
+        reason = " ".join(str(error).split())[:200]
+        return "failed", f"{type(error).__name__}: {reason} (all of it in {path})"
     return trained.status, trained.reason
 
 

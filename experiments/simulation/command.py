@@ -48,8 +48,8 @@ def simulate(options: argparse.Namespace, budget: Budget) -> int:
         with SharedRun(options.report, _key(options, bundle)) as shared_run:
             visits = _plan(options, progress, cloud, bundle, shared_run.share)
             load = _load(options, think, budget, forms[0], visits, shared_run.share)
-            part = _measure(options, progress, bundle, visits, load, networks, forms)
-            with shared_run.finished(part) as report:
+            share_result = _measure(options, progress, bundle, visits, load, networks, forms)
+            with shared_run.finished(share_result) as report:
                 write_json(report, options.report / "report.json")
                 write_page(report, options.report / "index.html")
     _say(report, options.report, console)
@@ -117,7 +117,7 @@ def _plan(
     return plan_visits(
         cloud,
         bundle.version,
-        wanted=options.requests,
+        request_count=options.requests,
         longest=options.longest,
         candidates=options.candidates,
         seed=options.seed,
@@ -152,7 +152,7 @@ def _measure(
     graphs = Graphs(bundle)
     total = sum(len(visit.requests) for visit in visits)
     ranked: dict[Form, list[Compared]] = {}
-    taken: list[tuple[str, Taken]] = []
+    measurements: list[tuple[str, Taken]] = []
     for form in forms:
         ranking = progress.step(f"{form}: rankings to compare with", total)
         rank_beforehand(visits, graphs, options.url, form, ranking.set)
@@ -161,7 +161,7 @@ def _measure(
             step = progress.step(f"{network.name}, {form}", total)
             played = replace(load, form=form)
             run = run_profile(visits, graphs, options.url, network, played, step.tick)
-            taken.append((network.name, run))
+            measurements.append((network.name, run))
     return Part(
         key=_key(options, bundle),
         created=datetime.now(UTC),
@@ -179,7 +179,7 @@ def _measure(
         ),
         pauses=load.think.pauses.source if load.think.pauses else "",
         compared=ranked,
-        taken=taken,
+        taken=measurements,
     )
 
 

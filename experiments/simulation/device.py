@@ -110,9 +110,9 @@ class _Meter:
         up, down, arrived = 0, 0, 0.0
         if self._socket is not None:
             arrived = self._socket.answer_arrived
-            now = self._socket.sent_bytes, self._socket.received_bytes
-            up, down = now[0] - self._seen[0], now[1] - self._seen[1]
-            self._seen = now
+            byte_counts = self._socket.sent_bytes, self._socket.received_bytes
+            up, down = byte_counts[0] - self._seen[0], byte_counts[1] - self._seen[1]
+            self._seen = byte_counts
         self.answers[received.ticket] = received, arrived, up, down
 
 
@@ -183,9 +183,9 @@ class Device:
             self._session.preload_rows(event.earlier, ask=False)
         clicked = time.perf_counter()
         late = clicked - due
-        own = self._punctuality.own(late, self._free_at <= due)
+        own_delay = self._punctuality.own(late, self._free_at <= due)
         self._session.click_row(event.request.click)
-        done = _Done(event, late, own)
+        done = _Done(event, late, own_delay)
         if self._load.think.at_once:
             done.at_once = self._rerank(event.request)
         if event.pause_s is not None:
@@ -196,8 +196,8 @@ class Device:
         late_at_last = done.last.outcome is Outcome.LATE
         if late_at_last and not self._shaped:
             # Nobody reads a late answer before the next click: read here, to know when it came.
-            last = min(until, time.perf_counter() + self._load.budget.request_timeout_s)
-            self._link.wait(done.ticket, int(last * 1e9))
+            last_moment = min(until, time.perf_counter() + self._load.budget.request_timeout_s)
+            self._link.wait(done.ticket, int(last_moment * 1e9))
         self._free_at = time.perf_counter()
         return done.last.outcome is Outcome.APPLIED
 
@@ -227,11 +227,11 @@ class Device:
             answer = self._meter.answers.get(done.ticket)
             if answer is not None:
                 received, arrived, up, down = answer
-                whole = received.correction is not None
+                is_corrected = received.correction is not None
                 hidden_ns = done.last.timeline.hidden_ns
                 measured = _with_legs(measured, hidden_ns, received, arrived)._replace(
                     payload_up=wire.hidden_bytes if up else 0,
-                    payload_down=wire.answer_bytes(form) if whole else 0,
+                    payload_down=wire.answer_bytes(form) if is_corrected else 0,
                     sent_up=up,
                     sent_down=down,
                 )

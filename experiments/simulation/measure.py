@@ -126,15 +126,18 @@ def _cases(measurements: Sequence[Measurement]) -> dict[Case, Served]:
     local, _ = scores([measured.local for measured in measurements])
     cases: dict[Case, Served] = {}
     for case in CASES:
-        made = [rerank for rerank in reranks[case] if rerank is not None]
-        if not made:
+        completed = [rerank for rerank in reranks[case] if rerank is not None]
+        if not completed:
             continue
-        ndcg, hits = scores([rerank.rank for rerank in made])
+        ndcg, hits = scores([rerank.rank for rerank in completed])
         cases[case] = Served(
-            outcomes={word: sum(rerank.outcome is word for rerank in made) for word in Outcome},
+            outcomes={
+                outcome: sum(rerank.outcome is outcome for rerank in completed)
+                for outcome in Outcome
+            },
             ranking=ranking(ndcg, hits),
             gain_ndcg10=interval(ndcg - local, users),
-            rerank=summary(rerank.seconds for rerank in made),
+            rerank=summary(rerank.seconds for rerank in completed),
         )
     return cases
 
@@ -168,9 +171,9 @@ def histogram(seconds: Sequence[float | None]) -> Histogram:
         return Histogram(unanswered=unanswered)
     values = np.array(answered) * 1e3
     # A bucket more at each end: rounding must not push a value out.
-    first = floor(log10(values.min()) * BUCKETS_PER_DECADE) - 1
-    last = ceil(log10(values.max()) * BUCKETS_PER_DECADE) + 1
-    edges = 10.0 ** (np.arange(first, last + 1) / BUCKETS_PER_DECADE)
+    first_bucket = floor(log10(values.min()) * BUCKETS_PER_DECADE) - 1
+    last_bucket = ceil(log10(values.max()) * BUCKETS_PER_DECADE) + 1
+    edges = 10.0 ** (np.arange(first_bucket, last_bucket + 1) / BUCKETS_PER_DECADE)
     buckets = np.searchsorted(edges, values, side="left") - 1
     counts = np.bincount(buckets, minlength=len(edges) - 1)
     return Histogram(

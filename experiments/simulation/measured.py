@@ -88,11 +88,11 @@ class Histogram(Value):
 
     def slower(self) -> list[tuple[float, float]]:
         """(ms, share of requests that took longer) at every edge: exact there. Empty: none."""
-        left = self.requests
+        slower_count = self.requests
         points = []
         for edge, count in zip(self.edges_ms, (*self.counts, 0), strict=False):
-            points.append((edge, left / self.requests))
-            left -= count
+            points.append((edge, slower_count / self.requests))
+            slower_count -= count
         return points
 
 

@@ -98,16 +98,16 @@ class NetworkProfile:
 def _bandwidth_only(name: str, megabytes_per_s: int) -> NetworkProfile:
     generation = name[:2].upper()
     rate = megabytes_per_s * 1e6
-    words = (
+    description = (
         f"The paper's {generation} at {megabytes_per_s} MB/s (CoCorrRec, Table 5): bandwidth "
         "alone, no round trip, no jitter, no loss."
     )
-    return NetworkProfile(name, words, rate, rate)
+    return NetworkProfile(name, description, rate, rate)
 
 
 def _assumed(
     name: str,
-    words: str,
+    description: str,
     down_mbit: float,
     up_mbit: float,
     rtt_ms: float,
@@ -116,7 +116,13 @@ def _assumed(
 ) -> NetworkProfile:
     """A network of ours, from the figures that people quote: Mbit/s and ms."""
     return NetworkProfile(
-        name, words, up_mbit * 1e6 / 8, down_mbit * 1e6 / 8, rtt_ms / 1e3, jitter_ms / 1e3, loss
+        name,
+        description,
+        up_mbit * 1e6 / 8,
+        down_mbit * 1e6 / 8,
+        rtt_ms / 1e3,
+        jitter_ms / 1e3,
+        loss,
     )
 
 

@@ -30,7 +30,7 @@ def write_page(report: Report, path: Path) -> None:
 
 def html(report: Report) -> str:
     """The page. The same report gives the same text."""
-    parts = [
+    sections = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -65,7 +65,7 @@ def html(report: Report) -> str:
         _run(report),
         "</main></body></html>\n",
     ]
-    return "\n".join(parts)
+    return "\n".join(sections)
 
 
 QUALITY_NOTE = (
@@ -92,20 +92,20 @@ def _paper_note(report: Report) -> str:
 
 
 def _cases_note(report: Report) -> str:
-    said = []
+    sentences = []
     if "at-once" in report.cases:
-        said.append(
+        sentences.append(
             "At once: the list is reranked at the click itself, and waits for the correction "
             f"{ms(report.settings.budget_ms)} ms from H at most."
         )
     if report.pauses is not None:
         drawn = report.pauses.drawn
-        said.append(
+        sentences.append(
             f"After a pause: the list is reranked when its user comes back to it, after "
             f"{report.pauses.source}: {seconds(drawn.p50)} in the median. A simulated pause ends "
             "early once the answer has come, since nothing can change after that."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _section(title: str, note: str = "") -> str:
@@ -128,24 +128,24 @@ def _top(report: Report) -> str:
         f"{model.version} ({model.name}) trained on {model.data}, "
         f"{report.created:%Y-%m-%d %H:%M %Z}"
     )
-    parts = [f"<header><h1>{TITLE}</h1>", f'<p class="meta">{escape(meta)}</p></header>']
+    sections = [f"<header><h1>{TITLE}</h1>", f'<p class="meta">{escape(meta)}</p></header>']
     judged = verdict(report)
     tone = {True: " yes", False: " no", None: ""}[judged.worth]
-    parts.append(
+    sections.append(
         f'<section class="verdict{tone}" aria-label="Verdict"><h2>{escape(judged.title)}</h2>'
         f"<p>{escape(judged.reason)}</p></section>"
     )
     if model.synthetic:
-        parts.append(
+        sections.append(
             _banner(
                 f"<strong>Synthetic data.</strong> “{escape(model.data)}” was generated: no real "
                 "person clicked. The times are real measurements; the quality says nothing about "
                 "real users."
             )
         )
-    parts += [_banner(escape(text)) for text in cautions(report)]
-    parts.append(f'<p class="lead">{escape(headline(report))}</p>')
-    return "\n".join(parts)
+    sections += [_banner(escape(text)) for text in cautions(report)]
+    sections.append(f'<p class="lead">{escape(headline(report))}</p>')
+    return "\n".join(sections)
 
 
 def _figures(report: Report) -> str:

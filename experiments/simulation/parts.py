@@ -50,27 +50,35 @@ class Part(BaseModel):
     """By the name of the network, in the order of the run."""
 
 
-def assemble(parts: Sequence[Part], missing: int = 0) -> Report:
+def assemble(results: Sequence[Part], missing: int = 0) -> Report:
     """The report of all `parts`, which share a key; `missing` others still run."""
-    first = parts[0]
-    budget_s = first.settings.budget_ms / 1e3
-    every = [(name, taken) for part in parts for name, taken in part.taken]
-    rows = dict.fromkeys((name, taken.form) for name, taken in every)
+    first_result = results[0]
+    budget_s = first_result.settings.budget_ms / 1e3
+    every = [(name, measurements) for result in results for name, measurements in result.taken]
+    rows = dict.fromkeys((name, measurements.form) for name, measurements in every)
     return Report(
-        created=max(part.created for part in parts),
-        machine=first.machine,
-        model=first.model,
-        settings=_settings(parts, missing),
-        pauses=_pauses(first.pauses, [taken for _, taken in every]),
+        created=max(result.created for result in results),
+        machine=first_result.machine,
+        model=first_result.model,
+        settings=_settings(results, missing),
+        pauses=_pauses(first_result.pauses, [measurements for _, measurements in every]),
         quality=tuple(
             measured
-            for form in first.compared
-            if (measured := quality(form, [row for part in parts for row in part.compared[form]]))
+            for form in first_result.compared
+            if (
+                measured := quality(
+                    form, [row for result in results for row in result.compared[form]]
+                )
+            )
         ),
         profiles=tuple(
             summarise(
                 profile(name),
-                [taken for other, taken in every if (other, taken.form) == (name, form)],
+                [
+                    measurements
+                    for network_name, measurements in every
+                    if (network_name, measurements.form) == (name, form)
+                ],
                 budget_s,
             )
             for name, form in rows
@@ -78,23 +86,25 @@ def assemble(parts: Sequence[Part], missing: int = 0) -> Report:
     )
 
 
-def _settings(parts: Sequence[Part], missing: int) -> RunSettings:
-    settings = [part.settings for part in parts]
-    users = {row.user for part in parts for rows in part.compared.values() for row in rows}
+def _settings(results: Sequence[Part], missing: int) -> RunSettings:
+    settings = [result.settings for result in results]
+    users = {row.user for result in results for rows in result.compared.values() for row in rows}
     return settings[0].model_copy(
         update={
-            "devices": sum(asked.devices for asked in settings),
-            "users": len(users) or sum(asked.users for asked in settings),
-            "arrivals_per_s": sum(asked.arrivals_per_s for asked in settings),
-            "duration_s": max(asked.duration_s for asked in settings),
-            "simulations": len(parts),
+            "devices": sum(settings_of_share.devices for settings_of_share in settings),
+            "users": len(users) or sum(settings_of_share.users for settings_of_share in settings),
+            "arrivals_per_s": sum(
+                settings_of_share.arrivals_per_s for settings_of_share in settings
+            ),
+            "duration_s": max(settings_of_share.duration_s for settings_of_share in settings),
+            "simulations": len(results),
             "missing": missing,
         }
     )
 
 
-def _pauses(source: str, taken: Sequence[Taken]) -> Pauses | None:
-    drawn = summary(measured.pause_s for run in taken for measured in run.measurements)
+def _pauses(source: str, measurements: Sequence[Taken]) -> Pauses | None:
+    drawn = summary(measured.pause_s for run in measurements for measured in run.measurements)
     return None if drawn is None else Pauses(source=source, drawn=drawn)
 
 
@@ -116,7 +126,7 @@ class SharedRun:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -156,29 +166,29 @@ class SharedRun:
         return running
 
     @contextmanager
-    def finished(self, part: Part) -> Iterator[Report]:
+    def finished(self, result: Part) -> Iterator[Report]:
         """Writes `part`, and gives the report of all parts of the run that are there, while no
         other simulation does the same. Raises OSError."""
         with self._locked():
-            write_whole(self._part(self.share), part.model_dump_json())
+            write_whole(self._part(self.share), result.model_dump_json())
             # One whose part is there is not missing, though it may not have let go of its share.
             missing = sum(not self._part(share).exists() for share in self._running())
-            yield assemble([*self._others(), part], missing)
+            yield assemble([*self._others(), result], missing)
 
     def _others(self) -> list[Part]:
-        parts = []
+        results = []
         for path in sorted(self._folder.glob("*.json")):
             if path == self._part(self.share):
                 continue
             if path.stat().st_size > PART_LIMIT:
                 raise ValueError(f"{path} is larger than any part of a report: remove it")
             try:
-                parts.append(Part.model_validate_json(path.read_bytes()))
+                results.append(Part.model_validate_json(path.read_bytes()))
             except ValidationError as error:
                 raise ValueError(
                     f"{path} is no part of a report ({error.error_count()} faults): remove it"
                 ) from None
-        return [part for part in parts if part.key == self._key]
+        return [result for result in results if result.key == self._key]
 
     def _part(self, share: int) -> Path:
         return self._folder / f"{share}.json"

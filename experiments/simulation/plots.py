@@ -120,21 +120,21 @@ def legs_plot(report: Report) -> str:
 
 
 def _legs(axes: Axes, rows: Sequence[LegRow], budget: float, limit: float) -> None:
-    places = range(len(rows))
+    positions = range(len(rows))
     lefts = [0.0] * len(rows)
     for leg, name in enumerate(LEG_NAMES):
         widths = [row.ours[leg] or 0.0 for row in rows]
-        axes.barh(places, widths, 0.62, left=lefts, color=hue(leg), label=name)
-        lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
-    papers = [(row.paper[3], place) for place, row in enumerate(rows) if row.paper[3]]
+        axes.barh(positions, widths, 0.62, left=lefts, color=hue(leg), label=name)
+        lefts = [left_edge + width for left_edge, width in zip(lefts, widths, strict=True)]
+    papers = [(row.paper[3], position) for position, row in enumerate(rows) if row.paper[3]]
     if papers:
         axes.plot(
             *zip(*papers, strict=True), "D", ms=4.5, mfc="none", mec=INK, label="the paper's sum"
         )
     axes.axvline(budget, color=hue(8), lw=1.4, ls="--", label=f"budget {ms(budget)} ms")
-    for place, (row, end) in enumerate(zip(rows, lefts, strict=True)):
-        if end > limit:
-            axes.text(1.01 * limit, place, f"{ms(row.ours[3])} →", va="center", fontsize=7.5)
+    for position, (row, right_end) in enumerate(zip(rows, lefts, strict=True)):
+        if right_end > limit:
+            axes.text(1.01 * limit, position, f"{ms(row.ours[3])} →", va="center", fontsize=7.5)
     axes.set_xlim(0, limit)
     _profile_axis(axes, [row.profile for row in rows])
     axes.set_xlabel("median, ms")
@@ -151,7 +151,7 @@ def latency_plot(report: Report) -> str:
     """Share of corrections that took longer than a time, to 1 in 1,000, both axes in logs."""
 
     curves = [result.latency.slower() for result in report.profiles if result.latency.counts]
-    end = max((points[-1][0] for points in curves), default=1.0) * 1.3
+    right_end = max((points[-1][0] for points in curves), default=1.0) * 1.3
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -159,7 +159,7 @@ def latency_plot(report: Report) -> str:
             points = result.latency.slower()
             if result.latency.unanswered and points:
                 # What never came takes longer than any time: the line goes on to the edge.
-                points.append((end, points[-1][1]))
+                points.append((right_end, points[-1][1]))
             axes.plot(
                 [point[0] for point in points],
                 [point[1] for point in points],
@@ -173,7 +173,7 @@ def latency_plot(report: Report) -> str:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_ylim(1e-3, 1.1)
-        axes.set_xlim(right=end)
+        axes.set_xlim(right=right_end)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -201,16 +201,16 @@ def outcomes_plot(report: Report) -> str:
     return _drawn("outcomes", 0.7 + (0.6 + ROW_IN * len(results)) * len(cases), draw)
 
 
-def _outcomes(axes: Axes, served: Sequence[Served], words: Sequence[Outcome]) -> None:
+def _outcomes(axes: Axes, served: Sequence[Served], outcomes: Sequence[Outcome]) -> None:
     lefts = [0.0] * len(served)
-    for word in words:
-        shares = [case.outcomes[word] / case.requests for case in served]
-        color = hue(list(Outcome).index(word))
-        axes.barh(range(len(served)), shares, 0.62, left=lefts, color=color, label=word)
-        for row, (left, share) in enumerate(zip(lefts, shares, strict=True)):
+    for outcome in outcomes:
+        shares = [case.outcomes[outcome] / case.requests for case in served]
+        color = hue(list(Outcome).index(outcome))
+        axes.barh(range(len(served)), shares, 0.62, left=lefts, color=color, label=outcome)
+        for row, (left_edge, share) in enumerate(zip(lefts, shares, strict=True)):
             if share > 0.12:
                 axes.text(
-                    left + share / 2,
+                    left_edge + share / 2,
                     row,
                     percent(share),
                     ha="center",
@@ -218,7 +218,7 @@ def _outcomes(axes: Axes, served: Sequence[Served], words: Sequence[Outcome]) ->
                     fontsize=7.5,
                     color=ON_HUE,
                 )
-        lefts = [left + share for left, share in zip(lefts, shares, strict=True)]
+        lefts = [left_edge + share for left_edge, share in zip(lefts, shares, strict=True)]
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
 

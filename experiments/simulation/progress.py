@@ -48,7 +48,7 @@ class RunProgress:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -65,9 +65,9 @@ class RunProgress:
         self._bars.update(step.task, completed=step.done, total=step.total, note=note)
         if self._console.is_terminal:
             return
-        now = self._clock()
-        if now - step.shown >= self._every_s or step.done == step.total:
-            step.shown = now
+        clock_s = self._clock()
+        if clock_s - step.shown >= self._every_s or step.done == step.total:
+            step.shown = clock_s
             of = "" if step.total is None else f" of {step.total:,}"
             text = f"{step.name}: {step.done:,}{of}" + (f" {note}" if note else "")
             self._console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -102,9 +102,9 @@ class Step:
             self._counts_corrected = True
             self._progress.show(self)
 
-    def note(self, now: float) -> str:
+    def note(self, clock_s: float) -> str:
         """The rate and the share of corrected reranks so far; empty for steps without."""
         if not self._counts_corrected:
             return ""
-        rate = self.done / max(now - self._begun, 1e-9)
+        rate = self.done / max(clock_s - self._begun, 1e-9)
         return f"at {rate:,.0f}/s, {percent(self._corrected / self.done)} corrected"

@@ -60,9 +60,9 @@ def quality(form: Form, compared: Sequence[Compared]) -> Quality | None:
 
 def scores(ranks: Sequence[Rank]) -> tuple[Floats, Floats]:
     """(n,) NDCG@10 and (n,) HitRate@10 of each request; no candidate counts 0."""
-    places = np.array([np.inf if rank is None else rank for rank in ranks])
-    hits = places < TOP
-    gains = np.where(hits, 1 / np.log2(np.where(hits, places, 0) + 2), 0.0)
+    ranks_or_infinity = np.array([np.inf if rank is None else rank for rank in ranks])
+    hits = ranks_or_infinity < TOP
+    gains = np.where(hits, 1 / np.log2(np.where(hits, ranks_or_infinity, 0) + 2), 0.0)
     return gains, hits.astype(np.float64)
 
 

@@ -46,7 +46,7 @@ def plan_visits(
     cloud: Cloud,
     version: str,
     *,
-    wanted: int,
+    request_count: int,
     longest: int,
     candidates: int,
     seed: int,
@@ -62,7 +62,7 @@ def plan_visits(
     items, offsets = cloud.replay(version)
     visits, histories, total = [], [], 0
     for user in _order(offsets, longest, skip, seed):
-        if total >= wanted:
+        if total >= request_count:
             break
         clicks = [int(item) for item in items[offsets[user] : offsets[user + 1]]]
         steps = range(max(0, len(clicks) - 1 - longest), len(clicks) - 1)
@@ -94,8 +94,8 @@ def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> li
     before = np.cumsum(requests) - requests
     if not requests.any():
         return []
-    first = int(np.argmax(before >= skip % int(requests.sum())))
-    return [int(user) for user in np.roll(users, -first)]
+    first_user = int(np.argmax(before >= skip % int(requests.sum())))
+    return [int(user) for user in np.roll(users, -first_user)]
 
 
 def compared(visits: Sequence[Visit]) -> list[Compared]:

@@ -127,7 +127,7 @@ def _schedule(visits: list[Visit], load: Load) -> list[Event]:
     """
     devices = min(load.devices, len(visits))
     shares: list[list[Event]] = [[] for _ in range(devices)]
-    for visit in sorted(visits, key=lambda other: -len(other.requests)):
+    for visit in sorted(visits, key=lambda candidate: -len(candidate.requests)):
         least = min(shares, key=len)
         for index, request in enumerate(visit.requests):
             earlier = visit.earlier if index == 0 else None

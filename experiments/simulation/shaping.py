@@ -31,9 +31,9 @@ READ_BYTES = 65_536
 
 def wait_until(moment: float) -> None:
     """Returns at `moment` of `time.perf_counter`, microseconds late at most on an idle core."""
-    while (left := moment - time.perf_counter()) > 0:
-        if left > SPIN_S:
-            time.sleep(left - SPIN_S)
+    while (remaining_s := moment - time.perf_counter()) > 0:
+        if remaining_s > SPIN_S:
+            time.sleep(remaining_s - SPIN_S)
 
 
 def shaped(
@@ -160,9 +160,9 @@ class ShapedSocket:
         blame, and OSError as a socket does.
         """
         count = memoryview(data).nbytes
-        now = time.perf_counter()
-        deadline = self._deadline(now)
-        arrival = now + self._upload_s(count)
+        clock_s = time.perf_counter()
+        deadline = self._deadline(clock_s)
+        arrival = clock_s + self._upload_s(count)
         if arrival > deadline:
             wait_until(deadline)
             raise TimeoutError("timed out")
@@ -194,8 +194,8 @@ class ShapedSocket:
         self._received += count
         return count
 
-    def _deadline(self, now: float) -> float:
-        return math.inf if self._timeout is None else now + self._timeout
+    def _deadline(self, clock_s: float) -> float:
+        return math.inf if self._timeout is None else clock_s + self._timeout
 
     def _upload_s(self, count: int) -> float:
         """Draws what `count` bytes need from the device to the cloud, in seconds."""
@@ -211,8 +211,8 @@ class ShapedSocket:
             view = view[self._sock.send(view) :]
         if not view:
             return
-        left = None if deadline == math.inf else max(deadline - time.perf_counter(), POLL_S)
-        self._sock.settimeout(left)
+        remaining_s = None if deadline == math.inf else max(deadline - time.perf_counter(), POLL_S)
+        self._sock.settimeout(remaining_s)
         try:
             self._sock.sendall(view)
         finally:
@@ -223,15 +223,15 @@ class ShapedSocket:
 
         It must listen while earlier bytes are held back, or the later ones would seem late.
         """
-        left = until - time.perf_counter()
-        if self._ended or left <= SPIN_S:
+        remaining_s = until - time.perf_counter()
+        if self._ended or remaining_s <= SPIN_S:
             wait_until(until)
-        elif left == math.inf:
+        elif remaining_s == math.inf:
             self._poll.poll()
-        elif (whole := int((left - SPIN_S) * 1e3)) > 0:
-            self._poll.poll(whole)
+        elif (whole_ms := int((remaining_s - SPIN_S) * 1e3)) > 0:
+            self._poll.poll(whole_ms)
         else:
-            time.sleep(min(SLICE_S, left - SPIN_S))
+            time.sleep(min(SLICE_S, remaining_s - SPIN_S))
         self._arrive()
 
     def _arrive(self) -> None:
@@ -241,19 +241,21 @@ class ShapedSocket:
                 data = self._sock.recv(READ_BYTES)
             except BlockingIOError:
                 return
-            now = time.perf_counter()
+            clock_s = time.perf_counter()
             if self._turn != "down":
-                self._turn, self._arrived = "down", now
+                self._turn, self._arrived = "down", clock_s
                 self._latency = self._profile.latency_s(self._rng)
                 self._offset = 0
             if not data:
                 self._ended = True
-                self._pieces.append(_Piece(max(self._due, now + self._latency), memoryview(b"")))
-            for piece in self._cut(memoryview(data)):
-                self._free = max(self._free, now)
-                self._free += self._profile.serialisation_s(len(piece), up=False)
+                self._pieces.append(
+                    _Piece(max(self._due, clock_s + self._latency), memoryview(b""))
+                )
+            for chunk in self._cut(memoryview(data)):
+                self._free = max(self._free, clock_s)
+                self._free += self._profile.serialisation_s(len(chunk), up=False)
                 self._due = max(self._due, self._free + self._latency + self._lost)
-                self._pieces.append(_Piece(self._due, piece))
+                self._pieces.append(_Piece(self._due, chunk))
 
     def _cut(self, data: memoryview) -> Iterator[memoryview]:
         """Cuts at the packets of the answer, however the reads fell, so that a seed repeats."""
@@ -268,17 +270,17 @@ class ShapedSocket:
 
     def _hand_out(self, room: memoryview) -> int:
         """Copies all that is due into `room` and returns how many bytes that is."""
-        now = time.perf_counter()
+        clock_s = time.perf_counter()
         count = 0
-        while self._pieces and self._pieces[0].due <= now and count < len(room):
-            piece = self._pieces[0]
-            if not piece.data:  # the end stays, for whoever reads again
+        while self._pieces and self._pieces[0].due <= clock_s and count < len(room):
+            chunk = self._pieces[0]
+            if not chunk.data:  # the end stays, for whoever reads again
                 break
-            part = piece.data[: len(room) - count]
-            room[count : count + len(part)] = part
-            count += len(part)
-            if len(part) == len(piece.data):
+            data_part = chunk.data[: len(room) - count]
+            room[count : count + len(data_part)] = data_part
+            count += len(data_part)
+            if len(data_part) == len(chunk.data):
                 self._pieces.popleft()
             else:
-                self._pieces[0] = _Piece(piece.due, piece.data[len(part) :])
+                self._pieces[0] = _Piece(chunk.due, chunk.data[len(data_part) :])
         return count

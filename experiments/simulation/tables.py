@@ -30,9 +30,9 @@ LEGS = {
 }
 
 
-def cell(text: str, under: str = "", kind: str = "") -> str:
+def cell(text: str, under: str = "", css_class: str = "") -> str:
     """One cell; `under` is a small second line, `kind` a class."""
-    attribute = f' class="{kind}"' if kind else ""
+    attribute = f' class="{css_class}"' if css_class else ""
     small = f"<small>{escape(under)}</small>" if under else ""
     return f"<td{attribute}>{escape(text)}{small}</td>"
 
@@ -45,12 +45,12 @@ def table(
     ends_in_words: bool = False,
 ) -> str:
     """A table whose rows are a name and finished cells. It scrolls by itself on a small screen."""
-    kinds = [""] * len(heads)
+    css_classes = [""] * len(heads)
     if ends_in_words:
-        kinds[-1] = ' class="words"'
+        css_classes[-1] = ' class="words"'
     head = "".join(
-        f'<th scope="col"{kind}>{escape(text)}</th>'
-        for text, kind in zip(heads, kinds, strict=True)
+        f'<th scope="col"{css_class}>{escape(text)}</th>'
+        for text, css_class in zip(heads, css_classes, strict=True)
     )
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>\n' for name, cells in rows
@@ -101,8 +101,8 @@ def legs_table(report: Report) -> str:
 def served_table(report: Report) -> str:
     """What users got over each network: how many reranks were corrected, and what that gained."""
     heads = ["Network"]
-    for words in ("Corrected {}", "NDCG@10 {}", "Over local {}"):
-        heads += [words.format(CASES[case]) for case in report.cases]
+    for outcomes in ("Corrected {}", "NDCG@10 {}", "Over local {}"):
+        heads += [outcomes.format(CASES[case]) for case in report.cases]
     rows = []
     for result in report.profiles:
         served = [result.cases[case] for case in report.cases]
@@ -125,22 +125,24 @@ def served_table(report: Report) -> str:
 
 def outcomes_table(report: Report, case: Case) -> str:
     """Counts and shares of the outcomes that occurred."""
-    words = occurred(report)
+    outcomes = occurred(report)
     rows = []
     for result in report.profiles:
         served = result.cases[case]
         cells = [
-            cell(f"{served.outcomes[word]:,}", percent(served.outcomes[word] / served.requests))
-            for word in words
+            cell(
+                f"{served.outcomes[outcome]:,}", percent(served.outcomes[outcome] / served.requests)
+            )
+            for outcome in outcomes
         ]
         rows.append((report.label(result), [cell(f"{served.requests:,}"), *cells]))
     caption = f"Reranks {CASES[case]}, by outcome; those not named did not occur."
-    return table(caption, ["Network", "Reranks", *words], rows)
+    return table(caption, ["Network", "Reranks", *outcomes], rows)
 
 
 def glossary_table(report: Report) -> str:
     """What each outcome that occurred means."""
-    rows = [(word, [cell(word.meaning, kind="words")]) for word in occurred(report)]
+    rows = [(outcome, [cell(outcome.meaning, css_class="words")]) for outcome in occurred(report)]
     return table("What the outcomes mean.", ["Outcome", "Meaning"], rows, ends_in_words=True)
 
 
@@ -200,14 +202,14 @@ def arrivals_table(report: Report) -> str:
     rows = []
     for result in report.profiles:
         arrivals = result.arrivals
-        start, own = arrivals.start_delay, arrivals.own_delay
+        start, own_delay = arrivals.start_delay, arrivals.own_delay
         rows.append(
             (
                 report.label(result),
                 [
                     cell(f"{arrivals.achieved_per_s:,.1f} of {arrivals.intended_per_s:,.1f}"),
                     cell(_at(start, "p90"), f"p99 {_at(start, 'p99')}"),
-                    cell(_at(own, "p90"), f"p99 {_at(own, 'p99')}"),
+                    cell(_at(own_delay, "p90"), f"p99 {_at(own_delay, 'p99')}"),
                     cell("–" if arrivals.cpu_share is None else percent(arrivals.cpu_share)),
                     cell(_KEPT_UP[arrivals.limit(report.settings.budget_ms)]),
                 ],
@@ -232,7 +234,7 @@ def links_table(report: Report) -> str:
                     cell(f"{link.rtt_ms:g}"),
                     cell(f"{link.jitter_ms:g}"),
                     cell(f"{100 * link.loss:g}%"),
-                    cell(result.description, kind="words"),
+                    cell(result.description, css_class="words"),
                 ],
             )
         )

@@ -66,11 +66,11 @@ def _served(report: Report) -> Table:
 
 def _outcomes(report: Report, case: Case) -> Table:
     """Only the outcomes that occurred: all would not fit a narrow terminal."""
-    words = occurred(report)
+    outcomes = occurred(report)
     title = f"Reranks {CASES[case]}; outcomes not named did not occur"
-    table = _table(title, "network", "reranks", *words)
+    table = _table(title, "network", "reranks", *outcomes)
     for result in report.profiles:
         served = result.cases[case]
-        counts = (f"{served.outcomes[word]:,}" for word in words)
+        counts = (f"{served.outcomes[outcome]:,}" for outcome in outcomes)
         table.add_row(report.label(result), f"{served.requests:,}", *counts)
     return table

@@ -83,19 +83,19 @@ def _judged(report: Report, quality: Quality, where: str) -> Verdict:
     if gain.high < 0:
         return _verdict(where, "not worth it: it makes rankings worse", tested, False)
     spans = {case: _span(report, case) for case in report.cases}
-    said = [f"{span} for lists reranked {CASES[case]}" for case, span in spans.items()]
+    sentences = [f"{span} for lists reranked {CASES[case]}" for case, span in spans.items()]
     worth = any(_gained(report, case) for case in report.cases)
     if not worth:
         title = "not worth it on these networks: corrections come too late"
     else:
-        title = "worth in NDCG@10: " + ", ".join(reversed(said))
+        title = "worth in NDCG@10: " + ", ".join(reversed(sentences))
     reasons = [tested, *(_networks(report, case) for case in report.cases)]
     return _verdict(where, title, " ".join(reasons), worth)
 
 
 def _verdict(where: str, title: str, reason: str, worth: bool | None) -> Verdict:
-    whole = where + title
-    return Verdict(whole[0].upper() + whole[1:], reason, worth)
+    full_title = where + title
+    return Verdict(full_title[0].upper() + full_title[1:], reason, worth)
 
 
 def _gained(report: Report, case: Case) -> list[ProfileResult]:
@@ -116,14 +116,14 @@ def _span(report: Report, case: Case) -> str:
 def _networks(report: Report, case: Case) -> str:
     """Over which networks users got the gain, and what share of reranks had its correction."""
     networks, gained = real_networks(report), _gained(report, case)
-    words = CASES[case].capitalize()
+    case_text = CASES[case].capitalize()
     if case == "after-pause" and report.pauses is not None:
-        words += f" (median {seconds(report.pauses.drawn.p50)})"
+        case_text += f" (median {seconds(report.pauses.drawn.p50)})"
     share = share_span([result.cases[case].corrected_share for result in networks])
-    said = f"{words}, {share} of reranks were served corrected"
-    others = [result.name for result in networks if result not in gained]
+    sentences = f"{case_text}, {share} of reranks were served corrected"
+    other_names = [result.name for result in networks if result not in gained]
     if not gained:
-        return f"{said}: no gain over any network."
-    if others:
-        return f"{said}: no gain over {', '.join(others)}."
-    return f"{said}: a gain over every network."
+        return f"{sentences}: no gain over any network."
+    if other_names:
+        return f"{sentences}: no gain over {', '.join(other_names)}."
+    return f"{sentences}: a gain over every network."

@@ -110,7 +110,7 @@ def interval(gain: Interval) -> str:
 def occurred(report: Report) -> list[Outcome]:
     """The outcomes that occurred in any case over any network."""
     every = [served for result in report.profiles for served in result.cases.values()]
-    return [word for word in Outcome if any(served.outcomes[word] for served in every)]
+    return [outcome for outcome in Outcome if any(served.outcomes[outcome] for served in every)]
 
 
 def relative(difference: float, base: float) -> float:
@@ -138,16 +138,16 @@ def headline(report: Report) -> str:
     """How many reranks were served corrected, how many corrections came within the budget, and
     what one cost, in sentences made from the numbers."""
     results = real_networks(report)
-    said = []
+    sentences = []
     for case in report.cases:
         shares = [result.cases[case].corrected_share for result in results]
-        said.append(f"{share_span(shares)} {CASES[case]}")
+        sentences.append(f"{share_span(shares)} {CASES[case]}")
     within = share_span([result.share_within_budget for result in results])
     budget = ms(report.settings.budget_ms)
     traffic = results[0].traffic
     names = results[0].name if len(results) == 1 else f"{len(results)} networks"
     return (
-        f"Over {names}, so many reranks were served corrected: {', '.join(said)}. {within} of "
+        f"Over {names}, so many reranks were served corrected: {', '.join(sentences)}. {within} of "
         f"corrections came within {budget} ms of H, the budget of a rerank at once. One cost "
         f"{traffic.sent_up:,.0f} bytes up and {traffic.sent_down:,.0f} bytes down with "
         "headers."
@@ -163,8 +163,10 @@ def share_span(shares: Sequence[float]) -> str:
 def real_networks(report: Report) -> list[ProfileResult]:
     """The networks that sentences speak of, with corrections in the first form. One machine is no
     network: it counts only where it stands alone."""
-    first = [result for result in report.profiles if result.form == report.forms[0]]
-    return [result for result in first if result.name != "loopback"] or first
+    first_form_results = [result for result in report.profiles if result.form == report.forms[0]]
+    return [
+        result for result in first_form_results if result.name != "loopback"
+    ] or first_form_results
 
 
 _LIMITS: dict[Limit, str] = {
@@ -181,16 +183,16 @@ _LIMITS: dict[Limit, str] = {
 def cautions(report: Report) -> list[str]:
     """What a reader must know before believing the numbers; empty when there is nothing."""
     budget, settings = report.settings.budget_ms, report.settings
-    said = [f"The log is doubtful: {text}" for text in report.model.cautions]
+    sentences = [f"The log is doubtful: {text}" for text in report.model.cautions]
     if settings.missing:
-        said.append(
+        sentences.append(
             f"{settings.missing} of {settings.missing + settings.simulations} simulations that "
             "share this report had not ended when it was written: look again when they have."
         )
     limits = {report.label(result): result.arrivals.limit(budget) for result in report.profiles}
     for limit, text in _LIMITS.items():
         if held_up := [name for name, held in limits.items() if held == limit]:
-            said.append(text.format("; ".join(held_up), ms(budget)))
+            sentences.append(text.format("; ".join(held_up), ms(budget)))
     unsplit = [
         result for result in report.profiles if result.unsplit > MANY_UNSPLIT * result.requests
     ]
@@ -199,11 +201,11 @@ def cautions(report: Report) -> list[str]:
             f"{report.label(result)} ({percent(result.unsplit / result.requests)})"
             for result in unsplit
         )
-        said.append(
+        sentences.append(
             f"Some corrections could not be split into their legs, over {names}: the machine was "
             "too busy to read the device's clock in time. Their totals count, their legs do not."
         )
-    return said
+    return sentences
 
 
 def bandwidth(rate: float | None) -> str:

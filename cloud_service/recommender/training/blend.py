@@ -29,16 +29,16 @@ def assemble(
     split: Split, recipe: TrainingRecipe, models: Sequence[Recommender]
 ) -> ProjectedCoCorrRec:
     """SCN and projected GCN from the models of `stages(recipe)`, in that order."""
-    whole = build(split, recipe, fit=False)
-    assert isinstance(whole, ProjectedCoCorrRec)
-    gcn = whole.gcn
+    assembled = build(split, recipe, fit=False)
+    assert isinstance(assembled, ProjectedCoCorrRec)
+    gcn = assembled.gcn
     device = next(models[0].parameters()).device
-    whole.scn.load_state_dict(models[0].state_dict())
+    assembled.scn.load_state_dict(models[0].state_dict())
     for teacher, trained in zip(gcn.teachers, models[1:], strict=True):
         teacher.load_state_dict(trained.state_dict())
-    whole.to(device).eval()
-    fit_gcn(whole, split)
-    return whole
+    assembled.to(device).eval()
+    fit_gcn(assembled, split)
+    return assembled
 
 
 def fit_gcn(model: ProjectedCoCorrRec, split: Split) -> None:
@@ -47,14 +47,14 @@ def fit_gcn(model: ProjectedCoCorrRec, split: Split) -> None:
     gcn = model.gcn
     gcn.blend.fill_(1 / len(gcn.blend))  # the unweighted mean chooses what the fit looks at
     gcn.blend.copy_(fit_blend(model, split))
-    some = split.train_users
-    if len(some) > TRIED:
-        some = np.sort(np.random.default_rng(0).choice(some, TRIED, replace=False))
+    users = split.train_users
+    if len(users) > TRIED:
+        users = np.sort(np.random.default_rng(0).choice(users, TRIED, replace=False))
     reached = {}
     for value in SHARPNESSES:
         gcn.sharpness.fill_(value)
-        reached[value] = validation_ndcg(model, replace(split, train_users=some))
-    gcn.sharpness.fill_(max(reached, key=lambda each: reached[each]))
+        reached[value] = validation_ndcg(model, replace(split, train_users=users))
+    gcn.sharpness.fill_(max(reached, key=lambda candidate: reached[candidate]))
 
 
 @torch.no_grad()
@@ -64,18 +64,18 @@ def fit_blend(model: ProjectedCoCorrRec, split: Split) -> Tensor:
     Stacking (Wolpert, 1992) among the items that the unweighted mean ranks best. The likelihood
     is concave in the weights: Newton's method finds them. None is negative.
     """
-    features, wanted = _examples(model, split)
+    features, targets = _examples(model, split)
     weights = torch.full((features.shape[1],), 1 / features.shape[1], dtype=torch.float64)
     for _ in range(_ROUNDS):
         gradient, curvature = torch.zeros_like(weights), torch.zeros(len(weights), len(weights))
         curvature = curvature.double()
-        for part, row in zip(features.split(_BATCH), wanted.split(_BATCH), strict=True):
-            part = part.double()
-            share = torch.einsum("nmi,m->ni", part, weights).softmax(1)
-            mean = torch.einsum("nmi,ni->nm", part, share)
-            chosen = part.gather(2, row[:, None, None].expand(-1, part.shape[1], 1)).squeeze(2)
+        for batch, row in zip(features.split(_BATCH), targets.split(_BATCH), strict=True):
+            batch = batch.double()
+            share = torch.einsum("nmi,m->ni", batch, weights).softmax(1)
+            mean = torch.einsum("nmi,ni->nm", batch, share)
+            chosen = batch.gather(2, row[:, None, None].expand(-1, batch.shape[1], 1)).squeeze(2)
             gradient += (chosen - mean).sum(0)
-            curvature += torch.einsum("nmi,ni,nki->mk", part, share, part) - mean.T @ mean
+            curvature += torch.einsum("nmi,ni,nki->mk", batch, share, batch) - mean.T @ mean
         curvature += 1e-3 * len(features) * torch.eye(len(weights), dtype=torch.float64)
         step = torch.linalg.solve(curvature, gradient)
         weights = (weights + step.clamp(-0.5, 0.5)).clamp_min(0)
@@ -104,9 +104,9 @@ def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
         numbers = gcn.clicks(hidden)
         scores = gcn.scores(gcn.local_state(hidden), numbers)
         best = gcn.wanted(scores, numbers).topk(count, dim=1).indices
-        found = best == targets[:, None]
-        told = found.any(1)
-        picked = torch.stack([each.gather(1, best) for each in scores], dim=1)
+        hits = best == targets[:, None]
+        told = hits.any(1)
+        picked = torch.stack([candidate.gather(1, best) for candidate in scores], dim=1)
         features.append(picked[told].cpu())
-        wanted.append(found[told].int().argmax(1).cpu())
+        wanted.append(hits[told].int().argmax(1).cpu())
     return torch.cat(features), torch.cat(wanted)

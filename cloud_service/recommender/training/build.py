@@ -48,7 +48,7 @@ def _built(split: Split, recipe: TrainingRecipe, trained: Suited, *, fit: bool) 
                     items,
                     settings,
                     ablation=recipe.ablation,
-                    teachers=[build(split, each, fit=False) for each in stages(recipe)[1:]],
+                    teachers=[build(split, stage, fit=False) for stage in stages(recipe)[1:]],
                     seen_left_out=split.seen_left_out,
                 )
             return CoCorrRec(

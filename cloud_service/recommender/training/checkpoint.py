@@ -45,12 +45,14 @@ class Checkpoints:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         recorded = folder / "recipe.json"
-        wanted = json.dumps({"recipe": recipe.model_dump(mode="json"), "clicks": data}, indent=1)
+        description = json.dumps(
+            {"recipe": recipe.model_dump(mode="json"), "clicks": data}, indent=1
+        )
         if not recorded.exists():
             draft = folder / "recipe.json.draft"
-            draft.write_text(wanted, "utf-8")
+            draft.write_text(description, "utf-8")
             draft.replace(recorded)
-        elif recorded.read_text("utf-8") != wanted:
+        elif recorded.read_text("utf-8") != description:
             raise DataError(
                 f"{folder} holds the run of another recipe, or of other clicks ({recorded}): "
                 "use another work folder, or remove this one to start over"
@@ -136,6 +138,6 @@ def _load(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) ->
     state = optimiser.state_dict()
     state["state"] = {}
     for name, tensor in tensors.items():
-        index, part = name.split(".", 1)
-        state["state"].setdefault(int(index), {})[part] = tensor
+        index, name_rest = name.split(".", 1)
+        state["state"].setdefault(int(index), {})[name_rest] = tensor
     optimiser.load_state_dict(state)

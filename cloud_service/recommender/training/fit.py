@@ -49,8 +49,8 @@ class Fitted:
 
     def clear(self) -> None:
         """Removes all checkpoints: the run is complete and published."""
-        for each in self.folders:
-            each.clear()
+        for checkpoints in self.folders:
+            checkpoints.clear()
 
 
 def fit(
@@ -66,14 +66,16 @@ def fit(
 
     Raises TrainingDiverged.
     """
-    parts = stages(recipe)
-    if not parts:
+    stage_recipes = stages(recipe)
+    if not stage_recipes:
         trainer = Trainer(split, recipe, work, device=device, report=report)
         model = _trained(trainer, log)
         assert isinstance(model, SCNAndGCN)
-        run, kept = trainer.run, trainer.checkpoints
-        end = trainer.end()
-        return Fitted(model, run.best, run.epoch, end, kept.best_at(), [kept])
+        run, checkpoints = trainer.run, trainer.checkpoints
+        training_end = trainer.end()
+        return Fitted(
+            model, run.best, run.epoch, training_end, checkpoints.best_at(), [checkpoints]
+        )
     return _in_stages(split, recipe, work, device, report, log)
 
 
@@ -86,32 +88,32 @@ def _in_stages(
     log: Log,
 ) -> Fitted:
     """The SCN, then each teacher, each in a folder of its own; then what puts them together."""
-    parts = stages(recipe)
-    own = Checkpoints(work, recipe, split.log.digest())
-    folders, models, ends = [own], [], []
+    stage_recipes = stages(recipe)
+    own_checkpoints = Checkpoints(work, recipe, split.log.digest())
+    folders, models, ends = [own_checkpoints], [], []
     done = 0
-    for number, stage in enumerate(parts):
-        to_train = sum(part.network not in UNTRAINED for part in parts[number:])
+    for index, stage in enumerate(stage_recipes):
+        to_train = sum(stage.network not in UNTRAINED for stage in stage_recipes[index:])
         epochs = done + recipe.epochs * to_train
 
         def say(
-            progress: Progress, done: int = done, epochs: int = epochs, what: str = stage.network
+            progress: Progress, done: int = done, epochs: int = epochs, network: str = stage.network
         ) -> None:
-            moved = {"epoch": done + progress.epoch, "epochs": epochs, "message": what}
-            report(progress.model_copy(update=moved))
+            changes = {"epoch": done + progress.epoch, "epochs": epochs, "message": network}
+            report(progress.model_copy(update=changes))
 
-        log(f"stage {number + 1} of {len(parts)}: {stage.network}")
+        log(f"stage {index + 1} of {len(stage_recipes)}: {stage.network}")
         say(Progress(phase="training"))
-        folder = work / f"{number + 1}-{stage.network}"
+        folder = work / f"{index + 1}-{stage.network}"
         trainer = Trainer(split, stage, folder, device=device, report=say)
         models.append(_trained(trainer, log))
         folders.append(trainer.checkpoints)
         ends.append(trainer.end())
         done += ends[-1].epochs
-    model = _assembled(split, recipe, own, models, device)
+    model = _assembled(split, recipe, own_checkpoints, models, device)
     best = validation_ndcg(model, split)
     log(f"validation NDCG@10 with the correction {best:.4f}")
-    return Fitted(model, best, done, ends[0], own.best_at(), folders)
+    return Fitted(model, best, done, ends[0], own_checkpoints.best_at(), folders)
 
 
 def _trained(trainer: Trainer, log: Log) -> Recommender:
@@ -133,16 +135,16 @@ def _trained(trainer: Trainer, log: Log) -> Recommender:
 def _assembled(
     split: Split,
     recipe: TrainingRecipe,
-    own: Checkpoints,
+    own_checkpoints: Checkpoints,
     models: Sequence[Recommender],
     device: torch.device,
 ) -> SCNAndGCN:
     """Put together once: a run that goes on must publish the same version."""
-    if (own.folder / BEST).exists():
+    if (own_checkpoints.folder / BEST).exists():
         model = build(split, recipe, fit=False).to(device)
-        own.load_best(model)
+        own_checkpoints.load_best(model)
     else:
         model = assemble(split, recipe, models)
-        own.save_best(model)
+        own_checkpoints.save_best(model)
     assert isinstance(model, SCNAndGCN)
     return model

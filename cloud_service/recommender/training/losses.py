@@ -31,16 +31,16 @@ class _FullSoftmax(torch.autograd.Function):
         of_states, of_vectors = torch.empty_like(states), torch.zeros_like(vectors)
         scores = states.new_empty(min(rows, count), len(vectors))
         for at in range(0, count, rows):
-            part, wanted = states[at : at + rows], targets[at : at + rows, None]
+            batch, positives = states[at : at + rows], targets[at : at + rows, None]
             # In powers of 2, which a CPU raises several times as fast as powers of e.
-            score = torch.mm(part / _LN2, vectors.T, out=scores[: len(part)])
-            largest, positive = score.amax(1, keepdim=True), score.gather(1, wanted)
+            score = torch.mm(batch / _LN2, vectors.T, out=scores[: len(batch)])
+            largest, positive = score.amax(1, keepdim=True), score.gather(1, positives)
             share = score.sub_(largest).exp2_()
             mass = share.sum(1, keepdim=True)
             total += (mass.log2() + largest - positive).sum()
             # Divided by its mass where it is 64 wide, not where it is as wide as the catalogue.
             torch.mm(share, vectors, out=of_states[at : at + rows]).div_(mass)
-            of_vectors.addmm_(share.T, part / mass)
+            of_vectors.addmm_(share.T, batch / mass)
         of_states -= vectors[targets]
         of_vectors.index_add_(0, targets, states, alpha=-1)
         ctx.save_for_backward(of_states.div_(count), of_vectors.div_(count))
@@ -66,9 +66,9 @@ def full_softmax(
 
 def sampled_bce(scores: Float[Tensor, "n count"]) -> Float[Tensor, ""]:
     """Binary cross-entropy of a positive, column 0, and sampled negatives: the released code's."""
-    wanted = torch.zeros_like(scores)
-    wanted[:, 0] = 1.0
-    return functional.binary_cross_entropy_with_logits(scores, wanted)
+    positives = torch.zeros_like(scores)
+    positives[:, 0] = 1.0
+    return functional.binary_cross_entropy_with_logits(scores, positives)
 
 
 def sampled_softmax(scores: Float[Tensor, "n count"]) -> Float[Tensor, ""]:

@@ -73,14 +73,14 @@ def count_pairs(split: Split, reach: int) -> Pairs:
     positions = split.train_positions
     ends = np.repeat(split.stops, split.stops - split.starts)
     items = split.log.items.astype(np.int64)
-    found, often = [], []
+    distinct, often = [], []
     for distance in range(1, reach + 1):
-        first = positions[positions + distance < ends]
-        pair = items[first] * width + items[first + distance]
+        starts = positions[positions + distance < ends]
+        pair = items[starts] * width + items[starts + distance]
         keys, counts = np.unique(pair * (reach + 1) + distance, return_counts=True)
-        found.append(keys)
+        distinct.append(keys)
         often.append(counts)
-    everything = np.concatenate(found)
+    everything = np.concatenate(distinct)
     order = np.argsort(everything, kind="stable")  # runs that are sorted already: it merges them
     keys = everything[order]
     counts = np.concatenate(often)[order].astype(np.int64)
@@ -98,17 +98,17 @@ def fit_neighbours(
     counting = counting or Counting()
     width, count = split.log.item_count + 1, counting.count
     keys, weights = _pair_weights(pairs or count_pairs(split, counting.reach), width, counting)
-    left, right = keys // width, keys % width
+    rows, right = keys // width, keys % width
     popularity = np.maximum(split.train_counts(), 1).astype(np.float64) ** counting.power
-    weights *= weights / (weights + counting.shrinkage) / (popularity[left] * popularity[right])
-    order = np.lexsort((-weights, left))
-    left, right, weights = left[order], right[order], weights[order]
-    place = np.arange(len(left)) - np.searchsorted(left, left)
-    kept = place < count
+    weights *= weights / (weights + counting.shrinkage) / (popularity[rows] * popularity[right])
+    order = np.lexsort((-weights, rows))
+    rows, right, weights = rows[order], right[order], weights[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    is_kept = rank < count
     ids = np.zeros((width, count), np.int32)
     table = np.zeros((width, count), np.float32)
-    ids[left[kept], place[kept]] = right[kept]
-    table[left[kept], place[kept]] = weights[kept]
+    ids[rows[is_kept], rank[is_kept]] = right[is_kept]
+    table[rows[is_kept], rank[is_kept]] = weights[is_kept]
     by_count = np.argsort(-split.train_counts()[1:], kind="stable")[:POPULAR] + 1
     return Neighbours(ids, table, by_count.astype(np.int32))
 
@@ -117,16 +117,16 @@ def _pair_weights(
     pairs: Pairs, width: int, counting: Counting
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Each ordered pair of items as one number, left * width + right, and its summed weight."""
-    kept = pairs.distances <= counting.reach
+    is_kept = pairs.distances <= counting.reach
     if not counting.repeats:
-        kept &= pairs.keys // width != pairs.keys % width
-    keys = pairs.keys[kept]
-    weights = pairs.counts[kept] / pairs.distances[kept] ** counting.fade
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    if not len(first):
+        is_kept &= pairs.keys // width != pairs.keys % width
+    keys = pairs.keys[is_kept]
+    weights = pairs.counts[is_kept] / pairs.distances[is_kept] ** counting.fade
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    if not len(starts):
         return keys, weights
-    total = np.add.reduceat(weights, first)
-    keys = keys[first]
+    total = np.add.reduceat(weights, starts)
+    keys = keys[starts]
     if not counting.backward:
         return keys, total
     turned = keys % width * width + keys // width
@@ -137,6 +137,6 @@ def _merged(
     keys: list[NDArray[np.int64]], weights: list[NDArray[np.float64]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Each key once, ascending, with the sum of its weights."""
-    found, place = np.unique(np.concatenate(keys), return_inverse=True)
-    total = np.bincount(place, np.concatenate(weights), minlength=len(found))
-    return found, total.astype(np.float64)
+    distinct, rank = np.unique(np.concatenate(keys), return_inverse=True)
+    total = np.bincount(rank, np.concatenate(weights), minlength=len(distinct))
+    return distinct, total.astype(np.float64)

@@ -19,14 +19,14 @@ def sampled(log: ClickLog, clicks: int, seed: int) -> ClickLog:
     enough = int(np.searchsorted(np.cumsum(log.lengths[order]), clicks, side="right"))
     users = np.sort(order[: max(2, enough)])
     positions = ranges(log.offsets[users], log.offsets[users + 1])
-    items, numbers = np.unique(log.items[positions], return_inverse=True)
+    items, renumbered = np.unique(log.items[positions], return_inverse=True)
     titles = log.titles and tuple(log.titles[item - 1] for item in items)
-    said = f"a sample of {len(users):,} of {log.user_count:,} users (seed {seed})"
+    description = f"a sample of {len(users):,} of {log.user_count:,} users (seed {seed})"
     return replace(
         log,
-        preprocessing=f"{log.preprocessing}; {said}",
+        preprocessing=f"{log.preprocessing}; {description}",
         item_ids=tuple(log.item_ids[item - 1] for item in items),
-        items=(numbers + 1).astype(np.int32),
+        items=(renumbered + 1).astype(np.int32),
         timestamps=log.timestamps[positions],
         offsets=np.concatenate([[0], np.cumsum(log.lengths[users])]).astype(np.int64),
         user_ids=tuple(log.user_ids[user] for user in users),

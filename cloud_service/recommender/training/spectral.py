@@ -35,11 +35,11 @@ def spectral_embedding(split: Split, dim: int) -> Float[Tensor, "rows dim"]:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         vectors, values, _ = torch.svd_lowrank(matrix, min(width + _SPARE, rows), niter=_ROUNDS)
-    found = vectors[:, :width] * (values[:width] - 1).clamp_min(0).sqrt()
-    found[torch.from_numpy(split.train_counts() == 0)] = 0.0
-    size = found.square().sum(1)
+    embedding = vectors[:, :width] * (values[:width] - 1).clamp_min(0).sqrt()
+    embedding[torch.from_numpy(split.train_counts() == 0)] = 0.0
+    size = embedding.square().sum(1)
     scale = size[size > 0].mean().rsqrt() if bool((size > 0).any()) else 1.0
-    return functional.pad(found * scale, (0, dim - width))
+    return functional.pad(embedding * scale, (0, dim - width))
 
 
 def _similarity(split: Split) -> Tensor:

@@ -37,33 +37,33 @@ def stages(recipe: TrainingRecipe) -> tuple[TrainingRecipe, ...]:
 
 def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
     """The SCN trained alone: the same to the last bit as a recipe of network `scn`."""
-    kept = _window(recipe.model, recipe.model.dim, readout=recipe.model.readout)
-    return recipe.model_copy(update={"network": "scn", "model": kept, **_plain(*_NOT_ITS_OWN)})
+    shape = _window(recipe.model, recipe.model.dim, readout=recipe.model.readout)
+    return recipe.model_copy(update={"network": "scn", "model": shape, **_plain(*_NOT_ITS_OWN)})
 
 
 def _teacher(recipe: TrainingRecipe, name: Network) -> TrainingRecipe:
-    model, again = recipe.model, name == "scn"
-    readout = model.readout if again else "norm"
-    found = recipe.model_copy(
+    model, is_scn = recipe.model, name == "scn"
+    readout = model.readout if is_scn else "norm"
+    teacher = recipe.model_copy(
         update={
             **_plain(*_NOT_ITS_OWN),
             "network": name,
             "model": _window(model, model.gcn_dim, readout=readout),
-            "layers": _PLAIN.layers if again else model.gcn_layers,
+            "layers": _PLAIN.layers if is_scn else model.gcn_layers,
             "learning_rate": recipe.teacher_learning_rate,
             "dropout": recipe.teacher_dropout,
             "weight_decay": recipe.teacher_weight_decay,
         }
     )
-    return untrained(found) if name in UNTRAINED else found
+    return untrained(teacher) if name in UNTRAINED else teacher
 
 
 def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     """What a network that counts instead of training reads of a recipe; the rest as by default."""
     model = recipe.model
-    own = {field: getattr(recipe, field) for field in DATA_FIELDS}
+    data_fields = {field: getattr(recipe, field) for field in DATA_FIELDS}
     shape = ModelSettings(length=model.length, segment=model.segment, gcn=NO_GCN)
-    return TrainingRecipe(network=recipe.network, model=shape, **own)
+    return TrainingRecipe(network=recipe.network, model=shape, **data_fields)
 
 
 def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") -> ModelSettings:

@@ -79,5 +79,5 @@ def _clicks(split: Split) -> int:
     return int(np.minimum(counts, MOST_OF_A_USER * np.median(counts)).sum())
 
 
-def _or(given: Value | None, otherwise: Value) -> Value:
-    return otherwise if given is None else given
+def _or(value: Value | None, otherwise: Value) -> Value:
+    return otherwise if value is None else value

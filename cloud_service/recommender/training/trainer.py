@@ -83,8 +83,8 @@ class Trainer:
         )
         self.checkpoints = Checkpoints(work, recipe, split.log.digest())
         self.run = self.checkpoints.resume(self.model, self.averaged, self.optimiser)
-        whole = self.model.factorised or recipe.loss != "softmax"
-        self.loss = recipe.loss if whole else "sampled_softmax"
+        full_loss = self.model.factorised or recipe.loss != "softmax"
+        self.loss = recipe.loss if full_loss else "sampled_softmax"
         self._negatives = TrainingNegatives(split) if self.loss != "softmax" else None
         replayed = self.device.type == "cuda" and self.model.factorised
         self._states = Replayed(self.model) if replayed else self.model.training_states
@@ -160,10 +160,10 @@ class Trainer:
         total = count = 0.0
         self.model.train()
         for step in range(steps):
-            part = slice(step * size, (step + 1) * size)
-            starts, lengths = windows.starts[part], windows.lengths[part]
+            batch = slice(step * size, (step + 1) * size)
+            starts, lengths = windows.starts[batch], windows.lengths[batch]
             inputs, targets = gather(split.log.items, starts, lengths)
-            loss = self._step(inputs, targets, windows.users[part], random)
+            loss = self._step(inputs, targets, windows.users[batch], random)
             if not math.isfinite(loss):
                 raise TrainingDiverged(_diverged(epoch + 1))
             total += loss * int(lengths.sum())
@@ -204,9 +204,9 @@ class Trainer:
         model = self.model
         if self._negatives is None:
             assert isinstance(model, DotProduct)
-            whole = full_softmax(states, model.catalogue(), positives)
-            whole.backward()  # type: ignore[no-untyped-call]
-            return float(whole.detach())
+            full_loss = full_softmax(states, model.catalogue(), positives)
+            full_loss.backward()  # type: ignore[no-untyped-call]
+            return float(full_loss.detach())
         owners = np.repeat(users, filled.sum(1).cpu().numpy())
         drawn = torch.from_numpy(self._negatives.draw(owners, self.recipe.negatives, random))
         candidates = torch.cat((positives[:, None], drawn.to(self.device)), dim=1)
@@ -215,10 +215,10 @@ class Trainer:
         pairs = _CPU_PAIRS if self.device.type == "cpu" else _GPU_PAIRS
         rows = max(16, max(pairs, model.items) // candidates.shape[1])
         read, total = states.detach().requires_grad_(states.requires_grad), 0.0
-        for some, ranked in zip(read.split(rows), candidates.split(rows), strict=True):
-            scores = model.score(some, ranked)
+        for states_part, ranked in zip(read.split(rows), candidates.split(rows), strict=True):
+            scores = model.score(states_part, ranked)
             loss = sampled_bce(scores) if self.loss == "sampled_bce" else sampled_softmax(scores)
-            loss = loss * (len(some) / len(read))
+            loss = loss * (len(states_part) / len(read))
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if read.grad is not None:
@@ -231,10 +231,10 @@ class Trainer:
         self.averaged.update_parameters(self.model)
 
     def _say(self, step: int, steps: int, loss: float | None, *, force: bool = False) -> None:
-        now = time.monotonic()
-        if not force and now - self._said < _REPORT_S:
+        clock_s = time.monotonic()
+        if not force and clock_s - self._said < _REPORT_S:
             return
-        self._said = now
+        self._said = clock_s
         run = self.run
         self._report(
             Progress(
@@ -256,11 +256,11 @@ def counted(count: float, noun: str) -> str:
 
 
 @contextmanager
-def _products(kind: Literal["fast", "exact"]) -> Iterator[None]:
+def _products(mode: Literal["fast", "exact"]) -> Iterator[None]:
     """Fast ones are oneDNN's where the exact ones are MKL's: in float32 all the same, and twice as
     fast, on processors without AMX (docs/decisions.md)."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if kind == "fast" else before)
+    torch.set_float32_matmul_precision("medium" if mode == "fast" else before)
     try:
         yield
     finally:

@@ -52,7 +52,7 @@ class KNNSettings:
         return replace(self, **{name: value})
 
 
-_COUNTING = {each.name for each in fields(Counting)}
+_COUNTING = {trial.name for trial in fields(Counting)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def tune_item_knn(split: Split, length: int) -> Tuned:
             for value in values:
                 settings = best.settings.changed(name, value)
                 if settings != best.settings:
-                    best = max(best, tried(settings, best), key=lambda each: each.reached)
+                    best = max(best, tried(settings, best), key=lambda trial: trial.reached)
         if best is before:
             break
     return best

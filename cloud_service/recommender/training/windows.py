@@ -38,16 +38,18 @@ def cut_windows(split: Split, length: int, random: np.random.Generator) -> Windo
     pairs = np.maximum(split.stops - split.starts - 1, 0)
     phase = random.integers(0, length, len(pairs))
     phase[pairs <= length] = 0
-    first = np.where(phase > 0, np.minimum(phase, pairs), np.minimum(length, pairs))
-    more = -(-(pairs - first) // length)
+    first_length = np.where(phase > 0, np.minimum(phase, pairs), np.minimum(length, pairs))
+    more = -(-(pairs - first_length) // length)
     count = np.where(pairs > 0, 1 + more, 0)
     user = np.repeat(np.arange(len(pairs)), count)
-    number = ranges(np.zeros_like(count), count)
-    begin = np.where(number == 0, 0, first[user] + (number - 1) * length)
-    end = np.minimum(first[user] + number * length, pairs[user])
+    window_index = ranges(np.zeros_like(count), count)
+    begin = np.where(window_index == 0, 0, first_length[user] + (window_index - 1) * length)
+    window_end = np.minimum(first_length[user] + window_index * length, pairs[user])
     order = random.permutation(len(user))
     return Windows(
-        (split.starts[user] + begin)[order], (end - begin)[order], split.train_users[user][order]
+        (split.starts[user] + begin)[order],
+        (window_end - begin)[order],
+        split.train_users[user][order],
     )
 
 
@@ -89,5 +91,5 @@ class TrainingNegatives:
 
     def _knows(self, users: Int64, items: Int64) -> NDArray[np.bool_]:
         keys = users * self._width + items
-        places = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
-        return self._known[places] == keys
+        slots = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
+        return self._known[slots] == keys

@@ -2,7 +2,12 @@
 
 import asyncio
 
-from cloud_service.correction.scheduler import BATCH, Computed, CorrectionQueue, Waiting
+from cloud_service.correction.scheduler import (
+    BATCH,
+    CorrectionReply,
+    CorrectionScheduler,
+    PendingCorrection,
+)
 from shared.errors import NotFinite, RecommendationError
 
 LONGEST_S = 0.003
@@ -27,13 +32,13 @@ class Corrector:
         return [NotFinite("bad") if body == b"bad" else bytes(body) for body in bodies]
 
 
-class Asker:
+class ReplySink:
     """A device."""
 
     def __init__(self) -> None:
         self.ended: bytes | str | None = None
 
-    def answer(self, computed: Computed) -> None:
+    def answer(self, computed: CorrectionReply) -> None:
         assert self.ended is None
         self.ended = computed.body
 
@@ -48,15 +53,15 @@ class Asked:
     def __init__(self) -> None:
         self.corrector = Corrector()
         self.now = 100.0  # the clock stands but where a test moves it
-        self.queue = CorrectionQueue(longest_s=LONGEST_S, clock=lambda: self.now)
-        self.askers: list[Asker] = []
+        self.queue = CorrectionScheduler(longest_s=LONGEST_S, clock=lambda: self.now)
+        self.askers: list[ReplySink] = []
 
-    def ask(self, body=b"h", *, corrector=None, form="row", late=0.0, left=1.0) -> Asker:
+    def ask(self, body=b"h", *, corrector=None, form="row", late=0.0, left=1.0) -> ReplySink:
         """An H that was read `late` seconds from now, and has so many `left`."""
-        self.askers.append(asker := Asker())
+        self.askers.append(asker := ReplySink())
         arrived = self.now + late
         corrector = corrector or self.corrector
-        self.queue.put(Waiting(asker, corrector, form, body, arrived, arrived + left))
+        self.queue.put(PendingCorrection(asker, corrector, form, body, arrived, arrived + left))
         return asker
 
     @property

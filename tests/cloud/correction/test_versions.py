@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cloud_service.correction import corrector_cache as corrections
-from cloud_service.correction.corrector_cache import Corrections, Corrector
+from cloud_service.correction.corrector_cache import Corrector, CorrectorCache
 from cloud_service.storage.store import Store, StoreFile
 from shared import bundle as files
 from shared.errors import BundleInvalid, BundleTampered, UnknownModel
@@ -36,7 +36,7 @@ def store(tmp_path_factory, small_store) -> Store:
 
 
 def test_as_many_versions_stay_open_as_there_is_room_for(store):
-    found = Corrections(store, room=PLENTY)
+    found = CorrectorCache(store, room=PLENTY)
     opened = {version: found.open(version) for version in store.versions()}
     assert len(opened) == VERSIONS
     assert all(found.get(version) is each for version, each in opened.items())
@@ -45,8 +45,8 @@ def test_as_many_versions_stay_open_as_there_is_room_for(store):
 def test_without_room_the_version_used_longest_ago_is_closed_and_never_production(store):
     production = store.production()
     others = [version for version in store.versions() if version != production]
-    size = Corrections(store, room=PLENTY).open(production).size
-    found = Corrections(store, room=3 * size)
+    size = CorrectorCache(store, room=PLENTY).open(production).size
+    found = CorrectorCache(store, room=3 * size)
     for version in (production, *others[:2]):
         found.open(version)
     assert found.get(others[0]) is not None  # now the other one is the idlest
@@ -56,7 +56,7 @@ def test_without_room_the_version_used_longest_ago_is_closed_and_never_productio
 
 def test_a_version_larger_than_all_the_room_answers_beside_production(store):
     production = store.production()
-    found = Corrections(store, room=1)
+    found = CorrectorCache(store, room=1)
     found.refresh()
     for version in set(store.versions()) - {production}:
         assert found.open(version) is found.get(version)
@@ -71,7 +71,7 @@ def test_a_version_that_many_ask_for_at_once_is_loaded_once(store, monkeypatch):
         return Corrector(*arguments)
 
     monkeypatch.setattr(corrections, "Corrector", load)
-    found, answers = Corrections(store, room=PLENTY), []
+    found, answers = CorrectorCache(store, room=PLENTY), []
 
     def ask():
         everybody.wait()
@@ -97,7 +97,7 @@ def test_a_production_version_that_cannot_be_opened_is_not_tried_every_second(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(corrections, "Corrector", fail)
-    found = Corrections(store, room=PLENTY)
+    found = CorrectorCache(store, room=PLENTY)
     for _ in range(3):
         found.refresh()
     assert len(tried) == 1
@@ -110,7 +110,7 @@ def test_a_production_version_that_cannot_be_opened_is_not_tried_every_second(
 
 
 def test_versions_that_cannot_be_opened_leave_nothing_behind(store):
-    found = Corrections(store, room=PLENTY)
+    found = CorrectorCache(store, room=PLENTY)
     for version in ("0" * 16, "../../etc"):
         for _ in range(2):
             with pytest.raises(UnknownModel):
@@ -125,13 +125,13 @@ def test_only_the_files_that_are_opened_are_checked_and_these_always(tmp_path, s
     version = store.publish(content, lambda entries: manifest.model_copy(update={"files": entries}))
     table = store.version_folder(version) / files.ITEM_TABLE
     table.write_bytes(table.read_bytes()[:-1] + b"!")
-    Corrections(store, room=PLENTY).open(version)
+    CorrectorCache(store, room=PLENTY).open(version)
     with pytest.raises(BundleTampered):
         store.promote(version)
     graph = store.version_folder(version) / files.GCN_ROW_GRAPH
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")
     with pytest.raises(BundleTampered):
-        Corrections(store, room=PLENTY).open(version)
+        CorrectorCache(store, room=PLENTY).open(version)
 
 
 def test_a_manifest_without_the_clouds_graphs_is_said_to_be_one(tmp_path, small_store):
@@ -140,7 +140,7 @@ def test_a_manifest_without_the_clouds_graphs_is_said_to_be_one(tmp_path, small_
     store = Store(tmp_path)
     version = store.publish(content, lambda entries: manifest.model_copy(update={"files": entries}))
     with pytest.raises(BundleInvalid, match=files.GCN_GRAPH):
-        Corrections(store, room=PLENTY).open(version)
+        CorrectorCache(store, room=PLENTY).open(version)
 
 
 def _files(store: Store) -> tuple[Manifest, dict[str, StoreFile]]:

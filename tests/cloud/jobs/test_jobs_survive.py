@@ -3,14 +3,15 @@
 import json
 import signal
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
 pytestmark = pytest.mark.slow(30)
 
-JUMPING = Path(__file__).parents[2] / "jumping_clock.py"
+from tests.conftest import ROOT
+
+JUMPING = ROOT / "tests" / "instruments" / "jumping_clock.py"
 
 
 def ticks_of(log: str) -> list[str]:

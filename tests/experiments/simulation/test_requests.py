@@ -25,7 +25,7 @@ def plan(cloud: HeldOut, wanted: int, skip: int = 0) -> list[Visit]:
     return plan_visits(
         cloud,  # type: ignore[arg-type]
         "0123456789abcdef",
-        wanted=wanted,
+        request_count=wanted,
         longest=10,
         candidates=3,
         seed=0,

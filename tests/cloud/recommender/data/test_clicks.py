@@ -10,8 +10,9 @@ from cloud_service.recommender.data.clicks import ClickLog, ranges, recent, spli
 from cloud_service.recommender.data.log import read_log, read_titles
 from cloud_service.recommender.data.prepare import prepare
 from shared.errors import DataError
+from tests.conftest import ROOT
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
+DATA = ROOT.parent / "shared" / "data"
 
 
 def frame(**users: str | list[str]) -> pl.DataFrame:

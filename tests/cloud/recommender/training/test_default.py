@@ -11,7 +11,7 @@ from experiments.comparison.plan import cells
 from experiments.comparison.recipe import parse, read
 from shared.model import PAPER, ModelSettings
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 

@@ -1,0 +1,74 @@
+"""The head of a correction's request: which form it asks for, and what H comes with it."""
+
+import math
+import re
+from typing import NamedTuple
+
+from shared.errors import BadDeadline, LengthRequired, NotAcceptable, WrongMediaType
+from shared.wire import DEADLINE_HEADER, FORMS, HALF_HIDDEN_TYPE, HIDDEN_TYPE, Form
+
+_FORM_OF: dict[str, Form] = {layout.correction_type: form for form, layout in FORMS.items()}
+_FORM_OF |= {"application/*": "full", "*/*": "full"}
+_HALF_OF = {HIDDEN_TYPE.encode(): False, HALF_HIDDEN_TYPE.encode(): True}
+_DEADLINE = DEADLINE_HEADER.encode()
+_MILLISECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+class RequestHead(NamedTuple):
+    """What the head of a request says."""
+
+    form: Form
+    """Of the correction."""
+    hidden_half: bool
+    """Whether H is in float16."""
+    length: int
+    """Of the body, in bytes."""
+    deadline_s: float
+    """Seconds after which nobody wants the answer; infinite where none is named."""
+
+
+def read_head(headers: list[tuple[bytes, bytes]]) -> RequestHead:
+    """What the head asks for; names are in lower case. Raises a WireError."""
+    form: Form = "full"
+    half, length, deadline = False, -1, math.inf
+    for name, value in headers:
+        if name == b"accept":
+            form = _preferred(value)
+        elif name == b"content-length":
+            length = int(value)  # the server has parsed it before
+        elif name == b"content-type":
+            if value not in _HALF_OF:
+                raise WrongMediaType(f"H travels as {HIDDEN_TYPE} or {HALF_HIDDEN_TYPE}")
+            half = _HALF_OF[value]
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise WrongMediaType("H travels as it is, without a Content-Encoding")
+        elif name == _DEADLINE:
+            if not _MILLISECONDS.fullmatch(value):
+                raise BadDeadline(f"{DEADLINE_HEADER} is a number of milliseconds")
+            deadline = float(value) / 1e3
+    if length < 0:
+        raise LengthRequired("send Content-Length: the size of H is known before it is sent")
+    return RequestHead(form, half, length, deadline)
+
+
+def _preferred(accept: bytes) -> Form:
+    """The form a general Accept header prefers; the full one where it does not care."""
+    if not accept.strip():
+        return "full"
+    form: Form = "full"
+    best = 0.0
+    for entry in accept.decode("latin-1").split(","):
+        media_type, *parameters = (token.strip() for token in entry.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        if media_type in _FORM_OF and quality > best:
+            best, form = quality, _FORM_OF[media_type]
+    if best <= 0.0:
+        known_types = ", ".join(layout.correction_type for layout in FORMS.values())
+        raise NotAcceptable(f"a correction is one of {known_types}")
+    return form
