@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed-$(TORCH)
 
 # Each of the processes that share the tests takes the files of tests one by one: what a file's
-# tests share, such as a cloud, is started once. What measures time runs after them, alone.
+# tests share, such as a cloud, is started once.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -48,14 +48,13 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --data "$(DATA)" --items "$(ITEMS)" --columns "$(COLUMNS)" --ties "$(TIES)"
 
 test: $(STAMP)
-	$(PYTEST) $(SHARED_OUT) -m "not alone"
-	$(PYTEST) -m alone
+	$(PYTEST) $(SHARED_OUT)
 
 quick: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; \
-	$(PYTEST) -q $(SHARED_OUT) -m "not slow and not alone"; tests=$$?; \
+	$(PYTEST) -q $(SHARED_OUT) -m "not slow"; tests=$$?; \
 	wait $$types && exit $$tests
 
 test-compose:

@@ -7,9 +7,9 @@ import time
 import httpx
 import pytest
 
-pytestmark = pytest.mark.slow(30)
-
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow(30)
 
 JUMPING = ROOT / "tests" / "instruments" / "jumping_clock.py"
 
