@@ -7,11 +7,11 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
 from shared.errors import RecommendationError
+from shared.whole_file import write_whole
 
 TOKEN_FILE: Final = "admin-token"
 """In the store."""
@@ -82,14 +82,5 @@ def _make(path: Path) -> None:
 
     The name comes last: of two processes that begin at once, both use what the first one wrote.
     """
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(file, "w", encoding="ascii") as opened:
-            opened.write(secrets.token_urlsafe(32) + "\n")
-            opened.flush()
-            os.fsync(file)
-        with suppress(FileExistsError):
-            os.link(draft, path, follow_symlinks=False)
-    finally:
-        draft.unlink(missing_ok=True)
+    token = secrets.token_urlsafe(32) + "\n"
+    write_whole(path, token, mode=0o600, replace=False)

@@ -39,6 +39,7 @@ from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 from shared.problems import Problem
 from shared.proxies import proxy_for
 from shared.reasons import is_refusal, reason_of_call
+from shared.whole_file import put_in_place, sync, write_durable
 
 BATCH = 256
 """Candidate lists asked for at once."""
@@ -131,10 +132,11 @@ class Cloud:
         draft.mkdir(parents=True, exist_ok=True)
         for entry in manifest.device_files():
             self._download(digest, entry, draft / entry.name, progress)
-        (draft / MANIFEST_NAME).write_bytes(raw)
+        write_durable(draft / MANIFEST_NAME, raw)
         mark_newest(draft, (f for f in draft.parent.iterdir() if not f.name.startswith(".")))
         shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
-        draft.replace(target)
+        sync(draft)
+        put_in_place(draft, target)
 
     def candidate_rows(
         self,

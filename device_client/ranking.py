@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.correction.link import Received, cloud_times
+from device_client.correction.received import Received, cloud_times
 from device_client.items import ItemId
 from shared.outcomes import Outcome
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
 from device_client.correction.budget import Budget
-from device_client.correction.link import CorrectionLink, Received
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import Received
 from device_client.items import ItemId, ItemIds, Rows, listed, row_array
 from device_client.ranking import Ranking, Timeline
 from device_client.scn import DeviceSCN, Graphs

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from cloud_service.recommender.data.log import read_log, read_titles
 from device_client.bundle import Bundle
-from device_client.correction.connection import Answer, BadAnswer, Connection
+from device_client.correction.connection import Connection
+from device_client.correction.http_answer import Answer, BadAnswer
 from experiments.parity import read_arrays
 from shared.bundle import parse_manifest
 from shared.errors import BundleError, DataError, WireError

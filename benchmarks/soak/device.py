@@ -29,7 +29,8 @@ from device_client.bundle import Bundle
 from device_client.cloud import Cloud, CloudError
 from device_client.correction.breaker import Breaker
 from device_client.correction.budget import Budget
-from device_client.correction.link import CorrectionLink, Received
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import Received
 from device_client.ranking import Ranking
 from device_client.scn import DeviceSCN, Graphs
 from device_client.session import Session

@@ -18,7 +18,7 @@ from cloud_service.api.context import ModelName, Services, ServicesDep
 from cloud_service.http.problems import RequestTimeout, RequestTooLarge, documented
 from shared.errors import InvalidRequest, NotReady, RetiredModel, UnknownItem, UnknownModel
 from shared.manifest import Version
-from shared.model import StrictModel, whole
+from shared.model import StrictModel, as_integer
 
 router = APIRouter(prefix="/v1/models", tags=["candidates"])
 
@@ -32,7 +32,7 @@ CLICKS = 10_000
 
 def _digits(value: object) -> object:
     """87.0 is the integer 87, as JSON Schema has it, up to where a float is exact."""
-    return whole(value) if isinstance(value, float) and abs(value) <= _EXACT else value
+    return as_integer(value) if isinstance(value, float) and abs(value) <= _EXACT else value
 
 
 Click = (
@@ -46,7 +46,7 @@ Clicks = Annotated[
         description="catalogue ids, oldest first; an integer stands for its digits",
     ),
 ]
-Row = Annotated[StrictInt, BeforeValidator(whole)]
+Row = Annotated[StrictInt, BeforeValidator(as_integer)]
 Rows = Annotated[
     list[Row],
     Field(max_length=CLICKS, description="rows of the bundle's item table, from 1, oldest first"),

@@ -45,7 +45,7 @@ class Corrector:
         full = _Graph(str(folder / files.GCN_GRAPH), shape, whole)
         row = _Graph(str(folder / files.GCN_ROW_GRAPH), shape, last)
         self._graphs: dict[Form, tuple[_Graph, np.dtype[Any]]] = {
-            form: (row if layout.row else full, self._wires[layout.half].number)
+            form: (row if layout.row else full, self._wires[layout.half].wire_dtype)
             for form, layout in FORMS.items()
         }
 

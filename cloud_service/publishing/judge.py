@@ -169,7 +169,7 @@ def _ranked(
         target = scores.gather(1, column)
         scores[:, torch.from_numpy(gone)] = -torch.inf
         if left_out is not None:
-            row, seen = left_out.places(at, at + step)
+            row, seen = left_out.cells(at, at + step)
             scores[torch.from_numpy(row), torch.from_numpy(seen)] = -torch.inf
             target = scores.gather(1, column)
         greater.append((scores > target).sum(1).numpy())

@@ -49,7 +49,7 @@ def publish(
                 items=log.item_count,
                 clicks=len(split.train_positions),
                 synthetic=log.synthetic,
-                preprocessing=f"{log.preprocessing}; {split.words}",
+                preprocessing=f"{log.preprocessing}; {split.description}",
                 seen_left_out=split.seen_left_out,
                 cautions=split.cautions,
             ),

@@ -10,6 +10,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.whole_file import write_whole
+
 SECONDS: Final = 2.0
 """How often a worker writes it."""
 LIFETIME: Final = 15.0
@@ -35,9 +37,8 @@ class Heartbeat:
 
     def beat(self, job: str | None) -> None:
         """Writes that the worker lives and what it runs. A reader sees the old or the new one."""
-        draft = self._path.with_name(f".{_NAME}")
-        draft.write_text(json.dumps({"time": time.time(), "job": job}), "utf-8")
-        draft.replace(self._path)
+        text = json.dumps({"time": time.time(), "job": job})
+        write_whole(self._path, text, durable=False)  # written again in two seconds
 
     def state(self) -> WorkerState:
         """What the last sign of life says; no worker where there is none or it cannot be read."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_service.recommender.progress import Progress
+from shared.whole_file import write_whole
 
 LOG = "log.jsonl"
 PROGRESS = "progress.json"
@@ -71,9 +72,7 @@ class JobFiles:
 
     def write_progress(self, progress: Progress) -> None:
         """Replaces the progress; a reader sees the old or the new one. Not synced to disk."""
-        draft = self.folder / f".{PROGRESS}"
-        draft.write_bytes(progress.model_dump_json().encode())
-        draft.replace(self.folder / PROGRESS)
+        write_whole(self.folder / PROGRESS, progress.model_dump_json(), durable=False)
 
     def progress(self) -> tuple[Progress, datetime] | None:
         """The progress and when it was written, or None before the first one."""

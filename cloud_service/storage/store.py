@@ -31,6 +31,7 @@ from shared.errors import (
     UnknownModel,
 )
 from shared.manifest import ALIAS_PATTERN, MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
+from shared.whole_file import is_held, put_in_place, sync, write_durable, write_whole
 
 PRODUCTION = "production"
 DRAFT_SECONDS = 3600
@@ -57,7 +58,7 @@ class Store:
         for draft in (folder / "versions").glob(".draft-*"):  # of a process that was killed
             with suppress(FileNotFoundError):  # published, or swept by another, at this moment
                 old = time.time() - draft.stat().st_mtime > DRAFT_SECONDS
-                if old and not _is_held(draft):  # a clock that was set forward makes all look old
+                if old and not is_held(draft):  # a clock that was set forward makes all look old
                     shutil.rmtree(draft, ignore_errors=True)
 
     def publish(
@@ -88,17 +89,16 @@ class Store:
         try:
             fcntl.flock(held, fcntl.LOCK_SH)
             for name, file in files.items():
-                _write(draft / name, file.content)
-            _write(draft / MANIFEST_NAME, manifest)
+                write_durable(draft / name, file.content)
+            write_durable(draft / MANIFEST_NAME, manifest)
             draft.chmod(0o755)
             mark_newest(draft, self._folders())
-            _sync(draft)
+            sync(draft)
             try:
-                draft.rename(target)
+                put_in_place(draft, target)
             except OSError:
                 if not target.is_dir():  # else the same content has been published before
                     raise
-            _sync(target.parent)
         finally:
             os.close(held)
             shutil.rmtree(draft, ignore_errors=True)
@@ -154,7 +154,7 @@ class Store:
                 "a letter or a digit, and take no 16 hex digits, which would be a version"
             )
         self.checked(version)
-        _replace(self.folder / "aliases" / alias, f"{version}\n".encode())
+        write_whole(self.folder / "aliases" / alias, f"{version}\n".encode())
 
     def production(self) -> str | None:
         """The version in use, or None where nothing has been promoted yet."""
@@ -199,7 +199,7 @@ class Store:
 
     def write_replay(self, version: str, content: bytes) -> None:
         """Keeps the clicks of held-out users for simulated devices."""
-        _replace(self.replay_path(version), content)
+        write_whole(self.replay_path(version), content)
 
     def job_folder(self, job: str) -> Path:
         """Where a job keeps checkpoints and log."""
@@ -235,44 +235,3 @@ def log_alias(name: str) -> str:
         return name
     plain = _NO_SLUG.sub("-", name.lower()).strip("-._")[:50] or "log"
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-
-
-def _is_held(draft: Path) -> bool:
-    """Whether a process is writing it; the kernel lets go of what a dead one held."""
-    handle = os.open(draft, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old or the new content, never a part."""
-    handle, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-    draft = Path(name)
-    try:
-        os.close(handle)
-        _write(draft, content)
-        draft.chmod(0o644)
-        draft.replace(path)
-        _sync(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,66 +1,77 @@
 """One persistent HTTP/1.1 connection that asks for corrections and nothing else.
 
-The request is the same bytes but for H, so it is built once; the answer is read into one buffer,
-compared with the last one, and parsed by llhttp (httptools) where it differs. General HTTP clients
-cost more here than the model does (docs/decisions.md), and this path does nothing they are needed
-for.
+Every request has the same bytes except for H, so it is built once. General HTTP clients cost more
+here than the model does (docs/decisions.md). `Transport` is what a `CorrectionLink` needs of a
+connection; `plain_transport.py` implements it with the standard library's client.
 """
 
 import select
 import socket
 import ssl
 import time
-from dataclasses import dataclass
-from http import HTTPStatus
+from typing import Protocol
 
-import httptools
-
-from device_client.correction.sockets import Connect, SocketLike, address_of, tcp_connect
+from device_client.correction.http_answer import (
+    ERROR_BODY_LIMIT,
+    Answer,
+    AnswerReader,
+    BadAnswer,
+)
+from device_client.correction.sockets import Address, Connect, SocketLike, address_of, tcp_connect
 from shared.wire import (
-    CHECK_HEADER,
     DEADLINE_HEADER,
-    VERSION_HEADER,
     Layout,
     check_of,
     correction_path,
 )
 
-HEAD_LIMIT = 16 * 1024
-"""Bytes of answer head after which a server is not one of ours."""
-ERROR_BODY_LIMIT = 64 * 1024
-TIMING_MARK = b"\r\nserver-timing: "
-CHECK_MARK = b"\r\n" + CHECK_HEADER.encode() + b": "
-CHECK_DIGITS = 8
-TLS_ALERT = b"\x15"
-"""The first byte of what a TLS server says to plain HTTP."""
 SELECT_LIMIT = 1024
 """`select` takes no descriptor from here on."""
 
 
-class BadAnswer(Exception):
-    """The bytes that came back are not an HTTP answer of the size expected."""
+class Transport(Protocol):
+    """What a `CorrectionLink` needs of an HTTP client. One request at a time."""
+
+    address: Address
+    body: memoryview
+    """Where H goes before it is sent."""
+
+    def __init__(
+        self,
+        url: str,
+        version: str,
+        layout: Layout,
+        body_bytes: int,
+        connect: Connect | None = None,
+        *,
+        body_limit: int = ERROR_BODY_LIMIT,
+        deadline_ms: int | None = None,
+    ) -> None: ...
+
+    def open(self, timeout_s: float) -> None:
+        """Connects if it is not connected. Raises OSError."""
+
+    def ready(self) -> bool:
+        """Whether `send` can be called now; False: the worker uses `exchange`."""
+
+    def send(self) -> bool:
+        """Sends the request without waiting; False where it was not taken whole."""
+
+    def receive(self, timeout_s: float) -> Answer | None:
+        """The answer to `send` if it comes in time. Raises OSError or BadAnswer."""
+
+    def finish(self, timeout_s: float) -> Answer:
+        """Waits for the answer to `send`. Raises OSError or BadAnswer."""
+
+    def exchange(self, timeout_s: float) -> Answer:
+        """Sends the request and waits for its answer. Raises OSError or BadAnswer."""
+
+    def close(self) -> None:
+        """Closes the connection."""
 
 
 class ClosedIdle(ConnectionResetError):
     """The server closed a kept connection before it saw the request: it may be sent again."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """One answer, and when its parts came (`time.perf_counter_ns`)."""
-
-    status: int
-    body: bytes
-    content_type: str
-    version: str
-    server_timing: str
-    retry_after: str
-    check: str = ""
-    """Correction-Check; empty where there was none."""
-    sent_ns: int = 0
-    uploaded_ns: int = 0
-    first_byte_ns: int = 0
-    received_ns: int = 0
 
 
 class Connection:
@@ -104,7 +115,7 @@ class Connection:
         """Whether calls on the socket may wait: `send` and `receive` see to it that none does."""
         self._has_answered = False
         """Whether the connection has carried an answer: then it may have been closed since."""
-        self._reading = _Reading(body_limit)
+        self._reading = AnswerReader(body_limit)
         self.sent_ns = self.uploaded_ns = 0
 
     def open(self, timeout_s: float) -> None:
@@ -165,7 +176,7 @@ class Connection:
                 if wait:
                     _wait_readable(self._fd, remaining_s)
                 try:
-                    answer = self._take(sock.recv_into(self._reading.buffer))
+                    answer = self._parse_received(sock.recv_into(self._reading.buffer))
                     if answer is not None:
                         return answer
                 except (BlockingIOError, ssl.SSLWantReadError):
@@ -223,7 +234,7 @@ class Connection:
         try:
             while True:
                 self._wait_until(deadline, sock)
-                answer = self._take(sock.recv_into(self._reading.buffer))
+                answer = self._parse_received(sock.recv_into(self._reading.buffer))
                 if answer is not None:
                     return answer
         except BaseException as error:
@@ -239,7 +250,7 @@ class Connection:
         self._reading.begin()
         self.sent_ns = time.perf_counter_ns()
 
-    def _take(self, count: int) -> Answer | None:
+    def _parse_received(self, count: int) -> Answer | None:
         """The answer, if these bytes make it whole."""
         if not count:
             raise ConnectionResetError("the cloud closed the connection")
@@ -270,156 +281,6 @@ class Connection:
         Under TLS, session tickets make a healthy socket readable.
         """
         return not self._secure and bool(self._poll.poll(0))
-
-
-class _Reading:
-    """Reads one answer after another into one buffer.
-
-    All good answers of a connection have the same head but for its times, so one that came whole
-    is compared with the last; only what differs goes through llhttp.
-    """
-
-    def __init__(self, body_limit: int) -> None:
-        self.buffer = bytearray(HEAD_LIMIT)
-        self.received = self._first_ns = 0
-        self._limit = body_limit
-        self._callbacks: _Callbacks | None = None
-        self._template: _LastAnswer | None = None
-
-    def begin(self) -> None:
-        """Another answer will come."""
-        self.received = self._first_ns = 0
-        self._callbacks = None
-
-    def take(self, count: int) -> tuple[Answer, bool] | None:
-        """The answer and whether the connection stays, if the `count` bytes now in the buffer
-        make it whole. Raises BadAnswer."""
-        alone = not self.received
-        self.received += count
-        if alone:
-            self._first_ns = time.perf_counter_ns()
-            if self._template is not None and self._template.is_like(self.buffer, count):
-                return self._template.answer(self.buffer, count, self._first_ns), True
-        if self._callbacks is None:
-            self._callbacks = _Callbacks(self._limit)
-        parsed = self._callbacks
-        parsed.feed(memoryview(self.buffer)[:count], self.received)
-        if not parsed.complete:
-            return None
-        answer = parsed.answer(self._first_ns)
-        if alone and parsed.plain and answer.status == HTTPStatus.OK:
-            self._template = _LastAnswer(bytes(self.buffer[:count]), answer)
-        return answer, parsed.keep_alive
-
-
-class _LastAnswer:
-    """An answer that came whole: the next is like it but for Server-Timing and the body."""
-
-    def __init__(self, raw: bytes, answer: Answer) -> None:
-        self._size, self._body = len(raw), len(raw) - len(answer.body)
-        self._like = answer
-        mark = raw.lower().find(TIMING_MARK, 0, self._body)
-        self._from = mark + len(TIMING_MARK) if mark >= 0 else self._body
-        self._to = raw.find(b"\r\n", self._from) if mark >= 0 else self._body
-        self._between = raw[self._to : self._to + len(CHECK_MARK)]
-        self._check = self._to + len(CHECK_MARK)
-        self._checked = self._between.lower() == CHECK_MARK and self._check < self._body
-        rest_start = self._check + CHECK_DIGITS if self._checked else self._to
-        self._rest, self._before, self._after = (
-            rest_start,
-            raw[: self._from],
-            raw[rest_start : self._body],
-        )
-
-    def is_like(self, buffer: bytearray, count: int) -> bool:
-        """Whether the answer in `buffer` has the same head but for its times."""
-        return (
-            count == self._size
-            and buffer.startswith(self._after, self._rest)
-            and buffer.startswith(self._before)
-            and (not self._checked or buffer.startswith(self._between, self._to))
-        )
-
-    def answer(self, buffer: bytearray, count: int, first_ns: int) -> Answer:
-        """That answer."""
-        like = self._like
-        timing = buffer[self._from : self._to].decode("latin-1")
-        body = bytes(memoryview(buffer)[self._body : count])
-        check = buffer[self._check : self._rest].decode("latin-1") if self._checked else ""
-        return Answer(
-            like.status, body, like.content_type, like.version, timing, like.retry_after, check,
-            first_byte_ns=first_ns, received_ns=time.perf_counter_ns(),
-        )  # fmt: skip
-
-
-class _Callbacks:
-    """What llhttp calls back with."""
-
-    def __init__(self, body_limit: int) -> None:
-        self._limit, self._size = body_limit, 0
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self.complete = self.keep_alive = self._surplus = False
-        self._interim = 0
-        self._parser = httptools.HttpResponseParser(self)
-
-    @property
-    def plain(self) -> bool:
-        """Whether the body is the last bytes that came, as they came."""
-        length = self._headers.get(b"content-length")
-        return self.keep_alive and self._interim == 0 and length == b"%d" % self._size
-
-    def feed(self, data: memoryview, received: int) -> None:
-        """Parses. Raises BadAnswer."""
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if data[:1] == TLS_ALERT and received == len(data):
-                raise BadAnswer("the cloud speaks TLS: is its address https://?") from error
-            raise BadAnswer(f"the answer is not HTTP: {error}") from error
-        if self._surplus:
-            raise BadAnswer("more came than one answer")
-        if self._size > self._limit or received > self._limit + HEAD_LIMIT:
-            raise BadAnswer(f"the answer has more than {self._limit} bytes")
-
-    def answer(self, first_ns: int) -> Answer:
-        """What was parsed."""
-        return Answer(
-            self._parser.get_status_code(),
-            b"".join(self._body),
-            self._text(b"content-type"),
-            self._text(VERSION_HEADER.encode()),
-            self._text(b"server-timing"),
-            self._text(b"retry-after"),
-            self._text(CHECK_HEADER.encode()),
-            first_byte_ns=first_ns,
-            received_ns=time.perf_counter_ns(),
-        )
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        # Asked here: once the message is complete, llhttp has forgotten it.
-        self.keep_alive = self._parser.should_keep_alive()
-
-    def on_body(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= self._limit:
-            self._body.append(data)
-
-    def on_message_begin(self) -> None:
-        self._surplus = self.complete
-
-    def on_message_complete(self) -> None:
-        if self._parser.get_status_code() < HTTPStatus.OK:
-            self._headers.clear()  # an interim answer (100, 103): the one that counts follows
-            self._interim += 1
-            return
-        self.complete = True
-
-    def _text(self, name: bytes) -> str:
-        return self._headers.get(name, b"").decode("latin-1").strip()
 
 
 def _wait_readable(fd: int, timeout_s: float) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from shared.proxies import USUAL_PORTS, Proxy, proxy_for
-from shared.reasons import named, reason_of
+from shared.reasons import host_and_port, reason_of
 
 _HEAD_LIMIT = 16 * 1024
 """Bytes of a proxy's answer to CONNECT at most."""
@@ -61,7 +61,7 @@ def address_of(url: str) -> Address:
         got = "one with a user" if "@" in url else repr(url)  # and so perhaps with a password
         raise ValueError(f"the cloud's address is http(s)://host[:port], got {got}") from None
     bare = f"[{host}]" if ":" in host else host
-    header = bare if port == usual else named(host, port)
+    header = bare if port == usual else host_and_port(host, port)
     return Address(url_parts.scheme == "https", host, port, header, path)
 
 
@@ -106,7 +106,7 @@ def _tunnel(proxy: Proxy, address: Address, deadline: float) -> socket.socket:
 
 
 def _connect_request(proxy: Proxy, address: Address) -> bytes:
-    where = named(address.host, address.port)
+    where = host_and_port(address.host, address.port)
     authorization = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
     return f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{authorization}\r\n".encode("ascii")
 
@@ -131,7 +131,8 @@ def _check_tunnel(head: bytes, proxy: Proxy, address: Address) -> None:
         groups = [group for group in status.groups() if group]
         reason = b" ".join(groups).decode("ascii").strip()
         raise NoTunnel(
-            f"the proxy {proxy} opens no tunnel to {named(address.host, address.port)} ({reason}): "
+            f"the proxy {proxy} opens no tunnel to "
+            f"{host_and_port(address.host, address.port)} ({reason}): "
             f"let it, or set NO_PROXY={address.host}"
         )
     if not head.endswith(b"\r\n\r\n"):

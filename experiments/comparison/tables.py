@@ -9,10 +9,11 @@ from cloud_service.recommender.ranking.significance import RESAMPLES, Comparison
 from experiments.comparison.board import METRICS, Board, Figure
 from experiments.comparison.datasets import DataFacts
 from experiments.comparison.doubts import doubts_page
-from experiments.comparison.files import write_csv, write_whole
+from experiments.comparison.files import write_csv
 from experiments.comparison.markdown import markdown
 from experiments.comparison.recipe import LOCAL
 from experiments.comparison.served import served
+from shared.whole_file import write_whole
 
 FOLDER: Final = "tables"
 SHOWN: Final = {ALL: "ranked among all items", SAMPLED: f"ranked among {NEGATIVES} negatives"}

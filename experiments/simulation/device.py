@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from device_client.correction.budget import Budget
-from device_client.correction.link import CorrectionLink, Received, cloud_times
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import Received, cloud_times
 from device_client.correction.sockets import Connect, SocketLike, tcp_connect
 from device_client.ranking import Ranking
 from device_client.scn import Graphs

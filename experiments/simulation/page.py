@@ -4,11 +4,11 @@ from html import escape
 from pathlib import Path
 
 from experiments.simulation import plots, tables
-from experiments.simulation.files import write_whole
 from experiments.simulation.report import CASES, Report
 from experiments.simulation.style import STYLE
 from experiments.simulation.verdict import verdict
 from experiments.simulation.words import PAPER_BUDGET_MS, cautions, headline, ms, seconds
+from shared.whole_file import write_whole
 
 TITLE = "What the correction was worth, and what it cost"
 

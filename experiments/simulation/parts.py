@@ -20,11 +20,11 @@ from typing import Self, TextIO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from experiments.simulation.files import write_whole
 from experiments.simulation.measure import Taken, summarise, summary
 from experiments.simulation.network import profile
 from experiments.simulation.quality import Compared, quality
 from experiments.simulation.report import Machine, ModelFacts, Pauses, Report, RunSettings
+from shared.whole_file import write_whole
 from shared.wire import Form
 
 PART_LIMIT = 512 << 20

@@ -35,7 +35,7 @@ def test_it_is_never_readable_by_others_not_for_a_moment(tmp_path, monkeypatch):
         modes.append(stat.S_IMODE(source.stat().st_mode))
         link(source, target, **options)
 
-    monkeypatch.setattr("cloud_service.admin_token.os.link", watched)
+    monkeypatch.setattr("shared.whole_file.os.link", watched)
     kept_token(tmp_path)
     assert modes == [0o600]
 

@@ -277,3 +277,13 @@ def test_the_environment_of_a_composed_training_is_read_as_numbers(monkeypatch):
     script = Path(__file__).parents[2] / "docker" / "train_once.py"
     recipe = runpy.run_path(str(script))["_recipe"]()
     assert (recipe.epochs, recipe.learning_rate, recipe.model.dim) == (5, 0.01, 32)
+
+
+def test_a_file_of_the_publisher_is_fetched_from_and_another_edition_is_named(tmp_path):
+    (tmp_path / "Yelp.txt").write_text("1 7 3 7\n2 3 9\n")
+    done = command(
+        "fetch", "yelp", "--from", tmp_path / "Yelp.txt", CLOUD_DATA_FOLDER=str(tmp_path)
+    )
+    assert done.returncode == 0
+    assert done.stdout.strip() == str(tmp_path / "yelp.csv.gz")
+    assert "it is another edition" in done.stderr

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
-from device_client.correction.link import CLOSED, ON_ITS_WAY
+from device_client.correction.received import CLOSED, ON_ITS_WAY
 from device_client.correction.sockets import tcp_connect
 from device_client.scn import Graphs
 from shared.model import ModelSettings

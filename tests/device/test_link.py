@@ -8,8 +8,10 @@ import pytest
 
 from device_client.bundle import Bundle
 from device_client.correction.breaker import Breaker
-from device_client.correction.connection import BadAnswer, Connection
-from device_client.correction.link import CorrectionLink, cloud_times
+from device_client.correction.connection import Connection
+from device_client.correction.http_answer import BadAnswer
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import cloud_times
 from device_client.correction.sockets import tcp_connect
 from device_client.scn import Graphs
 from device_client.session import Session

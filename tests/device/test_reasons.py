@@ -14,7 +14,7 @@ import pytest
 
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
 from device_client.cloud import Cloud, CloudError
-from device_client.correction.link import BUSY, ON_ITS_WAY
+from device_client.correction.received import BUSY, ON_ITS_WAY
 from device_client.correction.trouble import QUIET_S, Trouble, refusal
 from device_client.scn import Graphs
 from device_client.session import NO_CLOUD

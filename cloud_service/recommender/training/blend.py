@@ -103,7 +103,7 @@ def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
         hidden = model.scn.segments(model.scn.hidden(clicks)).flatten(0, 1)
         numbers = gcn.clicks(hidden)
         scores = gcn.scores(gcn.local_state(hidden), numbers)
-        best = gcn.wanted(scores, numbers).topk(count, dim=1).indices
+        best = gcn.targets(scores, numbers).topk(count, dim=1).indices
         hits = best == targets[:, None]
         told = hits.any(1)
         picked = torch.stack([candidate.gather(1, best) for candidate in scores], dim=1)

@@ -132,15 +132,6 @@ def test_serving_needs_neither_torch_nor_a_dataframe_library():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_light_list_of_named_sets_is_the_real_one(tmp_path):
-    from cloud_service.recommender.data.catalog import NAMES, items_file, log_path
-    from cloud_service.services.data_names import FETCHED, GENERATED, files_of
-
-    assert {GENERATED, *FETCHED} == set(NAMES)
-    for name in FETCHED:
-        assert files_of(name, tmp_path) == (log_path(name, tmp_path), items_file(name, tmp_path))
-
-
 def test_more_devices_connect_than_the_process_may_have_files_open_at_first(tmp_path):
     log, serve = tmp_path / "output", f"exec '{BIN / 'cloud-service'}' serve --port 0"
     command = ["/bin/sh", "-c", f"ulimit -S -n 64 && {serve}"]

@@ -217,7 +217,7 @@ def test_the_same_rows_are_read_however_they_are_packed(tmp_path: Path, case: st
     content, name, words = WRITTEN[case]
     table = read(tmp_path, content, name)
     assert [tuple(value.strip() for value in row) for row in table.frame.rows()] == ROWS
-    assert table.words == words
+    assert table.description == words
 
 
 REFUSED = {

@@ -10,6 +10,7 @@ import torch
 
 from cloud_service.publishing.publish import publish
 from cloud_service.recommender.data.clicks import recent
+from cloud_service.recommender.export.cloud_graphs import export_cloud_graphs
 from cloud_service.recommender.export.device_graphs import export_device_graphs
 from cloud_service.recommender.models.baselines.sasrec import SASRec
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
@@ -179,3 +180,11 @@ def test_a_replay_holds_the_held_out_users_and_nobody_else(small_split, small_st
     assert all("replay" not in entry.name for entry in manifest.files)
     assert dataclasses.asdict(small_split)["train_users"].size == 108
     assert recent(items, offsets[:1], offsets[:1] + 1, 3).tolist() == [[items[0], 0, 0]]
+
+
+def test_a_graph_holds_no_path_of_the_machine_that_exported_it(small_model):
+    graphs = export_device_graphs(small_model.scn) | export_cloud_graphs(small_model.gcn)
+    assert graphs
+    for name, graph in graphs.items():
+        assert b"site-packages" not in graph, name
+        assert b".py" not in graph, name
