@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 
-from cloud_service.correction.endpoint import OPENAPI_PATH
+from cloud_service.correction.openapi import OPENAPI_PATH
 from cloud_service.storage.store import Store
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
