@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cloud_service.correction.corrector_cache import Corrector
+from cloud_service.correction.corrector_cache import GRAPHS, Corrector
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud, CloudError
 from device_client.correction.breaker import Breaker
@@ -107,10 +107,10 @@ class Models:
         version = self._cloud.production()
         if version not in self._open:
             graphs = Graphs(Bundle.open(self._cloud.pull(self._folder, version)))
-            version_folder = self._store / "versions" / version
-            self._open = {
-                version: (graphs, Corrector(version_folder, version, read_manifest(version_folder)))
-            }
+            folder = self._store / "versions" / version
+            paths = [folder / name for name in GRAPHS]
+            corrector = Corrector(paths, version, read_manifest(folder))
+            self._open = {version: (graphs, corrector)}
         self.current = version
 
 
@@ -220,7 +220,7 @@ class Device:
         self._applied += 1
         if self._applied % CHECKED == 0:
             with self._models.one_at_a_time:
-                body = corrector.one(alone.hidden.astype("<f4").tobytes(), "row")
+                body = corrector.correct_one(alone.hidden.astype("<f4").tobytes(), "row")
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
             expected = alone.scores(candidates, right)
             scale = float(np.abs(expected).max()) or 1.0

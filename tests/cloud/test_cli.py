@@ -1,4 +1,4 @@
-"""`cloud-service` at a terminal."""
+"""The commands of `cloud-service`."""
 
 import importlib.util
 import os
@@ -42,7 +42,7 @@ def command(*words, **settings):
 
 @pytest.fixture
 def in_process(monkeypatch, capsys):
-    """Runs a command in this process and gives exit code, stdout and stderr: faster."""
+    """Runs a command in this process; returns exit code, stdout and stderr."""
     from cloud_service.cli import main
 
     def run(*words):

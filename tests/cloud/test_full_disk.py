@@ -1,4 +1,4 @@
-"""A disk that takes no more, for real: the kernel refuses to let any file grow past a limit."""
+"""A full disk, simulated by a limit of the kernel on the size of each file."""
 
 import resource
 import subprocess

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 
 
 def published_again(store: Store, version: str, created: datetime) -> str:
