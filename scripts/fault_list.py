@@ -71,7 +71,7 @@ HOT_PATH: Final = _faults(
     ("an H of zeros counts as sound in a batch",
      "squares.min() > 0.0 and", "squares.min() >= 0.0 and", "wire endpoint scheduler versions"),
     ("the queue computes what nobody waits for any more",
-     "if clock_s > pending.deadline:", "if False:", "scheduler"),
+     "if now_s > pending.deadline:", "if False:", "scheduler"),
     ("one batch mixes the forms of corrections",
      "(pending.corrector, pending.form) != (batch[0].corrector, batch[0].form)",
      "pending.corrector != batch[0].corrector", "scheduler endpoint"),
