@@ -246,6 +246,7 @@ def told(url, data):
     return b""
 
 
+@pytest.mark.slow
 @cases(150)
 @given(st.data())
 def test_no_request_keeps_a_cloud_from_answering_the_next(served_store, small_store, data):

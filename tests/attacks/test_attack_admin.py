@@ -15,6 +15,8 @@ import pytest
 from cloud_service.admin_token import TOKEN_FILE
 from tests.instruments.processes import BIN, listening, running
 
+pytestmark = pytest.mark.slow(10)
+
 SERVE = ["cloud-service", "serve", "--port", "0"]
 ADMIN_CALLS = [
     "/v1/jobs", "/v1/jobs/x/cancel", "/v1/models/0123456789abcdef/promote",

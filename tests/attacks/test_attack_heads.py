@@ -9,6 +9,8 @@ from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, statuses
 from tests.instruments.sockets import request
 
+pytestmark = pytest.mark.slow(8)
+
 SENT = 150 << 20
 GROWTH = 20 << 20
 HEAD_BYTES, HEAD_LINES = 16384, 100

@@ -6,6 +6,8 @@ from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, statuses
 from tests.instruments.sockets import request
 
+pytestmark = pytest.mark.slow
+
 SMUGGLED = b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\n\r\n"
 GOOD = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 

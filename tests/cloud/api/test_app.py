@@ -130,6 +130,7 @@ def test_a_worker_that_has_long_been_silent_is_not_alive(tmp_path, monkeypatch):
     assert not heartbeat.state().alive
 
 
+@pytest.mark.slow
 def test_a_database_that_hangs_does_not_hold_up_the_metrics():
     release = threading.Event()
     calls = []

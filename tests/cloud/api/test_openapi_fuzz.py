@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 
-from benchmarks.served import published_again
 from cloud_service.correction.openapi import OPENAPI_PATH
 from cloud_service.storage.store import Store
 from shared.manifest import MANIFEST_NAME
@@ -30,6 +29,9 @@ from shared.problems import Problem
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
 from tests.instruments.cases import drawn
 from tests.instruments.processes import listening, running
+from tests.instruments.versions import published_again
+
+pytestmark = pytest.mark.slow(10)
 
 CASES = int(os.environ.get("OPENAPI_CASES", "0"))
 HIDDEN = np.zeros((10, 64), np.float32)

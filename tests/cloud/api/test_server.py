@@ -13,6 +13,8 @@ import pytest
 
 from tests.instruments.processes import BIN, listening, running
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-of-these-tests"
 SCRIPT = Path(__file__).with_name("probed_server.py")
 

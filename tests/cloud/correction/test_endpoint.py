@@ -233,6 +233,7 @@ def test_metrics_count_what_was_served_and_what_was_refused(served_store, ask, h
     assert counted("wrong-length") == before[1] + 1
 
 
+@pytest.mark.slow
 def test_an_h_that_never_arrives_is_given_up(served_store, small_store):
     path = correction_path(small_store.production()).encode()
     address = urlsplit(served_store)

@@ -16,6 +16,8 @@ from shared.wire import FORMS, Wire
 from tests.instruments.processes import listening, running
 from tests.instruments.sockets import request
 
+pytestmark = pytest.mark.slow(10)
+
 WIRE = Wire(ModelSettings())
 
 

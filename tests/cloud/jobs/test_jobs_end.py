@@ -13,6 +13,8 @@ from cloud_service.services.jobs import Jobs
 from cloud_service.storage.store import Store
 from shared.errors import UnknownJob
 
+pytestmark = pytest.mark.slow(10)
+
 
 def test_a_queued_job_that_is_cancelled_never_starts(working_place):
     first_job, second = working_place.submit(ticks=8), working_place.submit(ticks=5)

@@ -5,8 +5,11 @@ import signal
 import time
 
 import httpx
+import pytest
 
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow(30)
 
 JUMPING = ROOT / "tests" / "instruments" / "jumping_clock.py"
 

@@ -2,19 +2,19 @@
 
 import json
 
+import pytest
+
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.services.job import JobRequest
 from shared.model import ModelSettings
+from tests.instruments.logs import small_csv
+
+pytestmark = pytest.mark.slow(8)
 
 
 def test_real_training_goes_on_after_kill_nine_and_is_published(idle_place):
     log = idle_place.store.folder / "data" / "clicks.csv"
-    rows = [
-        f"{user},{(user * 7 + step * (1 + user % 3)) % 25},{step}"
-        for user in range(60)
-        for step in range(12)
-    ]
-    log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    small_csv(log)
     recipe = TrainingRecipe(
         data="clicks.csv",
         epochs=5000,

@@ -131,6 +131,7 @@ def test_other_names_become_aliases_that_differ_where_they_do(store):
     assert aliases[0].startswith("clicks-")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_within_the_promotion_leaves_the_rest_to_the_next(idle_place):
     job = idle_place.submit(ticks=1, seed=3)
     assert idle_place.worker().wait(30) == -signal.SIGKILL
@@ -142,6 +143,7 @@ def test_a_worker_that_dies_within_the_promotion_leaves_the_rest_to_the_next(idl
     )
 
 
+@pytest.mark.slow
 def test_a_job_whose_model_ranks_worse_says_so_in_its_outcome_and_its_log(working_place):
     first_version = working_place.wait(working_place.submit(ticks=1), "succeeded")
     worse = working_place.wait(working_place.submit(ticks=1, seed=4), "succeeded")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.cloud.jobs.conftest import TOKEN
 
+pytestmark = pytest.mark.slow(8)
+
 SCRIPT = Path(__file__).parents[3] / "docker" / "train_once.py"
 
 

@@ -57,6 +57,7 @@ def page(report: Report) -> str:
     return html(report)
 
 
+@pytest.mark.slow
 def test_the_page_fetches_nothing(page: str) -> None:
     assert "http:" not in page
     assert "https:" not in page
@@ -206,6 +207,7 @@ def test_a_report_without_quality_or_answers_has_a_page(worse_report: Report) ->
     print_report(bare, Console(file=io.StringIO(), width=120))
 
 
+@pytest.mark.slow
 def test_what_held_the_run_up_is_announced(worse_report: Report) -> None:
     assert cautions(worse_report) == []
     result = worse_report.profiles[0]
