@@ -2,7 +2,9 @@
 #
 #   make demo                        train, serve, simulate, report (DATA=PATH ITEMS=PATH: your log;
 #                                    COLUMNS=user=NAME,... TIES=file: as `cloud-service train`)
-#   make test                        every test
+#   make test                        every test, on two cores (WORKERS=4: on four)
+#   make quick                       unit tests, lint and types, in about a minute: no test that
+#                                    starts a process, or trains or exports for a second
 #   make check                       lint, types and tests: the gate
 #   make bench                       a short form of the benchmarks; keeps nothing
 #   make docs                        the documentation as a site, in build/site
@@ -17,10 +19,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed-$(TORCH)
 
-.PHONY: help install demo test test-compose lint types check bench docs clean
+# Each of the processes that share the tests takes the files of tests one by one: what a file's
+# tests share, such as a cloud, is started once.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help install demo test quick test-compose lint types check bench docs clean
 
 help:
-	@sed -n '2,10s/^# \{0,1\}//p' Makefile
+	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -41,7 +49,14 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --data "$(DATA)" --items "$(ITEMS)" --columns "$(COLUMNS)" --ties "$(TIES)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SHARED_OUT)
+
+quick: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy & types=$$!; \
+	$(PYTEST) -q $(SHARED_OUT) -m "not slow"; tests=$$?; \
+	wait $$types && exit $$tests
 
 test-compose:
 	bash docker/test_compose.sh

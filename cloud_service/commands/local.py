@@ -1,4 +1,4 @@
-"""`cloud-service train`, `fetch` and `parity`: on this machine, without a server."""
+"""`cloud-service train` and `fetch`, which run on this machine without a server."""
 
 import shutil
 import uuid

@@ -17,7 +17,7 @@ from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.fit import fit
 from cloud_service.recommender.training.sample import sampled
 from cloud_service.recommender.training.trainer import Report
-from cloud_service.storage.store import Store
+from cloud_service.storage.port import VersionStore
 from shared.errors import DataError
 from shared.whole_file import write_whole
 
@@ -27,7 +27,7 @@ PUBLISHED = "published.txt"
 def train_and_publish(
     recipe: TrainingRecipe,
     *,
-    store: Store,
+    store: VersionStore,
     work: Path,
     data_folder: Path,
     device: str = "auto",

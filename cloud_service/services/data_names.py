@@ -1,6 +1,6 @@
-"""The data a job may name: a named set, or a file that lies in the cloud's data folder.
+"""Resolves the data that a job names: a named data set, or a file in the cloud's data folder.
 
-A name from outside is compared with what is there and never becomes part of a path.
+A name from a request is compared with the existing names; it never becomes part of a path.
 """
 
 from pathlib import Path
@@ -20,9 +20,9 @@ _SHOWN = 20
 
 
 def resolve_data(data: str, items: str | None, folder: Path) -> tuple[str, str | None]:
-    """The names of a job as `load` takes them: a named set unchanged, a file as its path.
+    """Returns `data` and `items` as `load` takes them: a named set unchanged, a file as its path.
 
-    Raises DataError where a name is unknown or its file absent; says what to do.
+    Raises DataError if a name is unknown or its file is absent; the error says what to do.
     """
     if data == GENERATED and items is not None:
         raise DataError(f"the {GENERATED} set has titles of its own: leave the item file out")
@@ -31,7 +31,7 @@ def resolve_data(data: str, items: str | None, folder: Path) -> tuple[str, str |
 
 
 def _fetched(name: str, folder: Path) -> str | None:
-    """A named set that is there; None for any other name. Raises DataError."""
+    """Returns a named set that exists, or None for another name. Raises DataError."""
     if name not in NAMED_SETS:
         return None
     files, command = find_files(name, folder), f"`{fetch_command(name, folder)}`"
@@ -58,7 +58,7 @@ def _file(name: str, folder: Path) -> str:
 
 
 def listed(folder: Path) -> dict[str, Path]:
-    """The files of the data folder by name; drafts and hidden files are left out."""
+    """Returns the files of the data folder by name, without drafts and hidden files."""
     if not folder.is_dir():
         return {}
     return {

@@ -24,8 +24,8 @@ def export_module(
 ) -> bytes:
     """Exports a module as the bytes of an ONNX model, which is checked.
 
-    `inputs` are examples of the arguments of `forward`, by name; tensors in a mapping become
-    inputs under their own names. `published_names` gives the names of inputs in the graph that differ from
+    `inputs` are examples of the arguments of `forward`, by name; tensors in a mapping become inputs
+    under their own names. `published_names` gives the names of inputs in the graph that differ from
     those of the arguments.
     """
     published = published_names or {}

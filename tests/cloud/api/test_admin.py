@@ -1,4 +1,4 @@
-"""Who may make admin calls: whoever has the token, and nobody else."""
+"""Admin calls need the token, and only the token."""
 
 import logging
 

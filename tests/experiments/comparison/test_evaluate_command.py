@@ -18,6 +18,8 @@ from experiments.comparison.results import read_about
 from experiments.comparison.tasks import Ended, Moved
 from tests.experiments.comparison.conftest import command, one_thread
 
+pytestmark = pytest.mark.slow(20)
+
 METRICS = [f"ndcg@{k}" for k in (5, 10, 20)] + [f"hitrate@{k}" for k in (1, 5, 10, 20)]
 
 

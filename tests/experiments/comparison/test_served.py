@@ -10,6 +10,8 @@ from experiments.comparison.served import served
 from experiments.comparison.tables import write_tables
 from tests.experiments.comparison.conftest import command, one_thread
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 epochs = 2
 reference = "plain/local"

@@ -17,7 +17,7 @@ from cloud_service.recommender.models.projected import (
     solve,
     unpack_residuals,
 )
-from cloud_service.recommender.models.recommender import Recommender, at_last
+from cloud_service.recommender.models.recommender import at_last
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.training.tune_knn import KNNSettings, item_knn
 from shared.model import ModelSettings
@@ -202,16 +202,14 @@ def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
     assert bool((changed <= SETTINGS.boosted_items).all()) == (ablation == "only-attn")
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "scn"])
-def test_both_graphs_send_what_pytorch_computes(small_split, kind):
+def test_both_graphs_send_what_pytorch_computes_from_every_kind_of_teacher(small_split):
     torch.manual_seed(3)
     items = small_split.log.item_count
     tables = item_knn(small_split, 10, KNNSettings(), near=_neighbours(small_split))
-    teacher: Recommender = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
-    if kind == "scn":
-        teacher = SCN(items, ModelSettings(dim=48, heads=2, readout="mlp"))
+    attention = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
+    teachers = [tables, attention, SCN(items, ModelSettings(dim=48, heads=2, readout="mlp"))]
     model = ProjectedCoCorrRec(
-        items, SETTINGS, init_std=0.5, teachers=[tables, teacher], seen_left_out=True
+        items, SETTINGS, init_std=0.5, teachers=teachers, seen_left_out=True
     ).eval()
     clicks = torch.randint(1, items + 1, (7, 10))
     clicks[0, 3:] = 0
@@ -226,6 +224,7 @@ def test_both_graphs_send_what_pytorch_computes(small_split, kind):
                 np.testing.assert_allclose(one, other[part].numpy(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow(20)
 def test_graphs_of_more_than_a_million_items_open():
     """At that size the exporter no longer works out constants, and their types have to agree."""
     settings = ModelSettings(dim=8, heads=1, gcn="projected", fusion="shift")
