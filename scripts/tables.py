@@ -124,6 +124,7 @@ NETWORKS = {
     "scn+gcn/local": "SCN and GCN as the paper trains them, corrections lost",
     "scn+gcn": "the same, corrected",
 }
+ONE_LAYER = {"gru4rec (one layer)": "GRU4Rec, one layer"}
 CORRECTED = {
     "scn+gcn/local": "SCN alone",
     "scn+gcn": "SCN, corrected by item-kNN",
@@ -132,6 +133,57 @@ CORRECTED = {
     "readout + wider SCN": "the same, by a wider SCN too",
     "readout + three teachers": "the same, by a GRU4Rec too",
 }
+
+
+def spread(figure: Any, digits: str) -> str:
+    """A median and its quartiles."""
+    low, high = figure["quartiles"]
+    return f"{figure['median']:{digits}} ({low:{digits}} to {high:{digits}})"
+
+
+def rerank() -> str:
+    """µs of what a device does between click and ranking."""
+    columns = {
+        "click": "click to H",
+        "prepare": "prepare",
+        "rank 10": "rank 10",
+        "rank 100": "rank 100",
+        "rank 1000": "rank 1,000",
+        "bare products, 100": "bare products of prepare and rank, 100",
+    }
+    results = result("rerank")["results"]
+    rows = [
+        (form, *(spread(results[f"{form}: {column}"], ".1f") for column in columns))
+        for form in ("causal", "projected")
+    ]
+    return markdown(("µs, medians and quartiles", *columns.values()), rows)
+
+
+def training_speed() -> str:
+    """Training sequences a second, and ratios, for every network."""
+    results, ratios = result("training_speed")["results"], result("training_speed")["ratios"]
+    names = {
+        "scn+gcn, causal": "SCN and GCN, causal",
+        "scn+gcn, released": "SCN and GCN, released",
+        "scn": "SCN",
+        "gru4rec": "GRU4Rec",
+        "sasrec": "SASRec",
+    }
+    rows = [
+        (
+            shown,
+            spread(results[f"{name}, one pass"], ",.0f"),
+            spread(results[f"{name}, one prefix per sample"], ",.0f"),
+            f"{ratios[f'{name}: one pass / one prefix per sample']['value']:.1f}",
+            f"{ratios[f'{name}: fast products / exact']['value']:.2f}",
+        )
+        for name, shown in names.items()
+    ]
+    header = (
+        "network", "one pass", "one prefix per sample", "ratio (goal 3, higher is better)",
+        "one pass with fast products (the default), ratio to exact ones",
+    )  # fmt: skip
+    return markdown(header, rows)
 
 
 def freshness(name: str) -> str:
@@ -161,9 +213,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "one-device-projected": lambda: one_device(settings_of("projected, ")),
     "one-device-goals": lambda: goals("one_device"),
     "many-devices-goals": lambda: goals("many_devices"),
+    "rerank": rerank,
     "rerank-goals": lambda: goals("rerank"),
+    "training-speed": training_speed,
     "scaling-goals": lambda: goals("scaling"),
-    "networks-ml1m": lambda: metrics_table("networks_ml1m", NETWORKS),
+    "networks-ml1m": lambda: metrics_table("networks_ml1m", NETWORKS | ONE_LAYER),
     "networks-yelp": lambda: metrics_table("networks_yelp", NETWORKS),
     "correction-ml1m": lambda: metrics_table("correction_ml1m", CORRECTED),
     "correction-yelp": lambda: metrics_table("correction_yelp", CORRECTED),
