@@ -69,6 +69,7 @@ def test_the_generated_set_takes_no_item_file(cloud):
     assert "leave the item file out" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -61,6 +61,7 @@ def test_every_reference_leads_somewhere_and_no_schema_is_fastapis_own(page):
     assert {text.split("'")[0] for text in references} <= schemas.keys()
 
 
+@pytest.mark.slow
 def test_the_examples_of_bodies_are_taken(cloud, page):
     cloud.promoted()
     for path, name in (
@@ -93,6 +94,7 @@ def test_every_documented_problem_of_corrections_is_a_known_error(page):
             assert {statuses[code] for code in codes} == {int(status)}
 
 
+@pytest.mark.slow
 def test_every_documented_problem_happens(make_cloud, tmp_path, page):
     seen = 0
     for method, path, operation in operations(page):

@@ -128,6 +128,7 @@ def cases(used, retired):
     yield "elsewhere", request(used, body, path="corrections")
 
 
+@pytest.mark.slow
 def test_every_protocol_gives_the_same_answer_to_every_kind_of_request(addresses, versions):
     _, used, retired = versions
     for name, sent in cases(used, retired):

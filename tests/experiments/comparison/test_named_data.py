@@ -47,6 +47,7 @@ def test_a_copy_in_the_data_folder_is_opened_by_its_name(tmp_path: Path) -> None
         open_data(recipe, Path("none"))
 
 
+@pytest.mark.slow
 def test_a_named_set_takes_the_place_of_the_sets_of_a_recipe(tmp_path: Path) -> None:
     quick = next(path for path in RECIPES if path.name == "quick.toml")
     done = subprocess.run(

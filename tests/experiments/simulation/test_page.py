@@ -121,6 +121,7 @@ def test_synthetic_data_is_announced_and_real_data_is_not(page: str, worse_repor
     assert "Synthetic data." not in html(worse_report)
 
 
+@pytest.mark.slow
 def test_hostile_strings_are_escaped(worse_report: Report) -> None:
     result = worse_report.profiles[0].model_copy(update={"description": HOSTILE})
     machine = dict.fromkeys(("cpu", "os", "python", "onnxruntime", "numpy", "project"), HOSTILE)
@@ -148,6 +149,7 @@ def test_the_same_report_gives_the_same_page(report: Report, page: str) -> None:
     assert html(report) == page
 
 
+@pytest.mark.slow
 def test_page_and_json_are_written_whole_or_not_at_all(report: Report, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     target.write_text("old")

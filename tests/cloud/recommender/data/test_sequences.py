@@ -175,6 +175,7 @@ def test_a_file_that_is_not_there_cannot_be_fetched_from(tmp_path: Path) -> None
         fetch("yelp", tmp_path, published=tmp_path / "none.tar")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", [name for name, s in SOURCES.items() if s.log_sha256])
 def test_the_researchers_file_converts_to_the_log_of_the_published_figures(

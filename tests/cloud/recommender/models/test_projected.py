@@ -202,6 +202,7 @@ def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
     assert bool((changed <= SETTINGS.boosted_items).all()) == (ablation == "only-attn")
 
 
+@pytest.mark.slow
 def test_both_graphs_send_what_pytorch_computes_from_every_kind_of_teacher(small_split):
     torch.manual_seed(3)
     items = small_split.log.item_count
