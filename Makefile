@@ -2,9 +2,12 @@
 #
 #   make demo                        train, serve, simulate, report (DATA=PATH ITEMS=PATH: your log;
 #                                    COLUMNS=user=NAME,... TIES=file: as `cloud-service train`)
-#   make test                        every test
+#   make test                        every test, on two cores (WORKERS=4: on four)
+#   make quick                       unit tests, lint and types, in about a minute: no test that
+#                                    starts a process, or trains or exports for a second
 #   make check                       lint, types and tests: the gate
 #   make bench                       a short form of the benchmarks; keeps nothing
+#   make docs                        the documentation as a site, in build/site
 #   make install TORCH=cuda          a GPU build of PyTorch in place of the CPU build
 
 PYTHON ?= python3.11
@@ -16,10 +19,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed-$(TORCH)
 
-.PHONY: help install demo test test-compose lint types check bench clean
+# Each of the processes that share the tests takes the files of tests one by one: what a file's
+# tests share, such as a cloud, is started once.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help install demo test quick test-compose lint types check bench docs clean
 
 help:
-	@sed -n '2,9s/^# \{0,1\}//p' Makefile
+	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -40,7 +49,14 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py --data "$(DATA)" --items "$(ITEMS)" --columns "$(COLUMNS)" --ties "$(TIES)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SHARED_OUT)
+
+quick: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy & types=$$!; \
+	$(PYTEST) -q $(SHARED_OUT) -m "not slow"; tests=$$?; \
+	wait $$types && exit $$tests
 
 test-compose:
 	bash docker/test_compose.sh
@@ -63,6 +79,12 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.many_devices --short
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling --short
 	$(BIN)/python -m benchmarks.soak --short
+
+# Warnings are errors (mkdocs.yml: strict). In an environment of its own: the site needs nothing of ours.
+docs:
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt mkdocs-material
+	$(VENV)/docs/bin/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) store bundles report build *.egg-info

@@ -72,7 +72,7 @@ def measure(model: ProjectedCoCorrRec, dataset: Split, users: int) -> dict[str, 
     clicks = torch.from_numpy(recent(dataset.log.items, starts, at, model.length).astype(np.int64))
     hidden = scn.segments(scn.hidden(clicks)).flatten(0, 1)
     local = gcn.local_state(hidden)
-    target = gcn.wanted(gcn.scores(local, clicks), clicks)
+    target = gcn.targets(gcn.scores(local, clicks), clicks)
     best, index = target.topk(model.settings.projected_items, dim=1)
     rows = scn.catalogue()[index]
     share = (gcn.sharpness * best).softmax(1)
@@ -158,7 +158,7 @@ def _fitted(
 def _of_teachers(teacher_scores: Tensor, targets: Any, left_out: Clicked | None) -> float:
     """What the wanted scores themselves would reach."""
     if left_out is not None:
-        row, column = left_out.places(0, len(teacher_scores))
+        row, column = left_out.cells(0, len(teacher_scores))
         teacher_scores[row, column] = -torch.inf
     teacher_ranks = ranks(teacher_scores.numpy(), targets - 1)
     return float(per_user(teacher_ranks, "ndcg@10").mean())

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _mflops(bundle: Bundle) -> float:
     """Of a click that begins no segment, and a rank of 100."""
     sizes = {"items": bundle.manifest.items + 1, "candidates": 100, "clicks": 1}
-    names = files.HIDDEN_GRAPH, files.VIEWS_GRAPH, files.PREPARE_GRAPH, files.RANK_GRAPH
+    names = files.HIDDEN_GRAPH, files.PROJECTIONS_GRAPH, files.PREPARE_GRAPH, files.RANK_GRAPH
     graphs = [(bundle.folder / name).read_bytes() for name in names]
     graph_flops = [count_flops(graph, **sizes) for graph in graphs]
     return sum(flops.matrix + flops.elementwise for flops in graph_flops) / 1e6
@@ -118,7 +118,7 @@ def _bare(bundle: Bundle, candidates: np.ndarray[Any, Any]) -> Callable[[], None
         return random.normal(size=shape).astype(np.float32)
 
     products = [
-        (some(1, d), some(d, s.views_width)),  # the new click's views
+        (some(1, d), some(d, s.projections_width)),  # the new click's views
         (some(h, k, f), some(h, f, f)),  # keys through the inner model
         (some(h, k, f), some(h, f, 1)),  # attn
         (some(h, 1, f), some(h, f, f)),  # the query through the inner model

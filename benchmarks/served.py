@@ -20,7 +20,7 @@ from cloud_service.recommender.data.synthetic import synthetic_log
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, SCNAndGCN
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.build import build
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.store import Store
 from shared.model import GCNForm, ModelSettings
 
 START_SECONDS = 60.0
@@ -52,19 +52,6 @@ def untrained(dataset: Split, gcn: GCNForm) -> SCNAndGCN:
     model = build(dataset, TrainingRecipe.of(model=ModelSettings(gcn=gcn), teachers="item-knn"))
     assert isinstance(model, SCNAndGCN)
     return model.eval()
-
-
-def published_again(store: Store, version: str, created: datetime) -> str:
-    """The files of a version as another one, which differs in when it was made."""
-    manifest = store.manifest(version)
-    folder = store.version_folder(version)
-    files = {
-        entry.name: StoreFile((folder / entry.name).read_bytes(), entry.role)
-        for entry in manifest.files
-    }
-    return store.publish(
-        files, lambda entries: manifest.model_copy(update={"created": created, "files": entries})
-    )
 
 
 def cloud_command(port: int) -> list[str]:

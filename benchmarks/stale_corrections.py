@@ -94,7 +94,7 @@ def _gains(
 ) -> dict[float, Float64]:
     """Each user's NDCG@10 at some positions, by how much of a correction so old is applied."""
     states, rows = _local(model, dataset, at), sent_rows(model, dataset, at - age)
-    fixed_values = 2 * model.settings.named_items  # what says which items are named does not fade
+    fixed_values = 2 * model.settings.boosted_items  # what says which items are named does not fade
     figures = {}
     for fade in fades:
         faded = torch.cat((states, rows[:, :fixed_values], fade * rows[:, fixed_values:]), dim=1)

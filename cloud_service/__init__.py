@@ -1,7 +1,7 @@
-"""The cloud: trains, publishes and corrects."""
+"""The cloud: trains and publishes models, and serves corrections."""
 
 import os
 
-# torch's OpenMP threads spin while they wait, which costs other processes on the same cores three
-# times what it gains (docs/decisions.md). Read when torch is loaded, so set before anything is.
+# Waiting OpenMP threads of torch would spin, which costs other processes on the same cores three
+# times what it gains (docs/decisions.md). torch reads this variable when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,47 +1,48 @@
-"""The admin token of a cloud that was given none: made once, kept in its store for its owner alone.
+"""Creates and reads the admin token in the store, for a cloud without CLOUD_ADMIN_TOKEN.
 
-Whoever may read the file may administer the cloud; no address ever may.
+Only the owner of the store can read the file, and everyone who can read it may administer the
+cloud. No address gives that right.
 """
 
 import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
 from shared.errors import RecommendationError
+from shared.whole_file import write_whole
 
 TOKEN_FILE: Final = "admin-token"
-"""In the store."""
+"""Name of the file in the store."""
 TOKEN_LENGTH: Final = 8
-"""Characters of a token, at least."""
+"""Least number of characters of a token."""
 _LARGEST: Final = 4096
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def is_plain(token: bytes) -> bool:
-    """Whether it can stand in a header: visible ASCII alone."""
+    """Returns whether a token can be sent in a header: visible ASCII only."""
     return all(0x21 <= character <= 0x7E for character in token)
 
 
 class AdminTokenError(RecommendationError):
-    """A file of a token that must not be used."""
+    """The token file is unsafe or invalid."""
 
     code: ClassVar[str] = "admin-token"
     title: ClassVar[str] = "The admin token cannot be used"
 
 
-def kept_token(store: Path) -> str:
-    """The store's token, made now where there is none.
+def read_or_create_token(store: Path) -> str:
+    """Returns the token of the store; creates it if there is none.
 
-    Raises AdminTokenError for a file that others can read or that holds no token, and OSError
-    where it can be neither read nor written.
+    Raises AdminTokenError if others can read the file or if it holds no valid token, and OSError
+    if the file can be neither read nor written.
     """
     token = read_token(store)
     if token is None:
-        _make(store / TOKEN_FILE)
+        _create(store / TOKEN_FILE)
         token = read_token(store)
     if token is None:
         raise AdminTokenError(f"{store / TOKEN_FILE} was removed while it was made: start again")
@@ -49,7 +50,7 @@ def kept_token(store: Path) -> str:
 
 
 def read_token(store: Path) -> str | None:
-    """The store's token; None where it has none. Raises as `kept_token`."""
+    """Returns the token of the store, or None. Raises like `read_or_create_token`."""
     path = store / TOKEN_FILE
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -60,12 +61,12 @@ def read_token(store: Path) -> str | None:
             raise AdminTokenError(f"{path} is a link: put the file itself there") from None
         raise
     with os.fdopen(file, "rb") as opened:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
             raise AdminTokenError(f"{path} is no file: remove it, and serve makes a new token")
-        if found.st_mode & _OTHERS:
+        if status.st_mode & _OTHERS:
             raise AdminTokenError(
-                f"{path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o}): remove "
+                f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}): remove "
                 f"it, and serve makes a new token, or, if nobody has read it, chmod 600 {path}"
             )
         token = opened.read(_LARGEST + 1).strip()
@@ -77,19 +78,11 @@ def read_token(store: Path) -> str | None:
     return token.decode("ascii")
 
 
-def _make(path: Path) -> None:
-    """Writes a new token: whole, and never readable by others, not for a moment.
+def _create(path: Path) -> None:
+    """Writes a new token atomically; other users can never read the file.
 
-    The name comes last: of two processes that begin at once, both use what the first one wrote.
+    The final name is a link to a complete draft: if two processes start at the same time, both use
+    the token of the first.
     """
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(file, "w", encoding="ascii") as opened:
-            opened.write(secrets.token_urlsafe(32) + "\n")
-            opened.flush()
-            os.fsync(file)
-        with suppress(FileExistsError):
-            os.link(draft, path, follow_symlinks=False)
-    finally:
-        draft.unlink(missing_ok=True)
+    token = secrets.token_urlsafe(32) + "\n"
+    write_whole(path, token, mode=0o600, replace=False)

@@ -1,11 +1,11 @@
-"""The one place where settings become services, an application and a server."""
+"""Builds services, application and server from the settings."""
 
 import logging
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from cloud_service.admin_token import TOKEN_FILE, kept_token
+from cloud_service.admin_token import TOKEN_FILE, read_or_create_token
 from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.api.gauges import JobCounts, StoreGauges
@@ -25,23 +25,26 @@ from shared.open_files import SPARE, allow_open_files
 
 _log = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 3
-"""How long open answers (a log that is followed, say) may go on after SIGTERM."""
+"""Longest time that open responses (e.g. of a followed log) may take after SIGTERM."""
 
 
 def build_services(settings: CloudSettings) -> Services:
-    """Everything the API calls. Opens no database and no model yet; makes the store's admin token
-    where there is none. Raises AdminTokenError for one that must not be used."""
+    """Creates all services of the API. Opens no database and no model yet.
+
+    Creates the admin token of the store if it is needed. Raises AdminTokenError if that file is
+    unsafe, and UnknownDBOS if the installed DBOS would read pickles.
+    """
     store = Store(settings.store)
     models, jobs = ModelRegistry(store), Jobs(store, settings.jobs_url)
-    corrections = CorrectorCache(store, room=settings.max_gcn_mb << 20)
+    correctors = CorrectorCache(store, room=settings.max_gcn_mb << 20)
     metrics, heartbeat = Metrics(), Heartbeat(store.folder)
     metrics.registry.register(StoreGauges(models, JobCounts(jobs.counts), heartbeat))
     return Services(
         models=models,
         candidates=Candidates(models),
         jobs=jobs,
-        corrections=corrections,
-        queue=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
+        correctors=correctors,
+        scheduler=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
         metrics=metrics,
         heartbeat=heartbeat,
         log_folder=settings.log_folder,
@@ -51,12 +54,12 @@ def build_services(settings: CloudSettings) -> Services:
 
 
 def _admin_token(settings: CloudSettings) -> str | None:
-    """The token of admin calls; None where there is none and none can be kept."""
+    """Returns the admin token, or None if there is none and none can be stored."""
     if settings.admin_token is not None:
         return settings.admin_token.get_secret_value()
     try:
-        token = kept_token(settings.store)
-    except OSError as error:  # a store that cannot be written to still serves devices
+        token = read_or_create_token(settings.store)
+    except OSError as error:  # a read-only store can still serve devices
         _log.warning(
             "admin calls are refused: %s can be neither read nor made (%s); set CLOUD_ADMIN_TOKEN",
             settings.store / TOKEN_FILE,
@@ -68,7 +71,7 @@ def _admin_token(settings: CloudSettings) -> str | None:
 
 
 def build_app(settings: CloudSettings, services: Services) -> ASGIApp:
-    """The ASGI application of these settings."""
+    """Builds the ASGI application."""
     return create_app(
         services,
         max_json_bytes=settings.max_json_bytes,
@@ -78,26 +81,26 @@ def build_app(settings: CloudSettings, services: Services) -> ASGIApp:
 
 
 def server(app: ASGIApp, settings: CloudSettings, services: Services) -> uvicorn.Server:
-    """uvicorn as this cloud runs it: one process, uvloop, httptools, no access log.
+    """Configures uvicorn: one process, uvloop, httptools, no access log.
 
-    uvloop sets TCP_NODELAY on every connection; the asyncio loop would not always. Raises
-    UnknownUvicorn where the protocol that the settings name builds on parts that are not there.
+    uvloop sets TCP_NODELAY on every connection; the loop of asyncio does not always. Raises
+    UnknownUvicorn if CLOUD_HTTP_PROTOCOL needs private parts that this uvicorn lacks.
     """
-    is_plain = settings.http_protocol == "uvicorn"
+    is_standard = settings.http_protocol == "uvicorn"
     return uvicorn.Server(
         uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
-            http="httptools" if is_plain else _protocol(services, settings),
-            limit_concurrency=settings.max_connections if is_plain else None,
+            http="httptools" if is_standard else _protocol(services, settings),
+            limit_concurrency=settings.max_connections if is_standard else None,
             timeout_keep_alive=settings.keep_alive,
             ws="none",
             access_log=False,
             log_level=settings.log_level,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            # No address grants anything, and a forwarded one could be anybody's.
+            # Addresses give no rights here, and a client can forge a forwarded one.
             proxy_headers=False,
             server_header=False,
         )
@@ -123,7 +126,7 @@ def _limits(settings: CloudSettings) -> Limits:
 
 
 def allow_connections(settings: CloudSettings) -> None:
-    """Lets this process have all the connections its settings name; warns where it may not."""
+    """Raises the limit of open files for `max_connections`; warns if the system refuses."""
     needed = settings.max_connections + RESERVE + SPARE
     allowed = allow_open_files(needed)
     if allowed < needed:
@@ -136,7 +139,7 @@ def allow_connections(settings: CloudSettings) -> None:
 
 
 def log_to_stderr(settings: CloudSettings) -> None:
-    """Log lines of this project on stderr, with their time; of others only what is wrong."""
+    """Logs to stderr: this project at the level of the settings, other libraries from WARNING."""
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

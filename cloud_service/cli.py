@@ -1,4 +1,4 @@
-"""The console command `cloud-service`. Heavy imports are inside the commands, so help is fast."""
+"""The command `cloud-service`. The commands import heavy modules themselves, so help is fast."""
 
 import sys
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from cloud_service.commands.recipe import with_recipe_options
 from shared.errors import RecommendationError
 
 FAULT = 2
-"""Exit code for something that can be put right: bad data, bad settings, no answer."""
+"""Exit code of errors that the user can fix: invalid data or settings, no answer."""
 
 app = typer.Typer(
     name="cloud-service",
@@ -23,8 +23,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         print(f"cloud-service {version('device-cloud-recommendation')}")
         raise typer.Exit
 
@@ -53,7 +53,7 @@ app.add_typer(jobs.app, name="jobs")
 
 
 def main() -> None:
-    """Runs the command; a known error is one line on stderr and exit code 2."""
+    """Runs the command. Prints a known error as one line on stderr and exits with code 2."""
     try:
         app()
     except RecommendationError as error:

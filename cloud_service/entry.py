@@ -1,4 +1,4 @@
-"""The console command `cloud-service`, which says what to install where a library is missing."""
+"""Entry point of `cloud-service`; says what to install if a library is missing."""
 
 import sys
 
@@ -6,7 +6,7 @@ EXTRAS = "pip install 'device-cloud-recommendation[serve]' serves, [cloud] train
 
 
 def main() -> None:
-    """Runs the command; a library that is not installed is one line on stderr and exit code 2."""
+    """Runs the command. Prints a missing library as one line on stderr and exits with code 2."""
     try:
         from cloud_service.cli import main as command
 

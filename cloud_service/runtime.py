@@ -1,4 +1,4 @@
-"""ONNX Runtime as it is used everywhere here: one thread, no spinning."""
+"""Opens ONNX Runtime sessions: one thread, no spinning."""
 
 import ctypes
 from contextlib import suppress
@@ -7,7 +7,10 @@ import onnxruntime as ort
 
 
 def open_session(graph: bytes | str) -> ort.InferenceSession:
-    """A session on the CPU from ONNX bytes or a path. Thread pools ignore a container's limits."""
+    """Opens a CPU session from ONNX bytes or a path.
+
+    It has one thread, because the default thread pool ignores the CPU limit of a container.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -17,7 +20,6 @@ def open_session(graph: bytes | str) -> ort.InferenceSession:
 
 
 def give_back_memory() -> None:
-    """Returns to the system what closed sessions left: glibc keeps it otherwise, for the thread
-    that took it."""
-    with suppress(AttributeError, OSError):  # another C library has no such call
+    """Returns the memory of closed sessions to the system; glibc would keep it."""
+    with suppress(AttributeError, OSError):  # not every C library has this function
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
-"""The settings of the cloud: one class, read from CLOUD_* environment variables.
+"""The settings of the cloud, read from CLOUD_* environment variables.
 
-settings = load_settings(port=8001)   # an argument wins over the environment
+settings = load_settings(port=8001)  # an argument takes precedence over the environment
 """
 
 import difflib
@@ -17,22 +17,22 @@ from shared.errors import RecommendationError
 
 PREFIX = "CLOUD_"
 _CLIENTS = ("CLOUD_URL",)
-"""Of the clients: the cloud they call."""
+"""Variables that the client commands read."""
 _PLATFORM = ("CLOUD_ML_", "CLOUD_RUN_", "CLOUD_SDK_", "CLOUD_SHELL")
-"""Google Cloud's images and services set such names by themselves: not ours to refuse."""
+"""Prefixes of variables that images and services of Google Cloud set."""
 
 
 class SettingsError(RecommendationError):
-    """A setting that does not exist or has a value that makes no sense."""
+    """A setting does not exist or has an invalid value."""
 
     code: ClassVar[str] = "settings"
     title: ClassVar[str] = "The settings cannot be used"
 
 
 class CloudSettings(BaseSettings):
-    """Everything the cloud can be told. Each field is CLOUD_ and its name in capitals.
+    """All settings of the cloud. The variable of a field is CLOUD_ and its name in capitals.
 
-    An unknown CLOUD_* variable is refused, so a misspelt one cannot be ignored silently.
+    An unknown CLOUD_* variable is an error, so that a misspelt one is noticed.
     """
 
     model_config = SettingsConfigDict(
@@ -79,10 +79,10 @@ class CloudSettings(BaseSettings):
     ] = 30.0
     http_protocol: Literal["short-cut", "guarded", "uvicorn"] = Field(
         "short-cut",
-        description="how requests are read. short-cut: corrections go straight to their queue, "
-        "the rest through uvicorn's parser within the limits above; guarded: all through that "
-        "parser; uvicorn: its own protocol, without those limits, so only behind a proxy that has "
-        "them. The first two build on private parts of uvicorn",
+        description="how requests are read. short-cut: corrections go directly to the scheduler, "
+        "all others through uvicorn's parser within the limits above; guarded: all through that "
+        "parser; uvicorn: its own protocol without those limits, so only behind a proxy that has "
+        "them. The first two use private parts of uvicorn",
     )
     keep_alive: Annotated[
         int,
@@ -114,8 +114,8 @@ class CloudSettings(BaseSettings):
         settings = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
         for name in sorted(os.environ):
             upper = name.upper()
-            ours = upper.startswith(PREFIX) and upper not in _CLIENTS
-            if ours and upper not in settings and not upper.startswith(_PLATFORM):
+            is_ours = upper.startswith(PREFIX) and upper not in _CLIENTS
+            if is_ours and upper not in settings and not upper.startswith(_PLATFORM):
                 near = difflib.get_close_matches(upper, settings, n=1, cutoff=0.0)
                 raise ValueError(f"there is no setting {name}: did you mean {near[0]}?")
         return values
@@ -142,18 +142,18 @@ class CloudSettings(BaseSettings):
 
     @property
     def jobs_url(self) -> str:
-        """The database of jobs; may hold a password, so it is never shown."""
+        """The URL of the job database. It may contain a password, so it is never shown."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.store.resolve() / 'jobs.sqlite'}"
 
     @property
     def log_folder(self) -> Path:
-        """The folder of click logs that a job may name."""
+        """The folder of click logs that jobs may name."""
         return self.data_folder or self.store / "data"
 
     def secrets(self) -> tuple[str, ...]:
-        """Texts that must never reach a log: the admin token, the database URL and password."""
+        """Returns texts that must not be logged: admin token, database URL and password."""
         url = self.database_url.get_secret_value() if self.database_url else ""
         password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         token = self.admin_token.get_secret_value() if self.admin_token else ""
@@ -161,9 +161,9 @@ class CloudSettings(BaseSettings):
 
 
 def load_settings(**values: object) -> CloudSettings:
-    """The settings from the environment; `values` that are not None win over it.
+    """Reads the settings from the environment; `values` that are not None take precedence.
 
-    Raises SettingsError, which names the variable and never shows a secret's value.
+    Raises SettingsError, which names the variable and never shows its value.
     """
     values_given = {name: value for name, value in values.items() if value is not None}
     try:

@@ -1,8 +1,8 @@
-"""The worker: a process of its own that runs training jobs, one at a time.
+"""The worker: a separate process that runs training jobs, one at a time.
 
-It may die at any moment. The workflow (run and publish, then promote) is kept in the database and
-training leaves checkpoints in the job's folder, so the next worker goes on where this one was. Two
-workers never share a job: only the holder of the lock runs, a second one stands by.
+It may be killed at any moment. The database keeps the workflow (run and publish, then promote) and
+the folder of a job keeps checkpoints, so that the next worker resumes where this one stopped. A
+lock ensures that only one worker runs; a second one stands by.
 """
 
 import logging
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dbos import DBOS, DBOSPortableJSONSerializer
-from dbos._error import DBOSAwaitedWorkflowCancelledError
+from dbos import error as dbos_error
 from pydantic import ValidationError
 
 from cloud_service.publishing.promotion import Verdict, promote
@@ -42,7 +42,7 @@ from cloud_service.storage.store import Store
 from shared.errors import RecommendationError
 
 EXECUTOR: Final = "worker"
-"""The same for every worker: that is how a new one finds what the dead one left."""
+"""The same for every worker, so that DBOS gives the jobs of a dead worker to the next one."""
 CANCEL_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 0.25
 _log = logging.getLogger(__name__)
@@ -73,24 +73,24 @@ class Judge(Protocol):
 
 
 class JobRunner:
-    """Runs one job's training and says how it goes."""
+    """Runs the training of one job and reports its progress."""
 
     def __init__(
         self, settings: CloudSettings, store: Store, jobs: Jobs, train: Train, judge: Judge
     ) -> None:
         self._settings, self._store, self._jobs = settings, store, jobs
         self._train, self._judge = train, judge
-        # A cancelled job gives its place in the queue away before its last step has ended.
+        # When a job is cancelled, DBOS starts the next one before its last step has ended.
         self._one_at_a_time = threading.Lock()
         self.running: str | None = None
-        """The job that runs now."""
+        """The running job."""
 
     def run(self, job: str, request: JobRequest) -> str:
         """Trains and publishes; returns the version. Raises JobCancelled or JobFailed."""
         files = JobFiles(self._store.job_folder(job), self._settings.secrets())
-        with self._one_at_a_time, self._shown(job, request), _said(files):
-            again = files.began()
-            files.log("Going on after an interruption." if again else "Started.")
+        with self._one_at_a_time, self._logged(job, request), _errors_reported(files):
+            is_resumed = files.began()
+            files.log("Going on after an interruption." if is_resumed else "Started.")
             report = Reporter(files, lambda: self._jobs.is_cancelled(job))
             report.check()
             work = files.folder / "work"
@@ -106,8 +106,8 @@ class JobRunner:
             )
 
     @contextmanager
-    def _shown(self, job: str, request: JobRequest) -> Iterator[None]:
-        """Says in the worker's own log when a job begins and how it ended."""
+    def _logged(self, job: str, request: JobRequest) -> Iterator[None]:
+        """Logs to the log of the worker when a job begins and how it ends."""
         self.running, began = job, time.monotonic()
         _log.info("job %s begins: data %s", job, request.recipe.data.data)
         try:
@@ -120,9 +120,9 @@ class JobRunner:
         _log.info("job %s has published after %.0f s", job, time.monotonic() - began)
 
     def promote(self, job: str, version: str, request: JobRequest) -> str:
-        """Points aliases at a job's result, and says which and why. Raises JobFailed."""
+        """Promotes the result of a job as requested; returns the outcome. Raises JobFailed."""
         files = JobFiles(self._store.job_folder(job), self._settings.secrets())
-        with _said(files):
+        with _errors_reported(files):
             recipe, folder = self._with_files(request.recipe), self._settings.log_folder
 
             def judge(new: str, current: str) -> Verdict:
@@ -140,7 +140,7 @@ class JobRunner:
 
 
 class Reporter:
-    """The `report` of a training run: writes progress, and stops the run once cancelled."""
+    """The `report` of a training run: writes progress, and stops a cancelled run."""
 
     def __init__(self, files: JobFiles, cancelled: Callable[[], bool]) -> None:
         self._files, self._cancelled = files, cancelled
@@ -148,28 +148,28 @@ class Reporter:
         self._phase = ""
 
     def __call__(self, progress: Progress) -> None:
-        """Raises JobCancelled where the job was."""
-        now = time.monotonic()
-        if progress.phase != self._phase or now - self._written >= PROGRESS_SECONDS:
+        """Writes the progress. Raises JobCancelled if the job was cancelled."""
+        now_s = time.monotonic()
+        if progress.phase != self._phase or now_s - self._written >= PROGRESS_SECONDS:
             self._files.write_progress(progress)
-            self._phase, self._written = progress.phase, now
-        if now - self._checked >= CANCEL_SECONDS:
+            self._phase, self._written = progress.phase, now_s
+        if now_s - self._checked >= CANCEL_SECONDS:
             self.check()
 
     def check(self) -> None:
-        """Raises JobCancelled where the job was."""
+        """Raises JobCancelled if the job was cancelled."""
         self._checked = time.monotonic()
         try:
             cancelled = self._cancelled()
         except JobsUnavailable:
-            return  # a database that hiccups is no reason to lose an hour of training
+            return  # a short failure of the database must not end hours of training
         if cancelled:
             raise JobCancelled("the job was cancelled")
 
 
 @contextmanager
-def _said(files: JobFiles) -> Iterator[None]:
-    """Turns whatever ends a job into a line of its log and a JobFailed in plain words."""
+def _errors_reported(files: JobFiles) -> Iterator[None]:
+    """Logs the error that ends a job, and raises it as JobFailed with a clear reason."""
     try:
         yield
     except JobCancelled:
@@ -196,7 +196,7 @@ def _plain(error: Exception) -> str:
 
 
 def launch(runner: JobRunner, url: str) -> None:
-    """Starts taking jobs; returns at once. The caller holds the lock."""
+    """Starts to run jobs in the background. The caller holds the lock."""
     DBOS(
         config={
             "name": APPLICATION,
@@ -207,7 +207,7 @@ def launch(runner: JobRunner, url: str) -> None:
             "log_level": "WARNING",
         }
     )
-    logging.getLogger("dbos").addFilter(_is_news)
+    logging.getLogger("dbos").addFilter(_is_unreported)
 
     @DBOS.step(name="run_and_publish")
     def run_and_publish(request: dict[str, Any]) -> str:
@@ -240,32 +240,34 @@ def _job() -> str:
     return job
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    # How a job ended is in its log and its state; a traceback beside it is noise.
+def _is_unreported(record: logging.LogRecord) -> bool:
+    # The log and the state of a job already say how it ended; a traceback adds nothing.
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, JobFailed | JobCancelled | DBOSAwaitedWorkflowCancelledError)
+    return not isinstance(
+        error, JobFailed | JobCancelled | dbos_error.DBOSAwaitedWorkflowCancelledError
+    )
 
 
 def run_worker(settings: CloudSettings, train: Train, judge: Judge) -> None:
-    """Takes jobs until SIGTERM or SIGINT, which end the process like any other death of it.
+    """Runs jobs until SIGTERM or SIGINT, which end the process immediately.
 
-    A running job is left as it is; the next worker goes on with it. Raises JobsUnavailable.
+    The next worker resumes a job that was running. Raises JobsUnavailable.
     """
     store = Store(settings.store)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
-    with ExitStack() as held:
-        held.enter_context(only_one_on(store.folder))
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: os._exit(0))
+    with ExitStack() as stack:
+        stack.enter_context(only_one_on(store.folder))
         jobs = Jobs(store, settings.jobs_url)
-        held.callback(jobs.close)
-        jobs.list(1)  # makes the tables, or says that the database cannot be reached
-        check = held.enter_context(only_one_in(settings.jobs_url))
+        stack.callback(jobs.close)
+        jobs.list(1)  # creates the tables; raises JobsUnavailable if the database cannot be reached
+        check_lock = stack.enter_context(only_one_in(settings.jobs_url))
         runner = JobRunner(settings, store, jobs, train, judge)
         heartbeat = Heartbeat(store.folder)
         launch(runner, settings.jobs_url)
         _log.info("worker %d takes jobs from %s", os.getpid(), store.folder)
         while True:
-            with suppress(OSError):  # a full disk stops a training, not the worker
+            with suppress(OSError):  # a full disk must not end the worker
                 heartbeat.beat(runner.running)
             time.sleep(HEARTBEAT_SECONDS)
-            check()
+            check_lock()

@@ -1,4 +1,4 @@
-"""Opening a bundle: checked whole, then mapped into memory."""
+"""Opens a bundle: checks every file, then maps the tables into memory."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -16,7 +16,7 @@ from shared.manifest import MANIFEST_NAME, Manifest
 
 
 class Bundle:
-    """A model version on the device. Make it with `Bundle.open`."""
+    """A model version on the device. Create it with `Bundle.open`."""
 
     def __init__(self, folder: Path, version: str, manifest: Manifest) -> None:
         self.folder, self.version, self.manifest = folder, version, manifest
@@ -25,7 +25,7 @@ class Bundle:
         """(items + 1, dim) float32, mapped from disk; row 0 is padding."""
         shape = s.heads, s.head_dim + 1, s.head_dim
         self.inner_state = self._table(files.INNER_STATE, shape, "f4").astype(np.float32)
-        """The state a user without history begins with, (h, f + 1, f): weight and bias."""
+        """Initial state of a user without history, (h, f + 1, f): weight and bias."""
         ids = self._table(files.ITEM_IDS, (manifest.items,), "S")
         self._ids = cast("NDArray[np.bytes_]", ids)
         self._titles: Sequence[str] | None = None
@@ -48,7 +48,7 @@ class Bundle:
     def index(self, item: ItemId) -> int:
         """The row (from 1) of a catalogue id in `item_table`.
 
-        Raises InvalidItem for what is no catalogue id, UnknownItem for one that is not in the
+        Raises InvalidItem if `item` is not a catalogue id, UnknownItem if it is not in the
         catalogue.
         """
         text = id_text(item)
@@ -62,7 +62,7 @@ class Bundle:
         return find_items(self._ids, id_texts(items))
 
     def check_row(self, row: int) -> int:
-        """A row as it is. Raises InvalidItem for no integer, UnknownItem for no row."""
+        """Returns `row`. Raises InvalidItem if it is no integer, UnknownItem if out of range."""
         if not isinstance(row, Integral) or isinstance(row, bool):
             raise InvalidItem(f"a row is an integer, got {shown(row)}")
         if not 1 <= row <= self.manifest.items:
@@ -74,7 +74,7 @@ class Bundle:
         return bytes(self._ids[row - 1]).decode()
 
     def title(self, row: int) -> str | None:
-        """The title of a row, where the bundle has titles."""
+        """The title of a row; None if the bundle has no titles."""
         if self._titles is None:
             path = self.folder / files.TITLES
             self._titles = path.read_text("utf-8").split("\n") if path.exists() else ()

@@ -10,7 +10,7 @@ from shared.errors import RecommendationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console command. Gives 0, or 2 after one line that says what is wrong."""
+    """The console command. Returns 0, or 2 after printing one line about the error."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """Runs `main` and exits with what it gives."""
+    """Runs `main` and exits with its return value."""
     sys.exit(main())
 
 

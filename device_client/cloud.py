@@ -1,6 +1,6 @@
-"""What a device asks of the cloud besides corrections: bundles and candidate lists.
+"""The device's client for everything except corrections: bundles and candidate lists.
 
-None of this is in a hurry, so it is httpx and JSON.
+These requests are not on the hot path, so they use httpx and JSON.
 """
 
 import fcntl
@@ -39,29 +39,30 @@ from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
 from shared.problems import Problem
 from shared.proxies import proxy_for
 from shared.reasons import is_refusal, reason_of_call
+from shared.whole_file import put_in_place, sync, write_durable
 
 BATCH = 256
-"""Candidate lists asked for at once."""
+"""Number of candidate lists per request."""
 HISTORY = 10
-"""Clicks of a user that the cloud's retrieval reads: more need not be sent."""
+"""Number of latest clicks of a user that the cloud's retrieval reads."""
 ALIAS_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
-"""A name that a store gives to a version, such as `production`."""
+"""Pattern of an alias of a version, such as `production`."""
 _REPLAY_LIMIT = 1 << 30
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
 class CloudError(RecommendationError):
-    """The cloud could not be reached, or refused; says what and why."""
+    """The cloud could not be reached or refused the request; the message says why."""
 
     code = "cloud"
     title = "The cloud did not answer as hoped"
 
 
 class Cloud:
-    """The cloud at `url`, for everything that is not the hot path. Raises CloudError.
+    """Client of the cloud at `url` for everything off the hot path. Methods raise CloudError.
 
-    Goes by the environment's proxy where there is one for `url` (`shared.proxies`). An address
-    that is none is a ValueError, a proxy that cannot be gone by an UnusableProxy.
+    Uses the environment's proxy for `url`, if any (`shared.proxies`). Raises ValueError if the URL
+    is invalid and UnusableProxy if the proxy's address cannot be used.
     """
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
@@ -94,7 +95,7 @@ class Cloud:
         version: str = "production",
         progress: Callable[[str, int, int], None] = lambda name, done, size: None,
     ) -> Path:
-        """Downloads a bundle into `folder`/VERSION, checks it, and gives that path.
+        """Downloads a bundle into `folder`/VERSION, checks it, and returns that path.
 
         `version` is a version, or an alias of the cloud's, such as `production`. What is there
         already is kept, and a download that was cut off goes on where it was; the
@@ -131,10 +132,11 @@ class Cloud:
         draft.mkdir(parents=True, exist_ok=True)
         for entry in manifest.device_files():
             self._download(digest, entry, draft / entry.name, progress)
-        (draft / MANIFEST_NAME).write_bytes(raw)
+        write_durable(draft / MANIFEST_NAME, raw)
         mark_newest(draft, (f for f in draft.parent.iterdir() if not f.name.startswith(".")))
         shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken above
-        draft.replace(target)
+        sync(draft)
+        put_in_place(draft, target)
 
     def candidate_rows(
         self,
@@ -221,7 +223,7 @@ class Cloud:
 
     @contextmanager
     def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """An answer that is no error; a connection that breaks at any point is a CloudError."""
+        """Yields a successful answer. Raises CloudError for an error or a broken connection."""
         try:
             with self._http.stream(method, path, **options) as answer:
                 if answer.is_error:
@@ -232,7 +234,7 @@ class Cloud:
             raise CloudError(self._unreachable(error)) from error
 
     @property
-    def _way(self) -> str:
+    def _proxy_note(self) -> str:
         return f" by way of the proxy {self._proxy}" if self._proxy else ""
 
     def _unreachable(self, error: httpx.HTTPError) -> str:
@@ -241,16 +243,16 @@ class Cloud:
         advice = "is `cloud-service serve` running there?"
         if self._proxy or not is_refusal(error):
             advice = f"check {'the proxy and ' if self._proxy else ''}the cloud's address"
-        return f"no cloud at {self.url}{self._way} ({reason}): {advice}"
+        return f"no cloud at {self.url}{self._proxy_note} ({reason}): {advice}"
 
     def _refusal(self, answer: httpx.Response) -> str:
         try:
             problem = Problem.model_validate_json(answer.content)
         except ValueError:
-            return f"{answer.request.url}{self._way} answered {answer.status_code}"
+            return f"{answer.request.url}{self._proxy_note} answered {answer.status_code}"
         return f"{problem.title} ({problem.code}, {problem.status}): {problem.detail}"
 
 
 def is_version(name: str) -> bool:
-    """Whether a model's name is a version, and no alias."""
+    """True if `name` is a version and not an alias."""
     return re.fullmatch(VERSION_PATTERN, name) is not None

@@ -1,4 +1,4 @@
-"""What the commands of `device-client` share, and those that other packages add to it."""
+"""Options shared by the commands of `device-client`, and commands of other packages."""
 
 import argparse
 import os
@@ -10,16 +10,16 @@ from typing import Final, TypeAlias
 from device_client.correction.budget import DEFAULT_BUDGET_MS, Budget
 
 ENTRY_POINTS: Final = "device_client.commands"
-"""Group of entry points. Each is a function that takes the `Commands` and adds one to them."""
+"""Group of entry points; each is a function that adds one command to its `Commands`."""
 INSTALL: Final = {"simulate": "pip install 'device-cloud-recommendation[simulate]'"}
-"""Commands of other packages, and what to install where one is absent."""
+"""Commands of other packages, with the advice to show if the package is absent."""
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_found_commands(commands: Commands) -> None:
-    """Adds the commands that installed packages offer, and for absent ones a line of advice."""
+    """Adds the commands of installed packages; an absent one prints what to install."""
     offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     for name, advice in INSTALL.items():
         try:
@@ -47,7 +47,7 @@ def add_command(
     help_text: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    """A command with the options that all have: the cloud, the model, the folder of bundles."""
+    """Adds a command with the common options: cloud, model, folder of bundles."""
     command = commands.add_parser(
         name,
         help=help_text,

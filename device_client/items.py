@@ -1,4 +1,4 @@
-"""Catalogue ids as callers give them: what is taken, what is refused at the door, and why.
+"""Validates catalogue ids from callers: what is accepted, what is rejected, and why.
 
 A catalogue id is text. An integer stands for its digits, so 87 is the item "87", whatever row that
 item has. Floats are refused even where they are whole: 87.0 comes from a table with a gap in its
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shared.errors import InvalidItem
 
 ItemId = str | int
-"""A catalogue id: text, or the integer whose digits it is."""
+"""A catalogue id: text, or an integer that stands for its decimal digits."""
 ItemIds = Iterable[ItemId] | NDArray[np.integer] | NDArray[np.str_]
 Rows = Sequence[int] | NDArray[np.integer]
 """Rows of the item table, from 1."""
@@ -39,7 +39,7 @@ def id_texts(items: Sequence[object]) -> list[str]:
 
 
 def listed(items: object, role: str) -> list[ItemId]:
-    """A list of what was given for several items, in its order. `what` names the argument.
+    """Converts `items` to a list in the same order. `role` names the argument in messages.
 
     Takes lists, tuples, one-dimensional arrays, columns, views of a dict and generators. Raises
     InvalidItem for one item alone, a table, a mapping and a set, whose order means nothing; the
@@ -68,7 +68,7 @@ def listed(items: object, role: str) -> list[ItemId]:
 
 
 def row_array(rows: Rows, role: str) -> NDArray[np.int64]:
-    """Row numbers (N,) as ONNX Runtime takes them. Raises InvalidItem for what is none."""
+    """Row numbers (N,) as int64 for ONNX Runtime. Raises InvalidItem if they are not integers."""
     array = rows if isinstance(rows, np.ndarray) else np.array(rows)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
         raise InvalidItem(
@@ -79,7 +79,7 @@ def row_array(rows: Rows, role: str) -> NDArray[np.int64]:
 
 
 def shown(item: object) -> str:
-    """What was given, short enough for a message."""
+    """`repr` of an argument, shortened for a message."""
     text = repr(item)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""One user on one device: clicks in, rankings out, whatever the cloud does."""
+"""A session ranks for one user on one device, with or without the cloud."""
 
 import logging
 import time
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
 from device_client.correction.budget import Budget
-from device_client.correction.link import CorrectionLink, Received
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import Received
 from device_client.items import ItemId, ItemIds, Rows, listed, row_array
 from device_client.ranking import Ranking, Timeline
 from device_client.scn import DeviceSCN, Graphs
@@ -26,11 +27,11 @@ NONE_KNOWN = "none of the candidates is in the catalogue of this model: pull the
 
 
 class Session:
-    """A user's SCN, its history, and its link to the cloud (None: the device is on its own).
+    """A user's SCN, click history and link to the cloud (`link=None`: device only).
 
-    Items are catalogue ids: text, or the integers whose digits they are (`ItemId`). Whoever has
-    rows of the bundle's item table instead calls `click_row`, `preload_rows`, `rerank_rows` and
-    `score_rows`. Not for use from several threads at once. Sessions of one process share `Graphs`.
+    Items are catalogue ids, as text or as integers (`ItemId`). `click_row`, `preload_rows`,
+    `rerank_rows` and `score_rows` take rows of the bundle's item table instead. Not thread-safe.
+    Sessions of one process can share `Graphs`.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Session:
         graphs = bundle if isinstance(bundle, Graphs) else Graphs(bundle)
         self.bundle, self.link, self.budget = graphs.bundle, link, budget or Budget()
         self.outcomes: Counter[Outcome] = Counter()
-        """How often a rerank had each outcome."""
+        """Number of reranks by outcome."""
         self._scn = DeviceSCN(graphs)
         self._ticket = 0
         self._clicked_ns = self._hidden_ns = 0
@@ -66,37 +67,37 @@ class Session:
             self.link.close()
 
     def click(self, item: ItemId) -> None:
-        """Takes a click: computes H and asks for its correction in the background.
+        """Adds a click: computes H and requests its correction in the background.
 
-        Raises UnknownItem where the bundle does not know the item, InvalidItem for what is no
-        catalogue id; nothing has changed then.
+        Raises UnknownItem if the item is not in the bundle and InvalidItem if it is not a
+        catalogue id; the session is unchanged then.
         """
         clicked = time.perf_counter_ns()
         self._click(self.bundle.index(item), clicked)
 
     def click_row(self, row: int) -> None:
-        """The same for a row of the item table (from 1)."""
+        """Like `click`, for a row of the item table (from 1)."""
         clicked = time.perf_counter_ns()
         self._click(self.bundle.check_row(row), clicked)
 
     @property
     def ticket(self) -> int:
-        """The link's number for the request of the clicks so far; 0 if none was made."""
+        """The link's ticket of the latest request; 0 before the first one."""
         return self._ticket
 
     def preload(self, items: ItemIds, *, ask: bool = True) -> list[ItemId]:
-        """Takes earlier clicks, oldest first, as after a restart, and gives those it left out.
+        """Adds earlier clicks, oldest first, e.g. after a restart, and returns the skipped ones.
 
-        Items that the bundle does not know, delisted ones say, are left out. The correction for
-        the last click is asked for, as `click` does: the budget counts from there. Without `ask`,
-        for whoever goes on with a click at once, the next rerank asks if no click did. Raises
-        InvalidItem, before any is taken, for what is no catalogue id.
+        Skips items that are not in the bundle, such as delisted ones. With `ask`, requests the
+        correction for the last click, like `click`; the budget counts from then. Without `ask`
+        (a click follows at once), the next rerank requests it if no click did. Raises InvalidItem
+        before any change if an item is not a catalogue id.
         """
         ids = listed(items, "clicks")
         rows = self.bundle.rows(ids)
-        known = rows > 0
-        self._preload(rows[known], ask=ask)
-        left_out = [item for item, is_known in zip(ids, known, strict=True) if not is_known]
+        in_catalogue = rows > 0
+        self._preload(rows[in_catalogue], ask=ask)
+        left_out = [item for item, is_known in zip(ids, in_catalogue, strict=True) if not is_known]
         if left_out:
             _log.warning(
                 "%d of %d clicks of a history were left out: model %s does not know their items",
@@ -105,7 +106,7 @@ class Session:
         return left_out
 
     def preload_rows(self, rows: Rows, *, ask: bool = True) -> None:
-        """The same for rows of the item table. Raises UnknownItem before any is taken."""
+        """Like `preload`, for rows of the item table. Raises UnknownItem before any change."""
         array = row_array(rows, "clicks")
         for row in array:
             self.bundle.check_row(row)
@@ -114,18 +115,18 @@ class Session:
     def rerank(self, candidates: ItemIds) -> Ranking:
         """Ranks candidates for the clicks so far, waiting for a correction within the budget.
 
-        A fault of the cloud or the network never raises: it becomes the outcome and the reason,
-        and the ranking is the local one. Candidates may come twice, and are then ranked twice;
-        unknown ones come last. Raises InvalidItem for what is no list of catalogue ids, such as
-        one id alone, a set, or floats.
+        A fault of the cloud or the network never raises: the ranking is then the local one, with
+        the fault as its outcome and reason. A candidate given twice is ranked twice; unknown
+        candidates come last. Raises InvalidItem if `candidates` is not a list of catalogue ids,
+        e.g. a single id, a set, or floats.
         """
         begun = time.perf_counter_ns()
         ids = listed(candidates, "candidates")
-        # The ids are looked up while the correction is on its way.
+        # The lookup of ids overlaps with the request in flight.
         return self._rerank(ids, self.bundle.rows(ids), begun)
 
     def rerank_rows(self, rows: Rows) -> Ranking:
-        """The same for rows of the item table; rows that it does not have are unknown items."""
+        """Like `rerank`, for rows of the item table; rows outside it are unknown items."""
         begun = time.perf_counter_ns()
         array = row_array(rows, "candidates")
         return self._rerank(rows, array, begun)
@@ -133,7 +134,7 @@ class Session:
     def scores(
         self, candidates: ItemIds, correction: RowCorrection | None = None
     ) -> NDArray[np.float32]:
-        """Scores (N,) for the clicks so far, with `correction` or without; -inf for unknown items.
+        """Scores (N,) for the clicks so far, optionally with `correction`; -inf for unknown items.
 
         Before the first click every score is 0, which keeps the cloud's order.
         """
@@ -211,7 +212,7 @@ class Session:
     def _none_known(
         self, ids: Sequence[ItemId] | Rows, rows: NDArray[np.int64], timeline: Timeline
     ) -> Ranking:
-        """The ranking of candidates that are all unknown: no correction is worth a wait."""
+        """Ranks candidates that are all unknown, without waiting for a correction."""
         timeline.applied_ns = timeline.ranked_ns = time.perf_counter_ns()
         scores, order = np.full(len(rows), -np.inf, np.float32), np.arange(len(rows))
         self.outcomes[Outcome.UNKNOWN_CANDIDATES] += 1
@@ -230,15 +231,15 @@ class Session:
         return self.link.wait(self._ticket, self.budget.deadline_ns(self._hidden_ns))
 
     def _ask_again(self) -> None:
-        """Asks anew for clicks whose request never reached the cloud, for the next rerank: it may
-        be long until the next click, and the cloud be back long before."""
+        """Requests the correction again for the next rerank if the last request never reached
+        the cloud, which may be back before the next click."""
         if self.link is not None and self.link.takes_calls:
             self._ask(self.link)
 
     def _known(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-        """Rows that can be looked up, and which are of no item this bundle knows."""
+        """Returns rows that are safe to look up, and a mask (N,) of the unknown items."""
         items = self.bundle.manifest.items
-        # `reduce`, as the methods go a way round by Python.
+        # `reduce` directly: the array methods add a Python call.
         if not len(rows) or (np.minimum.reduce(rows) >= 1 and np.maximum.reduce(rows) <= items):
             return rows, None
         unknown = (rows < 1) | (rows > items)

@@ -1,4 +1,4 @@
-"""`device-client rerank`: one user's ranking at a terminal, before and after the correction."""
+"""`device-client rerank`: prints one user's ranking with and without the correction."""
 
 import argparse
 import re
@@ -24,27 +24,27 @@ _TITLES = "without the correction", "with it"
 _WIDEST, _NARROWEST = 44, 22
 _SCORE = 8
 _REST = 36
-"""Columns of a line besides the two names: places, scores, how far an item moved."""
+"""Width of a line without the two names: ranks, scores and rank change, in columns."""
 _SHOWN = 10
-"""Clicks, or unknown candidates, that are shown."""
+"""Largest number of clicks, or unknown candidates, that are shown."""
 _LONGEST_LIST = 1000
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is ranked, in rows of the item table."""
+    """Clicks and candidates of one ranking, as rows of the item table."""
 
     bundle: Bundle
     clicks: list[int]
     candidates: NDArray[np.int64]
     unknown: list[str]
-    """Candidates that the model does not know."""
+    """Candidates that are not in the catalogue of the model."""
 
 
 def rerank_one(
     options: argparse.Namespace, budget: Budget, progress: Callable[[str, int, int], None]
 ) -> int:
-    """Prints the ranking the device serves, and the one it would have without the cloud."""
+    """Prints the served ranking beside the local one."""
     _check(options)
     if options.offline:
         request, link = _offline(options), None
@@ -70,7 +70,7 @@ def rerank_one(
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises InvalidRequest for options that make no ranking."""
+    """Raises InvalidRequest if the options contradict each other or are out of range."""
     if options.top < 1 or not 1 <= options.count <= _LONGEST_LIST:
         raise InvalidRequest(f"--top is at least 1, and --count from 1 to {_LONGEST_LIST:,}")
     if options.user is not None and options.user < 0:
@@ -113,7 +113,7 @@ def _newest(folder: Path, model: str) -> Path:
 
 
 def _clicked(bundle: Bundle, ids: Sequence[str]) -> list[int]:
-    """The rows of clicks that are known; says which are not. Raises UnknownItem if none is."""
+    """Rows of the known clicks; prints the unknown ones. Raises UnknownItem if all are."""
     rows = bundle.rows(ids)
     unknown = [item for item, row in zip(ids, rows, strict=True) if not row]
     if len(unknown) == len(ids):
@@ -169,7 +169,7 @@ def _print_rankings(
         right = ""
         if corrected is not None:
             at = int(beside[position])
-            right = f"{_entry(request, at, corrected, width)} {_moved(before[at] - position)}"
+            right = f"{_entry(request, at, corrected, width)} {_rank_change(before[at] - position)}"
         print(f"{position + 1:3} {local_entry}   {right}".rstrip())
     if request.unknown:
         print(f"unknown to this model, so not ranked: {_few(request.unknown)}")
@@ -186,11 +186,11 @@ def _entry(request: _Asked, at: int, scores: NDArray[np.float32], width: int) ->
 
 
 def _name_width() -> int:
-    """Columns for a name, so that two of them and their scores fit this terminal."""
+    """Width of a name, in columns, such that a line with two names fits the terminal."""
     return min(max((shutil.get_terminal_size().columns - _REST) // 2, _NARROWEST), _WIDEST)
 
 
-def _moved(positions: int) -> str:
+def _rank_change(positions: int) -> str:
     return f"(up {positions})" if positions > 0 else f"(down {-positions})" if positions < 0 else ""
 
 

@@ -21,6 +21,7 @@ from cloud_service.recommender.recipe import FlatRecipe, TrainingRecipe
 from cloud_service.services.job import Job, JobRequest
 from shared.errors import RecommendationError
 from shared.model import ModelSettings
+from shared.whole_file import write_whole
 
 JOBS = 500
 """Jobs that are looked through, at most."""
@@ -37,9 +38,7 @@ def main(url: str, file: Path | None) -> int:
     if alias is None:
         return 1
     if file is not None:
-        draft = file.with_suffix(".draft")
-        draft.write_text(f"{alias}\n", "utf-8")
-        draft.replace(file)
+        write_whole(file, f"{alias}\n")
     return 0
 
 

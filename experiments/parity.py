@@ -23,7 +23,7 @@ from cloud_service.recommender.models.scn import SCN
 from cloud_service.runtime import open_session
 from shared.errors import DataError
 from shared.model import ModelSettings
-from shared.views import SEGMENT_VIEWS, cut_views
+from shared.projections import SEGMENT_PROJECTIONS, split_projections
 
 TOLERANCE = 1e-4
 ARRAYS = ("hidden", "gcn_attn", "gcn_bias", "block_output", "scores")
@@ -206,8 +206,8 @@ class OnnxEngine:
         for index, segment in enumerate(padded):
             (hidden,) = self._call("hidden", item_table=self._table, clicks=segment)
             (found,) = self._call("views", hidden=hidden)
-            kept, queries = map(np.ascontiguousarray, cut_views(found, s.heads))
-            views = dict(zip(SEGMENT_VIEWS, kept, strict=True))
+            kept, queries = map(np.ascontiguousarray, split_projections(found, s.heads))
+            views = dict(zip(SEGMENT_PROJECTIONS, kept, strict=True))
             attn, bias = self._correction(hidden, result if corrected else None)
             for place in range(k):
                 prepared = self._call(

@@ -1,4 +1,4 @@
-"""What the device and the cloud agree on: schemas, the wire format, errors.
+"""The contract between device and cloud: schemas, the wire format, the graphs, errors.
 
 Imports neither side, nor torch, fastapi or onnxruntime.
 """

@@ -1,4 +1,4 @@
-"""Reading a bundle: a folder that is opened only after every size and hash has been checked."""
+"""Reads a bundle: a folder of files whose sizes and hashes are checked before it is opened."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ from shared.errors import (
 from shared.manifest import FORMAT, MANIFEST_NAME, OLDEST, FileEntry, Manifest
 
 MANIFEST_LIMIT = 1 << 20
-"""Bytes a manifest may have."""
+"""Largest size of a manifest, in bytes."""
 
-# The files of a version, by what they are for.
+# The files of a version. GRAPHS.md says what each graph computes.
 HIDDEN_GRAPH = "hidden.onnx"
-VIEWS_GRAPH = "views.onnx"
+PROJECTIONS_GRAPH = "views.onnx"
 PREPARE_GRAPH = "prepare.onnx"
 RANK_GRAPH = "rank.onnx"
 CARRY_GRAPH = "carry.onnx"
@@ -41,48 +41,48 @@ WEIGHTS = "weights.safetensors"
 
 
 def find_item(ids: NDArray[np.bytes_], item: str) -> int:
-    """The number (from 1) of a catalogue id in the sorted ids of ITEM_IDS; 0: it has none."""
+    """The number (from 1) of a catalogue id in the sorted ids of ITEM_IDS; 0 if it is not there."""
     key = item.encode("utf-8", "surrogatepass")
-    if len(key) > ids.dtype.itemsize:  # numpy would widen, and so copy, the whole mapped table
+    if len(key) > ids.dtype.itemsize:  # numpy would widen, and thus copy, the whole mapped table
         return 0
     at = int(np.searchsorted(ids, key))
     return at + 1 if at < len(ids) and ids[at] == key else 0
 
 
 def find_items(ids: NDArray[np.bytes_], items: Sequence[str]) -> NDArray[np.int64]:
-    """The numbers (from 1) of catalogue ids (N,) as `find_item` gives them, in one search."""
+    """The numbers (N,) of catalogue ids as `find_item` returns them, in one search."""
     keys = [item.encode("utf-8", "surrogatepass") for item in items]
-    # As wide as the table, which numpy would copy otherwise: what is longer is cut here.
-    table = np.array(keys, ids.dtype)
-    at = np.searchsorted(ids, table)
+    # As wide as the table, which numpy would copy otherwise: longer ids are cut here.
+    queries = np.array(keys, ids.dtype)
+    at = np.searchsorted(ids, queries)
     at[at == len(ids)] = 0
-    numbers: NDArray[np.int64] = np.where(ids[at] == table, at + 1, 0)
-    kept = table.tolist()
-    if kept != keys:  # cut, or ended in NUL, which numpy drops: another id than the one asked for
-        numbers[[one != other for one, other in zip(kept, keys, strict=True)]] = 0
-    return numbers
+    rows: NDArray[np.int64] = np.where(ids[at] == queries, at + 1, 0)
+    stored = queries.tolist()
+    if stored != keys:  # numpy cut a long id, or dropped a NUL at its end: not the requested id
+        rows[[key != query for key, query in zip(keys, stored, strict=True)]] = 0
+    return rows
 
 
 def version_of(manifest: bytes) -> str:
-    """The version a manifest names: the first 16 hex digits of its sha256."""
+    """The version that a manifest identifies: the first 16 hex digits of its sha256."""
     return hashlib.sha256(manifest).hexdigest()[:16]
 
 
 def parse_manifest(raw: bytes) -> Manifest:
-    """A manifest from its bytes. Raises BundleTooNew or BundleInvalid."""
+    """Parses a manifest. Raises BundleTooNew or BundleInvalid."""
     if len(raw) > MANIFEST_LIMIT:
         raise BundleInvalid(f"a manifest has at most {MANIFEST_LIMIT:,} bytes")
     try:
-        found = json.loads(raw)
-        if isinstance(found, dict) and isinstance(found.get("format"), int):
-            newest = found["format"]
-            if newest > FORMAT:
+        fields = json.loads(raw)
+        if isinstance(fields, dict) and isinstance(fields.get("format"), int):
+            version = fields["format"]
+            if version > FORMAT:
                 raise BundleTooNew(
-                    f"the bundle has format {newest}, this program reads up to {FORMAT}: update it"
+                    f"the bundle has format {version}, this program reads up to {FORMAT}: update it"
                 )
-            if newest < OLDEST:
+            if version < OLDEST:
                 raise BundleInvalid(
-                    f"the bundle has format {newest}, this program reads {OLDEST} and later: "
+                    f"the bundle has format {version}, this program reads {OLDEST} and later: "
                     "train it again"
                 )
         return Manifest.model_validate_json(raw)
@@ -91,7 +91,7 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 
 def read_manifest(folder: Path, version: str | None = None) -> Manifest:
-    """The manifest of the bundle in `folder`; with `version`, only if it names that content.
+    """Reads the manifest in `folder`; with `version`, accepts only a manifest of that version.
 
     Raises BundleMissing, BundleTooNew, BundleInvalid or BundleTampered.
     """
@@ -108,9 +108,9 @@ def read_manifest(folder: Path, version: str | None = None) -> Manifest:
 
 
 def check_files(folder: Path, manifest: Manifest, role: Literal["device", "cloud"] | None) -> None:
-    """Checks size and hash of every file (of `role`, or all).
+    """Checks size and hash of every file, or of those with `role`.
 
-    Raises BundleMissing, BundleTruncated or BundleTampered, naming the file.
+    Raises BundleMissing, BundleTruncated or BundleTampered, which name the file.
     """
     for entry in manifest.files:
         if role in (None, entry.role):
@@ -118,7 +118,7 @@ def check_files(folder: Path, manifest: Manifest, role: Literal["device", "cloud
 
 
 def check_file(path: Path, entry: FileEntry) -> None:
-    """Checks one file against its entry; see `check_files`."""
+    """Checks one file against its manifest entry; see `check_files`."""
     try:
         size = path.stat().st_size
         if size != entry.size:
@@ -133,8 +133,8 @@ def check_file(path: Path, entry: FileEntry) -> None:
         raise BundleTampered(f"{entry.name} does not have the sha256 its manifest names")
 
 
-def mark_newest(folder: Path, others: Iterable[Path]) -> None:
-    """Gives `folder` the time of now, or one after all `others` where the clock was set back."""
-    latest = max((other.stat().st_mtime_ns for other in others), default=0)
-    now = time.time_ns()
-    os.utime(folder, ns=(now, max(now, latest + 1_000_000)))
+def mark_newest(folder: Path, siblings: Iterable[Path]) -> None:
+    """Sets the modification time of `folder` to now, but never before its `siblings`'."""
+    latest_ns = max((sibling.stat().st_mtime_ns for sibling in siblings), default=0)
+    now_ns = time.time_ns()
+    os.utime(folder, ns=(now_ns, max(now_ns, latest_ns + 1_000_000)))

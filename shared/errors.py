@@ -1,4 +1,4 @@
-"""One tree of errors. Each has a code that does not change and, where it crosses HTTP, a status.
+"""The tree of errors. Each has a code that never changes, and an HTTP status.
 
 The cloud sends them as problem details (RFC 9457); the device turns them into outcomes.
 """
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class RecommendationError(Exception):
-    """The root: everything this project raises on purpose.
+    """The base class of every error that this project raises on purpose.
 
     `code` is the last part of the problem type, `status` its HTTP status.
     """
@@ -18,12 +18,12 @@ class RecommendationError(Exception):
 
     @property
     def detail(self) -> str:
-        """What happened and what to do about it, in one sentence."""
+        """What happened and what to do, in one sentence."""
         return str(self)
 
 
 class WireError(RecommendationError):
-    """A payload that breaks the wire format (shared/WIRE.md)."""
+    """A payload that violates the wire format (shared/WIRE.md)."""
 
     code = "wire"
     status = 400
@@ -83,7 +83,7 @@ class NotAcceptable(WireError):
 
 
 class ModelError(RecommendationError):
-    """The model version asked for cannot answer."""
+    """The requested model version cannot answer."""
 
     code = "model"
     status = 404
@@ -108,7 +108,7 @@ class WrongModel(ModelError):
 
 
 class BundleError(RecommendationError):
-    """A bundle that must not be opened."""
+    """A bundle that cannot be opened safely."""
 
     code = "bundle"
     title = "This bundle cannot be used"
@@ -140,7 +140,7 @@ class BundleInvalid(BundleError):
 
 
 class DataError(RecommendationError):
-    """A click log, an item file or a data set that cannot be used; says what to do."""
+    """A click log, an item file or a data set that cannot be used. The message says what to do."""
 
     code = "data"
     status = 422
@@ -154,7 +154,7 @@ class UnknownItem(RecommendationError):
 
 
 class InvalidItem(RecommendationError, TypeError):
-    """What was given is no catalogue id, or no list of them: the caller's mistake."""
+    """The caller passed something that is not a catalogue id, or not a list of them."""
 
     code = "invalid-item"
     status = 422
@@ -162,7 +162,7 @@ class InvalidItem(RecommendationError, TypeError):
 
 
 class UnusableProxy(RecommendationError):
-    """The environment names a proxy that no connection here can go by."""
+    """The environment sets a proxy that connections of this project cannot use."""
 
     code = "unusable-proxy"
     title = "The proxy of the environment cannot be used"

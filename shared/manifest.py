@@ -1,4 +1,4 @@
-"""The bundle manifest: what a model version is made of, and how to check it."""
+"""The bundle manifest: the files of a model version, and how to check them."""
 
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
@@ -8,25 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from shared.model import ModelSettings
 
 FORMAT: Final = 5
-"""The bundle format this code writes: 5 since a manifest says how training ended."""
+"""The bundle format that this code writes. 5: the manifest records how training ended."""
 
 OLDEST: Final = 4
-"""The oldest format it reads: 4 since views are laid out by head."""
+"""The oldest format that it reads. 4: the projections of a click are laid out by head."""
 
 MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = r"^[0-9a-f]{16}$"
 ALIAS_PATTERN = r"^(?![0-9a-f]{16}$)[a-z0-9][a-z0-9._-]{0,63}$"
-"""A name that points at a version: `production`, and one for every log."""
+"""A name that points to a version: `production`, and one for each log."""
 
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
-"""The first 16 hex digits of the sha256 of the manifest's bytes: names the content."""
+"""The first 16 hex digits of the sha256 of the manifest: it identifies the content."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", max_length=64)]
 
 
 class FileEntry(BaseModel):
-    """One file of a version. `device` files are downloaded by devices, `cloud` files never."""
+    """One file of a version. Devices download `device` files, and never `cloud` files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class FileEntry(BaseModel):
 
 
 class TrainingData(BaseModel):
-    """What the model was trained on. `synthetic` says that no real person clicked."""
+    """The training data. `synthetic`: the clicks are not those of real people."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,7 +56,7 @@ class TrainingData(BaseModel):
 
 
 class TrainingEnd(BaseModel):
-    """How the training of the device's network ended."""
+    """How the training of the device's network ended: at which epoch, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,7 +70,7 @@ class TrainingEnd(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything about one model version that a device or a person may want to know."""
+    """Everything about one model version that a device or a person needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

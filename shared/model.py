@@ -1,4 +1,4 @@
-"""The model settings both sides compute shapes from."""
+"""The model settings, from which both sides compute every shape."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -7,53 +7,54 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 FLOAT_BYTES = 4
 
 GCNForm = Literal["released", "causal", "transformer", "projected"]
-"""`released`: both networks read the GRU's last step (the authors' released model).
-`causal`: step t emits only row t of each correction, so every position trains in one pass.
-`transformer`: as `causal`, from a transformer of any width (not in the paper).
-`projected`: the shift of the user state that brings the device's scores nearest to those of the
-cloud's own models, its teachers, and exact scores for the best items (not in the paper)."""
+"""`released`: both networks read the last step of the GRU (the authors' released model).
+`causal`: step t computes only row t of each correction, so one pass trains every position.
+`transformer`: as `causal`, with a transformer of any width (not in the paper).
+`projected`: a shift of the user state, fitted so that the device's scores come as near as possible
+to those of larger models in the cloud (its teachers), and exact scores for the best items (not in
+the paper)."""
 
 Fusion = Literal["moments", "shift"]
-"""`moments`: Eq. 14 and 15, both corrections inside the block with the mean and deviation of what
-they correct. `shift`: `attn` is added as it is, `b` is added to the user state."""
+"""`moments`: Eq. 14 and 15; both corrections act inside the block, with the mean and the deviation
+of the values that they correct. `shift`: `attn` is added unchanged, `b` is added to the user
+state."""
 
 ReadoutForm = Literal["norm", "mlp"]
-"""What comes between the block's output and the user state. `norm`: a normalisation (paper).
-`mlp`: the output, the last click and a convolution over the last four are added up, and an MLP
-follows (not in the paper)."""
+"""What stands between the block's output and the user state. `norm`: a normalisation (paper).
+`mlp`: the sum of the output, the last click and a convolution over the last four clicks, and then
+an MLP (not in the paper)."""
 
 Scoring = Literal["tower", "tied"]
-"""`tower`: candidates pass linear, tanh, linear (released model); `tied`: the item embedding
-itself scores (CoCorrRec Eq. 12)."""
+"""`tower`: candidates pass through linear, tanh, linear (released model). `tied`: the item
+embedding itself is the candidate's vector (CoCorrRec Eq. 12)."""
 
 History = Literal["window", "carry"]
-"""`window`: the last `length` clicks, as the papers; `carry`: every full segment leaves its
-carried state to the next one, so the whole history counts at fixed memory."""
+"""`window`: only the last `length` clicks count, as in the papers. `carry`: every full segment
+hands its inner state to the next one, so the whole history counts, in constant memory."""
 
 
-def whole(value: Any) -> Any:
-    """5.0 is the integer 5, as JSON Schema has it; anything else as it is."""
+def as_integer(value: Any) -> Any:
+    """Turns 5.0 into 5, as JSON Schema defines integers; returns any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class StrictModel(BaseModel):
-    """A model that takes values of the types it describes and no others: "5" and true are no
-    numbers."""
+    """Accepts values of the declared types only: "5" and true are not numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _whole(cls, value: Any) -> Any:
-        return whole(value)
+    def _integers_from_floats(cls, value: Any) -> Any:
+        return as_integer(value)
 
 
 class ModelSettings(StrictModel):
     """Shapes and forms of one SCN and its GCN.
 
-    Shapes are the paper's by default (CoCorrRec, Table 3). The form of the GCN is the one that
-    serves best (docs/results.md), and this is the only place that says which; `PAPER` has the
-    paper's. `fusion` is what the form needs, where it is not given.
+    The default shapes are the paper's (CoCorrRec, Table 3). The default form of the GCN is the one
+    with the best ranking (docs/results.md), and is set only here; `PAPER` has the paper's form.
+    `fusion` follows from the form if it is not given.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,12 +85,12 @@ class ModelSettings(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fused_by_form(cls, given: Any) -> Any:
-        """A projected GCN has one way to be fused, the others are fused as the paper does it."""
-        if not isinstance(given, dict):
-            return given
-        form = given.get("gcn", cls.model_fields["gcn"].default)
-        return {"fusion": "shift" if form == "projected" else "moments"} | given
+    def _default_fusion(cls, fields: Any) -> Any:
+        """`shift` for a projected GCN, otherwise the paper's `moments`."""
+        if not isinstance(fields, dict):
+            return fields
+        form = fields.get("gcn", cls.model_fields["gcn"].default)
+        return {"fusion": "shift" if form == "projected" else "moments"} | fields
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -122,14 +123,13 @@ class ModelSettings(StrictModel):
         return self.dim // self.heads
 
     @property
-    def views_width(self) -> int:
-        """Numbers of a click's views: key, value and query of every head, two of them turned too,
-        and a number beside each (`cloud_service/recommender/export/device_graphs.py`)."""
+    def projections_width(self) -> int:
+        """Numbers of one click's projections, 5h (f + 1): see `views` in shared/GRAPHS.md."""
         return 5 * (self.dim + self.heads)
 
     @property
-    def named_items(self) -> int:
-        """How many items a projected correction has room to name: 13 at the defaults."""
+    def boosted_items(self) -> int:
+        """Items that a projected correction can address one by one: 13 at the defaults."""
         return self.heads * self.segment // 3
 
     @property
@@ -144,9 +144,9 @@ class ModelSettings(StrictModel):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the compact correction, the last valid row alone: 416 at the defaults."""
+        """Bytes of the compact correction, the last click's row only: 416 at the defaults."""
         return self.heads * (self.segment + self.head_dim) * FLOAT_BYTES
 
 
 PAPER: Final = ModelSettings(gcn="causal")
-"""The paper's own form of the correction, at the paper's shapes."""
+"""The paper's form of the correction, with the paper's shapes."""

@@ -1,22 +1,22 @@
-"""How many files and sockets this process may have open."""
+"""The limit of open files and sockets of this process."""
 
 SPARE = 256
-"""For what is open beside the connections one thinks of."""
+"""Files kept in reserve for whatever is open besides the connections."""
 
 
-def allow_open_files(wanted: int) -> int:
-    """Raises the soft limit of open files to `wanted` where it is lower, as far as the hard limit
-    permits; gives how many there may be now.
+def allow_open_files(count: int) -> int:
+    """Raises the soft limit of open files to `count`, as far as the hard limit permits.
 
-    Many systems begin a process with 1,024, fewer than a cloud or a simulator has connections.
+    Returns the number of files that may be open now. Many systems start a process with a limit of
+    1,024, fewer than the connections of a cloud or a simulator.
     """
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return wanted
+        return count
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return count
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed

@@ -1,16 +1,15 @@
-"""How a rerank's correction can end: the words every count and report uses."""
+"""How the correction of a rerank can end: the terms of every count and report."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The end of one request for a correction, or why none was of use. `meaning` says it in a
-    sentence."""
+    """The result of one request for a correction, or why there was none. `meaning` explains it."""
 
     meaning: str
 
     def __new__(cls, value: str, meaning: str) -> "Outcome":
-        """A member is its word; the sentence comes along."""
+        """A member is its term, with the explanation as an attribute."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

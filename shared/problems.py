@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): the one form in which the cloud says what went wrong."""
+"""Problem details (RFC 9457): the form of every error that the cloud sends."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,7 @@ TYPE_PREFIX = "urn:device-cloud-recommendation:problem:"
 
 
 class Problem(BaseModel):
-    """A problem document. `type` ends in the `code` of an error of `shared.errors`."""
+    """A problem document. `type` ends with the `code` of an error in `shared.errors`."""
 
     model_config = ConfigDict(frozen=True)
 

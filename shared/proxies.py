@@ -1,8 +1,8 @@
-"""Which proxy the environment names for an address: one rule for every client of the cloud.
+"""Finds the proxy that the environment sets for an address: one rule for all clients of the cloud.
 
-As curl and httpx read it: HTTP_PROXY for http:// addresses, HTTPS_PROXY for https://, else
-ALL_PROXY, in lower case first; NO_PROXY lists hosts, domains, addresses and networks that are
-reached without one. This machine is always reached without one.
+The rule is that of curl and httpx: HTTP_PROXY for http:// addresses, HTTPS_PROXY for https://,
+otherwise ALL_PROXY; the lower-case variable comes first. NO_PROXY lists hosts, domains, addresses
+and networks that need no proxy. This machine never needs one.
 """
 
 import base64
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from shared.errors import UnusableProxy
-from shared.reasons import named
+from shared.reasons import host_and_port
 
 USUAL_PORTS = {"http": 80, "https": 443}
 
 
 class Proxy(NamedTuple):
-    """An HTTP proxy, and the variable that names it."""
+    """An HTTP proxy, and the environment variable that sets it."""
 
     host: str
     port: int
@@ -29,24 +29,24 @@ class Proxy(NamedTuple):
     password: str | None = None
 
     def __str__(self) -> str:
-        """For messages: without its password."""
-        return f"http://{named(self.host, self.port)} ({self.variable})"
+        """The proxy without its password, for messages."""
+        return f"http://{host_and_port(self.host, self.port)} ({self.variable})"
 
     def __repr__(self) -> str:
-        """As `str`: a password gets into no log by way of a repr."""
+        """As `str`, so that a repr in a log shows no password."""
         return f"<Proxy {self}>"
 
     @property
     def url(self) -> str:
-        """For httpx, with user and password where there are any: not for messages."""
+        """The URL for httpx, with user and password if there are any. Not for messages."""
         user = ""
         if self.user is not None:
             user = f"{quote(self.user, safe='')}:{quote(self.password or '', safe='')}@"
-        return f"http://{user}{named(self.host, self.port)}"
+        return f"http://{user}{host_and_port(self.host, self.port)}"
 
     @property
     def authorization(self) -> str | None:
-        """The value of Proxy-Authorization; a secret."""
+        """The value of the Proxy-Authorization header. A secret."""
         if self.user is None:
             return None
         pair = f"{self.user}:{self.password or ''}".encode()
@@ -54,10 +54,10 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(url: str, environment: Mapping[str, str] | None = None) -> Proxy | None:
-    """The proxy by which `url` is reached; None: directly.
+    """The proxy for requests to `url`; None if there is none.
 
-    Raises UnusableProxy where the environment names one that is no http:// proxy, ValueError where
-    `url` is no address.
+    Raises UnusableProxy if the environment sets something other than an http:// proxy, and
+    ValueError if `url` is invalid.
     """
     variables = os.environ if environment is None else environment
     address = urlsplit(url)
@@ -65,29 +65,29 @@ def proxy_for(url: str, environment: Mapping[str, str] | None = None) -> Proxy |
     port = address.port or USUAL_PORTS.get(address.scheme, 0)
     if not host or _is_this_machine(host):
         return None
-    value, variable = _named(address.scheme, variables)
-    if not value or _is_excepted(host, port, _read("no_proxy", variables)[0]):
+    value, variable = _proxy_setting(address.scheme, variables)
+    if not value or _is_excepted(host, port, _variable("no_proxy", variables)[0]):
         return None
-    return _parsed(value, variable, host)
+    return _parse_proxy(value, variable, host)
 
 
-def _named(scheme: str, variables: Mapping[str, str]) -> tuple[str, str]:
-    """What the environment says for `scheme`, and in which variable; empty without."""
-    value, variable = _read(f"{scheme}_proxy", variables)
+def _proxy_setting(scheme: str, variables: Mapping[str, str]) -> tuple[str, str]:
+    """The proxy that the environment sets for `scheme`, and the variable; both empty if none."""
+    value, variable = _variable(f"{scheme}_proxy", variables)
     # A web server's CGI turns a caller's `Proxy:` header into HTTP_PROXY.
     if variable == "HTTP_PROXY" and "REQUEST_METHOD" in variables:
         value = ""
-    return (value, variable) if value else _read("all_proxy", variables)
+    return (value, variable) if value else _variable("all_proxy", variables)
 
 
-def _read(name: str, variables: Mapping[str, str]) -> tuple[str, str]:
+def _variable(name: str, variables: Mapping[str, str]) -> tuple[str, str]:
     for variable in (name, name.upper()):
         if value := variables.get(variable, "").strip():
             return value, variable
     return "", ""
 
 
-def _parsed(value: str, variable: str, host: str) -> Proxy:
+def _parse_proxy(value: str, variable: str, host: str) -> Proxy:
     without = f"set NO_PROXY={host} to go without it"
     try:
         address = urlsplit(value if "://" in value else f"http://{value}")
@@ -102,7 +102,7 @@ def _parsed(value: str, variable: str, host: str) -> Proxy:
         )
     if address.scheme != "http":
         raise UnusableProxy(
-            f"{variable} names the proxy {address.scheme}://{_host_and_port(address)}, and only "
+            f"{variable} names the proxy {address.scheme}://{_address_text(address)}, and only "
             f"http:// proxies can be gone by: name one, or {without}"
         )
     user = None if address.username is None else unquote(address.username)
@@ -110,13 +110,13 @@ def _parsed(value: str, variable: str, host: str) -> Proxy:
     return Proxy(proxy_host, port, variable, user, password)
 
 
-def _host_and_port(address: SplitResult) -> str:
+def _address_text(address: SplitResult) -> str:
     host = address.hostname or ""
-    return named(host, address.port) if address.port else host
+    return host_and_port(host, address.port) if address.port else host
 
 
 def _is_this_machine(host: str) -> bool:
-    if (address := _ip(host)) is not None:
+    if (address := _ip_address(host)) is not None:
         return address.is_loopback or address.is_unspecified
     lower = host.lower()
     if lower == "localhost" or lower.endswith(".localhost"):
@@ -129,14 +129,14 @@ def _is_excepted(host: str, port: int, listed: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Whether one entry of NO_PROXY is for this host and port."""
+    """Whether one entry of NO_PROXY covers this host and port."""
     entry = entry.rpartition("://")[2].lower()
     if entry == "*":
         return True
-    name, only = _cut_port(entry)
-    if only is not None and only != port:
+    name, entry_port = _split_port(entry)
+    if entry_port is not None and entry_port != port:
         return False
-    if (address := _ip(host)) is not None:
+    if (address := _ip_address(host)) is not None:
         try:
             network = ipaddress.ip_network(name, strict=False)
         except ValueError:
@@ -146,13 +146,13 @@ def _matches(entry: str, host: str, port: int) -> bool:
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
 
-def _cut_port(entry: str) -> tuple[str, int | None]:
-    """`host:port`, `[::1]:port`, `[::1]`, `::1`, `10.0.0.0/8`: the host, and the port if any."""
+def _split_port(entry: str) -> tuple[str, int | None]:
+    """Splits `host:port`, `[::1]:port`, `[::1]`, `::1` or `10.0.0.0/8` into host and port."""
     if entry.startswith("["):
-        name, _, rest = entry[1:].partition("]")
-        port = rest.removeprefix(":")
-        if rest.startswith("/"):  # a network whose address is in brackets
-            return name + rest, None
+        name, _, suffix = entry[1:].partition("]")
+        port = suffix.removeprefix(":")
+        if suffix.startswith("/"):  # a network whose address is in brackets
+            return name + suffix, None
     elif entry.count(":") == 1:
         name, _, port = entry.partition(":")
     else:
@@ -160,7 +160,7 @@ def _cut_port(entry: str) -> tuple[str, int | None]:
     return name, int(port) if port.isascii() and port.isdigit() else None
 
 
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

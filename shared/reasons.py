@@ -1,21 +1,21 @@
-"""Why a connection failed, in words that say what to look at."""
+"""Explains in one clause why a connection failed, and what to check."""
 
 import errno
 import socket
 import ssl
 
 _WRAPPED = 8
-"""Errors in errors that are looked through for the system's own."""
+"""How many nested errors are searched for the one of the operating system."""
 
 
-def named(host: str, port: int) -> str:
+def host_and_port(host: str, port: int) -> str:
     """`host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def reason_of(error: OSError, host: str, port: int) -> str:
-    """Why a connection to `host` failed, in one clause."""
-    where = named(host, port)
+    """Explains in one clause why a connection to `host` failed."""
+    where = host_and_port(host, port)
     if isinstance(error, socket.gaierror):
         return f"the name {host} cannot be resolved"
     if isinstance(error, ssl.SSLError):
@@ -23,9 +23,9 @@ def reason_of(error: OSError, host: str, port: int) -> str:
     if isinstance(error, ConnectionRefusedError):
         return f"connection refused by {where}"
     if isinstance(error, TimeoutError):
-        said = str(error)
-        plain = said in ("", "timed out") or error.errno == errno.ETIMEDOUT
-        return f"no answer from {where} in time" if plain else said
+        message = str(error)
+        generic = message in ("", "timed out") or error.errno == errno.ETIMEDOUT
+        return f"no answer from {where} in time" if generic else message
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return f"there is no way to {where} from here ({error.strerror})"
     if isinstance(error, ConnectionError):
@@ -36,17 +36,17 @@ def reason_of(error: OSError, host: str, port: int) -> str:
 
 
 def reason_of_call(error: BaseException, host: str, port: int) -> str:
-    """The same for the error of an HTTP client, which wraps that of the system."""
+    """As `reason_of`, for an HTTP client's error that wraps one of the operating system."""
     cause = _system_error(error)
     if cause is not None:
         return reason_of(cause, host, port)
     if "timeout" in type(error).__name__.lower():
-        return f"no answer from {named(host, port)} in time"
+        return f"no answer from {host_and_port(host, port)} in time"
     return str(error) or type(error).__name__
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an HTTP client's error means that nobody listens there."""
+    """Whether an HTTP client's error means that nothing listens at the address."""
     return isinstance(_system_error(error), ConnectionRefusedError)
 
 
@@ -63,5 +63,5 @@ def _tls(error: ssl.SSLError, where: str, host: str) -> str:
         return f"the certificate of {host} is not valid: {error.verify_message}"
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
         return f"{where} speaks no TLS: is its address http:// rather than https://?"
-    what = (error.reason or str(error)).replace("_", " ").lower()
-    return f"no TLS with {where}: {what}"
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    return f"no TLS with {where}: {reason}"

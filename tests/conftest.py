@@ -1,6 +1,11 @@
 """What all tests share: a small model in a store, and the real logs where they are."""
 
 import os
+
+# Several pytest processes share the cores (see the Makefile), and many tests start processes of
+# their own: each takes one thread. Read by torch and NumPy when they are first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +21,19 @@ if "torch" in sys.modules or __import__("importlib").util.find_spec("torch"):
     from jaxtyping import install_import_hook
 
     install_import_hook("cloud_service.recommender.models", "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first: where several processes share the files, the last
+    ones are short. `pytest.mark.slow(30)` says that a file takes about 30 seconds."""
+    seconds: dict[Path, float] = {}
+    for item in items:
+        if "served_store" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)  # a process is started for it
+        marks = [mark.args for mark in item.iter_markers("slow")]
+        longest = max((sum(arguments) or 1.0 for arguments in marks), default=0.0)
+        seconds[item.path] = max(longest, seconds.get(item.path, 0.0))
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")

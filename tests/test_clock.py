@@ -13,6 +13,8 @@ from shared.model import ModelSettings
 from shared.wire import DEADLINE_HEADER, HIDDEN_TYPE, Wire, correction_path
 from tests.instruments.processes import listening, running
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 JUMPING = str(ROOT / "tests" / "instruments" / "jumping_clock.py")
 DEVICE = str(ROOT / "tests" / "instruments" / "clock_device.py")

@@ -70,6 +70,7 @@ def trained(world):
     return train(world)
 
 
+@pytest.mark.slow(45)
 def test_a_job_on_a_real_log_publishes_what_the_running_cloud_serves(world, trained):
     url, _ = world
     deadline = time.monotonic() + 10
@@ -83,6 +84,7 @@ def test_a_job_on_a_real_log_publishes_what_the_running_cloud_serves(world, trai
     assert manifest["metrics"]["local/all/ndcg@10"] > 0
 
 
+@pytest.mark.slow
 def test_devices_replay_held_out_users_and_the_report_adds_up(world, trained):
     url, folder = world
     said = command(
@@ -126,11 +128,12 @@ def test_a_person_at_a_terminal_sees_both_rankings(world, trained):
     assert "served: offline" in said
 
 
+@pytest.mark.slow
 def test_a_device_with_the_version_before_is_answered_until_that_is_retired(world, trained):
     url, folder = world
     with Cloud(url) as cloud:
         bundle = Bundle.open(cloud.pull(folder / "bundles", trained))
-        newer = train(world, "--seed", "1", "--promote", "always")
+        newer = train(world, "--gcn", "causal", "--promote", "always")
         assert newer != trained
         assert cloud.production() == newer
     candidates = np.arange(1, 50)

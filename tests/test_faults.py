@@ -1,5 +1,6 @@
 """A real cloud behind a network that fails: the device ranks, and never with a wrong correction."""
 
+import shutil
 import socket
 import threading
 import time
@@ -10,7 +11,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from cloud_service.publishing.publish import publish
 from cloud_service.storage.store import Store
 from device_client.bundle import Bundle
 from device_client.correction.breaker import Breaker
@@ -34,6 +34,9 @@ from tests.instruments.fault_proxy import (
 )
 from tests.instruments.processes import listening, running
 from tests.instruments.sockets import request
+from tests.instruments.versions import published_again
+
+pytestmark = pytest.mark.slow(20)
 
 CANDIDATES = np.arange(1, 60)
 BUDGET = Budget(tolerance_ms=400, request_timeout_s=0.8)
@@ -201,8 +204,8 @@ class Devices:
             thread.start()
 
     def _play(self, graphs, url, known):
-        link = CorrectionLink.to(url, graphs.bundle)
-        link.breaker = Breaker(time.monotonic, pause_s=0.05, longest_s=0.1)
+        breaker = Breaker(time.monotonic, pause_s=0.05, longest_s=0.1)
+        link = CorrectionLink.to(url, graphs.bundle, breaker=breaker)
         while not self._ended.is_set():
             session = Session(graphs, link, BUDGET)
             for click, (local, corrected) in zip(CLICKS, known, strict=True):
@@ -253,12 +256,11 @@ def test_a_cloud_killed_under_load_costs_quality_alone_and_is_found_again(
 
 
 def test_a_version_that_is_retired_under_load_is_refused_and_never_answered_by_another(
-    graphs, small_model, small_split, tmp_path
+    graphs, small_store, tmp_path
 ):
+    shutil.copytree(small_store.folder, tmp_path / "store")
     store = Store(tmp_path / "store")
-    created = datetime(2026, 1, 2, tzinfo=UTC)
-    old = publish(store, small_model, small_split, {"x": 0.5}, created=created)
-    store.promote(old)
+    old = store.production()
     assert old == graphs.bundle.version
     settings = {"CLOUD_STORE": str(store.folder), "CLOUD_MAX_QUEUE_MS": "1000"}
     command = ["cloud-service", "serve", "--port", "0"]
@@ -267,7 +269,7 @@ def test_a_version_that_is_retired_under_load_is_refused_and_never_answered_by_a
         devices = Devices(graphs, url, _known(graphs, url))
         try:
             devices.reach(Outcome.APPLIED)
-            new = publish(store, small_model, small_split, {"x": 0.6}, created=created)
+            new = published_again(store, old, datetime(2026, 1, 3, tzinfo=UTC))
             store.promote(new)
             devices.reach(Outcome.APPLIED, more=200)  # the old one goes on beside the new one
             assert not set(devices.outcomes) & {Outcome.WRONG_MODEL, Outcome.REFUSED}

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from cloud_service.recommender.data.log import read_log, read_titles
 from device_client.bundle import Bundle
-from device_client.correction.connection import Answer, BadAnswer, Connection
+from device_client.correction.connection import Connection
+from device_client.correction.http_answer import Answer, BadAnswer
 from experiments.parity import read_arrays
 from shared.bundle import parse_manifest
 from shared.errors import BundleError, DataError, WireError
@@ -245,6 +246,7 @@ def told(url, data):
     return b""
 
 
+@pytest.mark.slow
 @cases(150)
 @given(st.data())
 def test_no_request_keeps_a_cloud_from_answering_the_next(served_store, small_store, data):

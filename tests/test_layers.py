@@ -130,3 +130,11 @@ def test_a_command_whose_package_is_absent_says_what_to_install(program, command
     assert f"{command} needs experiments" in done.stderr
     assert "pip install 'device-cloud-recommendation[" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_storage_knows_where_a_version_lies():
+    for path in (ROOT / CLOUD).rglob("*.py"):
+        if path.parent.name != "storage":
+            text = path.read_text("utf-8")
+            assert "version_folder" not in text, path
+            assert "replay_path" not in text, path

@@ -1,4 +1,4 @@
-"""What the README says, works."""
+"""What the README and the how-to pages say, works."""
 
 import os
 import re
@@ -14,15 +14,24 @@ import pytest
 
 from tests.instruments.processes import BIN
 
+pytestmark = pytest.mark.slow(50)
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+DOCS = ROOT / "docs"
+HOW_TO = {path.name: path.read_text("utf-8") for path in sorted((DOCS / "how-to").glob("*.md"))}
+PAGES = [README, *HOW_TO.values()]
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return [
+        block
+        for page in PAGES
+        for block in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    ]
 
 
-STEPS = re.search(r"<!-- steps -->\n```sh\n(.*?)```", README, re.DOTALL)
+STEPS = re.search(r"<!-- steps -->\n```sh\n(.*?)```", HOW_TO["integrate-a-device.md"], re.DOTALL)
 BACKGROUND = ("cloud-service serve", "cloud-service worker")
 
 
@@ -42,7 +51,7 @@ def place(tmp_path_factory):
 def said(place):
     """Runs the steps in their order, as they stand, and gives what each printed.
 
-    The job alone is told to train two epochs in place of as many as it needs.
+    The job alone is told to train one epoch in place of as many as it needs.
     """
     folder, environment = place
     assert STEPS is not None
@@ -59,9 +68,11 @@ def said(place):
                 if "serve" in line:
                     _until_healthy(environment["CLOUD_URL"], process)
                 continue
-            line += " --epochs 2" if " jobs submit " in line else ""
-            printed[line] = _run(line.split(), folder, environment)
-        printed["python"] = _run([sys.executable, "-c", blocks("python")[0]], folder, environment)
+            line += " --epochs 1" if " jobs submit " in line else ""
+            in_time = line.startswith("device-client rerank")
+            printed[line] = _run(line.split(), folder, environment, again=in_time)
+        snippet = [sys.executable, "-c", blocks("python")[0]]
+        printed["python"] = _run(snippet, folder, environment, again=True)
         yield printed
 
 
@@ -77,11 +88,16 @@ def _until_healthy(url, process):
     raise AssertionError("the cloud does not answer")
 
 
-def _run(words, folder, environment):
-    done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
+def _run(words, folder, environment, *, again=False):
+    """What a command prints. With `again`, up to five times until a correction came in time: the
+    budget is 4 ms, and other tests may have the processor."""
+    for _ in range(5 if again else 1):
+        done = subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        if " applied" in done.stdout:
+            break
     return done.stdout
 
 
@@ -100,12 +116,12 @@ def test_the_library_snippet_runs_as_it_stands(said):
     assert " applied " in said["python"]
 
 
-COMMANDS = [
+COMMANDS = dict.fromkeys(
     line
     for block in blocks("sh")
     for line in block.splitlines()
     if line.startswith(("cloud-service", "device-client"))
-]
+)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -124,13 +140,33 @@ def test_every_command_shown_exists_with_its_options(line):
 
 def test_every_make_target_shown_exists():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"make ([a-z-]+)", README))
-    assert {"demo", "test"} <= targets
-    for target in targets - {"demo"} | {"demo"}:
+    pages = "\n".join([*PAGES, (ROOT / "CONTRIBUTING.md").read_text("utf-8")])
+    shown = set(re.findall(r"(?:`|^)make ([a-z-]+)", pages, re.MULTILINE))
+    assert {"demo", "test", "check", "docs"} <= shown
+    for target in shown:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_every_file_the_readme_links_to_exists():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
+def pages_with_links():
+    return [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "shared").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", pages_with_links(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_a_page_links_to_exists(page):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", pages_with_links(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_a_page_names_exists(page):
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    rooms = "shared|device_client|cloud_service|experiments|benchmarks|recipes|tests|scripts|docs"
+    planned = {"device_client/learning/"}
+    for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", text):
+        if "yours" not in path and path not in planned:
+            assert (ROOT / path).exists(), path
+
+
+def test_the_readme_has_at_most_700_words():
+    assert len(README.split()) <= 700

@@ -36,7 +36,7 @@ from cloud_service.recommender.models.recommender import Recommender, Stepwise
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.runtime import open_session
 from shared.model import GCNForm, ModelSettings
-from shared.views import SEGMENT_VIEWS
+from shared.projections import SEGMENT_PROJECTIONS
 
 ITEMS, DIM, HEADS, CANDIDATES = 30_000, 64, 4, 100
 """As many items as give the SCN the paper's 1.95 million parameters."""
@@ -161,7 +161,7 @@ def _sliding_scn_plan() -> Plan:
     """A click on a full window, whose first click goes."""
     model = scn(_SEGMENT, "projected")
     arrays = _candidates() | _scn_inputs(model) | {"clicks": _history(1)}
-    hidden = Call("hidden", after={"row": "hidden"}, slides=("hidden", *SEGMENT_VIEWS))
+    hidden = Call("hidden", after={"row": "hidden"}, slides=("hidden", *SEGMENT_PROJECTIONS))
     position = _SEGMENT - 1
     return _scn_ranks(model, (hidden, _one_view(position)), arrays, {}, position)
 
@@ -228,7 +228,7 @@ def _scn_inputs(model: SCN) -> Arrays:
     s = model.settings
     begun = torch.cat([array[0] for array in model.block.initial_state(1)], 1).detach().numpy()
     h, k, f = s.heads, s.segment, s.head_dim
-    views = {name: np.zeros((h, k, f + 1), np.float32) for name in SEGMENT_VIEWS}
+    views = {name: np.zeros((h, k, f + 1), np.float32) for name in SEGMENT_PROJECTIONS}
     return {
         "hidden": np.zeros((s.segment, s.dim), np.float32),
         "row": np.zeros((1, s.dim), np.float32),

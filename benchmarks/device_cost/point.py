@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.device_cost.plan import ARRAYS, NOTHING, TABLE, Arrays, Call, read_calls
 from cloud_service.runtime import open_session
-from shared.views import SEGMENT_VIEWS, cut_views
+from shared.projections import SEGMENT_PROJECTIONS, split_projections
 
 WARM, LEAST = 5, 20
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -63,10 +63,10 @@ def _laid_out(
     views: NDArray[np.generic], query: int, row: Any, arrays: Arrays
 ) -> list[tuple[NDArray[np.generic], NDArray[np.generic]]]:
     """Where the parts of views go."""
-    kept_projections, queries = cut_views(views, len(arrays["values"]))
+    kept_projections, queries = split_projections(views, len(arrays["values"]))
     copies = [
         (arrays[name][:, row], projection)
-        for name, projection in zip(SEGMENT_VIEWS, kept_projections, strict=True)
+        for name, projection in zip(SEGMENT_PROJECTIONS, kept_projections, strict=True)
     ]
     return [*copies, (arrays["query"], queries[:, :, query : query + 1])]
 

@@ -14,7 +14,7 @@ from shared.wire import HIDDEN_TYPE, ROW_TYPE, correction_path
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-class ReplySink:
+class BareDevice:
     """A device without a model: it sends some H and waits for the compact correction."""
 
     def __init__(self, port: int, seconds: float = 300.0) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.processes import available_memory, memory
 from benchmarks.scaling import stores
-from benchmarks.scaling.asking import ReplySink, spread, summary
+from benchmarks.scaling.asking import BareDevice, spread, summary
 from benchmarks.served import SPARE
 from cloud_service.storage.store import Store
 from shared.model import GCNForm
@@ -99,12 +99,12 @@ def _device(store: Store, requests: int) -> dict[str, Any]:
 
 def _cloud(store: Store, requests: int) -> dict[str, Any]:
     version, times = _version(store), []
-    with served.ready_cloud(store) as cloud, closing(ReplySink(cloud.port)) as asker:
-        first_answer = asker.ask(version)
-        asker.ask(version)
+    with served.ready_cloud(store) as cloud, closing(BareDevice(cloud.port)) as device:
+        first_answer = device.ask(version)
+        device.ask(version)
         with _at_most(_LONGEST_S) as runs:
             for _ in zip(range(requests), runs, strict=False):
-                times.append(asker.ask(version))
+                times.append(device.ask(version))
         return {
             "start_s": cloud.start_s,
             "first": first_answer,

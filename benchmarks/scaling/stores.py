@@ -25,7 +25,8 @@ from cloud_service.recommender.export.graphs import OPSET
 from cloud_service.recommender.models.baselines.item_knn import ItemKNN
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
 from cloud_service.recommender.training.neighbours import Counting
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.manifest import FileEntry, Manifest, TrainingData
 from shared.model import GCNForm, ModelSettings

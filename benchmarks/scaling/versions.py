@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.processes import memory
 from benchmarks.scaling import stores
-from benchmarks.scaling.asking import ReplySink, spread, summary
+from benchmarks.scaling.asking import BareDevice, spread, summary
 from cloud_service.storage.store import Store
 
 GOALS = {"median": 1.25, "p99": 1.5}
@@ -36,16 +36,16 @@ def measured(counts: Sequence[int], rounds: int, requests: int, folder: Path) ->
 
 
 def _once(store: Store, versions: list[str], requests: int) -> dict[str, Any]:
-    with served.ready_cloud(store) as cloud, closing(ReplySink(cloud.port)) as asker:
+    with served.ready_cloud(store) as cloud, closing(BareDevice(cloud.port)) as device:
         before = memory(cloud.pid)
-        answers = [asker.ask(version) for version in versions]
-        asker.ask_all(versions, len(versions))
+        answers = [device.ask(version) for version in versions]
+        device.ask_all(versions, len(versions))
         opened = memory(cloud.pid)
         return {
             "start_s": cloud.start_s,
             "first": answers[1:],  # the production version was opened at the start
-            "hot": asker.ask_all(versions[:1], requests),
-            "round_robin": asker.ask_all(versions, requests),
+            "hot": device.ask_all(versions[:1], requests),
+            "round_robin": device.ask_all(versions, requests),
             "started": before._asdict(),
             "opened": opened._asdict(),
             "after": memory(cloud.pid)._asdict(),

@@ -60,6 +60,7 @@ from tests.instruments.fault_proxy import (
     silence,
     twice,
 )
+from tests.instruments.versions import published_again
 
 FIGURE: Final = Path(__file__).parents[2] / "docs" / "figures" / "soak.svg"
 PROCESSES: Final = (1, 1, 4, 4)
@@ -170,7 +171,7 @@ class Versions:
         self._made += timedelta(days=1)
         self.published += 1
         base = self._bases[self.published % len(self._bases)]
-        version = served.published_again(self._store, base, self._made)
+        version = published_again(self._store, base, self._made)
         self._http.post(f"/v1/models/{version}/promote").raise_for_status()
         self._alive.append(version)
         if len(self._alive) > ALIVE:

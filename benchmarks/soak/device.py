@@ -24,12 +24,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cloud_service.correction.corrector_cache import Corrector
+from cloud_service.correction.corrector_cache import GRAPHS, Corrector
 from device_client.bundle import Bundle
 from device_client.cloud import Cloud, CloudError
 from device_client.correction.breaker import Breaker
 from device_client.correction.budget import Budget
-from device_client.correction.link import CorrectionLink, Received
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import Received
 from device_client.ranking import Ranking
 from device_client.scn import DeviceSCN, Graphs
 from device_client.session import Session
@@ -106,10 +107,10 @@ class Models:
         version = self._cloud.production()
         if version not in self._open:
             graphs = Graphs(Bundle.open(self._cloud.pull(self._folder, version)))
-            version_folder = self._store / "versions" / version
-            self._open = {
-                version: (graphs, Corrector(version_folder, version, read_manifest(version_folder)))
-            }
+            folder = self._store / "versions" / version
+            paths = [folder / name for name in GRAPHS]
+            corrector = Corrector(paths, version, read_manifest(folder))
+            self._open = {version: (graphs, corrector)}
         self.current = version
 
 
@@ -140,10 +141,15 @@ class Device:
         random = self._random
         budget = Budget(float(random.choice(TOLERANCES_MS)), TIMEOUT_S)
         form: Form = "full" if random.random() < 0.3 else "row"
+        self._breaker = RecordingBreaker(time.monotonic, pause_s=0.2, longest_s=2.0)
         link = CorrectionLink.to(
-            self._proxy, graphs.bundle, form=form, budget=budget, connect=self._connect
+            self._proxy,
+            graphs.bundle,
+            form=form,
+            budget=budget,
+            connect=self._connect,
+            breaker=self._breaker,
         )
-        self._breaker = link.breaker = RecordingBreaker(time.monotonic, pause_s=0.2, longest_s=2.0)
         link.watch = self._answered
         alone = DeviceSCN(graphs)
         session = Session(graphs, link, budget)
@@ -219,7 +225,7 @@ class Device:
         self._applied += 1
         if self._applied % CHECKED == 0:
             with self._models.one_at_a_time:
-                body = corrector.one(alone.hidden.astype("<f4").tobytes(), "row")
+                body = corrector.correct_one(alone.hidden.astype("<f4").tobytes(), "row")
             right = RowCorrection(*Wire(session.bundle.manifest.model).decode_row(body))
             expected = alone.scores(candidates, right)
             scale = float(np.abs(expected).max()) or 1.0

@@ -1,1 +1,1 @@
-"""The cloud over HTTP."""
+"""The HTTP API of the cloud."""

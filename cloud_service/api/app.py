@@ -1,6 +1,6 @@
 """The cloud's ASGI application.
 
-Corrections are taken off before anything else sees the request; all the rest is FastAPI.
+Correction requests go to their own endpoint first; FastAPI handles all others.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ cloud's CLOUD_ADMIN_TOKEN or, where that is not set, what is in the file `admin-
 def create_app(
     services: Services, *, max_json_bytes: int, body_timeout: float, close: Callable[[], None]
 ) -> ASGIApp:
-    """The whole application. `close` is called once, when the process ends."""
+    """Builds the application. `close` is called once, when the process ends."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -50,7 +50,7 @@ def create_app(
             await refreshing
         await run_in_threadpool(close)
 
-    app = FastAPIOffline(  # its /docs needs nothing from the internet
+    app = FastAPIOffline(  # its /docs works without the internet
         title="Device-cloud recommendation", description=_DESCRIPTION, version="1",
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip
@@ -58,39 +58,39 @@ def create_app(
     for router in (models, candidates, jobs, health):
         app.include_router(router.router)
     problems.install(app)
-    described = app.openapi
-    app.openapi = lambda: _openapi(described)  # type: ignore[method-assign]
+    fastapi_openapi = app.openapi
+    app.openapi = lambda: _openapi(fastapi_openapi)  # type: ignore[method-assign]
     bounded = BodyLimit(app, max_bytes=max_json_bytes, seconds=body_timeout)
-    endpoint = CorrectionEndpoint(services.corrections, services.queue, services.metrics)
-    return Front(endpoint, bounded, services.metrics)
+    endpoint = CorrectionEndpoint(services.correctors, services.scheduler, services.metrics)
+    return Dispatcher(endpoint, bounded, services.metrics)
 
 
-class Front:
-    """Sends corrections to their endpoint and counts everything else."""
+class Dispatcher:
+    """Sends correction requests to their endpoint; passes all others on and counts them."""
 
-    def __init__(self, corrections: CorrectionEndpoint, app: ASGIApp, metrics: Metrics) -> None:
-        self._corrections, self._app, self._metrics = corrections, app, metrics
+    def __init__(self, endpoint: CorrectionEndpoint, app: ASGIApp, metrics: Metrics) -> None:
+        self._endpoint, self._app, self._metrics = endpoint, app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the process."""
+        """Handles one request, or the lifespan of the process."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif self._corrections.serves(scope["path"]):
-            await self._corrections(scope, receive, send)
+        elif self._endpoint.serves(scope["path"]):
+            await self._endpoint(scope, receive, send)
         else:
             await self._counted(scope, receive, send)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun, status = time.perf_counter(), 0
 
-        async def seen(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, seen)
+            await self._app(scope, receive, send_and_note_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if route != "none" else "any"
@@ -98,18 +98,18 @@ class Front:
 
 
 async def _refresh(services: Services) -> None:
-    loop, corrections = asyncio.get_running_loop(), services.corrections
+    loop, correctors = asyncio.get_running_loop(), services.correctors
     while True:
         try:
-            await loop.run_in_executor(corrections.thread, corrections.refresh)
-        except Exception:  # a store that cannot be read now may be readable in a second
+            await loop.run_in_executor(correctors.thread, correctors.refresh)
+        except Exception:  # the store may be readable again in a second
             _log.exception("the models could not be refreshed")
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-def _openapi(described: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """FastAPI's description, with corrections, and with problems in place of its own 422."""
-    page = described()
+def _openapi(fastapi_openapi: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Adds the correction endpoint to FastAPI's description and removes FastAPI's own 422."""
+    page = fastapi_openapi()
     page["paths"][CORRECTION_PATH] = OPENAPI_PATH
     schemas = page["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema()

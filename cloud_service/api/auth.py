@@ -1,7 +1,7 @@
-"""Who may make admin calls: whoever holds the token, from wherever the call seems to come.
+"""Authorises admin calls by token only, never by address.
 
-An address says nothing of who is there: a proxy, a forwarder or a page in a browser on the cloud's
-own machine has that machine's address.
+An address does not identify a caller: a proxy, a port forwarder or a web page in a browser on the
+machine of the cloud has the address of that machine.
 """
 
 import hmac
@@ -17,7 +17,7 @@ _HELP = (
 
 
 def require_admin(request: Request) -> None:
-    """Raises Unauthorized for a caller without the token."""
+    """Raises Unauthorized unless the request carries the admin token."""
     token: str | None = request.app.state.services.admin_token
     if token is None:
         raise Unauthorized(
@@ -27,8 +27,8 @@ def require_admin(request: Request) -> None:
     if len(headers) != 1:
         raise Unauthorized(_HELP)
     scheme, _, presented = headers[0].partition(" ")
-    right = hmac.compare_digest(presented.strip().encode("latin-1", "replace"), token.encode())
-    if scheme.lower() != "bearer" or not right:
+    matches = hmac.compare_digest(presented.strip().encode("latin-1", "replace"), token.encode())
+    if scheme.lower() != "bearer" or not matches:
         raise Unauthorized(_HELP)
 
 

@@ -1,4 +1,4 @@
-"""Candidate lists: what a device reranks."""
+"""Routes of candidate lists, which devices rerank."""
 
 from typing import Annotated, Self
 
@@ -18,21 +18,21 @@ from cloud_service.api.context import ModelName, Services, ServicesDep
 from cloud_service.http.problems import RequestTimeout, RequestTooLarge, documented
 from shared.errors import InvalidRequest, NotReady, RetiredModel, UnknownItem, UnknownModel
 from shared.manifest import Version
-from shared.model import StrictModel, whole
+from shared.model import StrictModel, as_integer
 
 router = APIRouter(prefix="/v1/models", tags=["candidates"])
 
 LONGEST_ID = 256
 _EXACT = 2**53 - 1
-"""Many programs read the numbers of JSON as floats, which are exact up to here; larger ids are
-texts."""
+"""Largest integer id: many programs read JSON numbers as float64, which is exact up to here.
+Larger ids are sent as strings."""
 CLICKS = 10_000
-"""Clicks of one user at most."""
+"""Most clicks of one user."""
 
 
 def _digits(value: object) -> object:
-    """87.0 is the integer 87, as JSON Schema has it, up to where a float is exact."""
-    return whole(value) if isinstance(value, float) and abs(value) <= _EXACT else value
+    """Accepts 87.0 as the integer 87, like JSON Schema, as long as a float is exact."""
+    return as_integer(value) if isinstance(value, float) and abs(value) <= _EXACT else value
 
 
 Click = (
@@ -46,7 +46,7 @@ Clicks = Annotated[
         description="catalogue ids, oldest first; an integer stands for its digits",
     ),
 ]
-Row = Annotated[StrictInt, BeforeValidator(whole)]
+Row = Annotated[StrictInt, BeforeValidator(as_integer)]
 Rows = Annotated[
     list[Row],
     Field(max_length=CLICKS, description="rows of the bundle's item table, from 1, oldest first"),
@@ -66,7 +66,7 @@ _ERRORS = documented(
 
 
 class CandidateRequest(StrictModel):
-    """One user's clicks, and how many candidates are wanted: `clicks`, or `rows` in their place."""
+    """Clicks of one user (`clicks` or `rows`) and the number of candidates."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"clicks": ["85123A", "22423", 47566], "count": 5}]},
@@ -84,7 +84,7 @@ class CandidateRequest(StrictModel):
 
 
 class CandidateList(BaseModel):
-    """The best first, in the words of the request: `candidates` to `clicks`, `rows` to `rows`."""
+    """Candidates, best first: `candidates` if the request had `clicks`, `rows` if it had `rows`."""
 
     version: Version
     candidates: list[str] | None = Field(None, description="catalogue ids")
@@ -92,7 +92,7 @@ class CandidateList(BaseModel):
 
 
 class BatchRequest(StrictModel):
-    """The clicks of up to 256 users: `clicks`, or `rows` in their place."""
+    """Clicks of up to 256 users (`clicks` or `rows`) and the number of candidates."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"clicks": [["85123A", 22423], ["47566"]], "count": 5}]},
@@ -110,7 +110,7 @@ class BatchRequest(StrictModel):
 
 
 class CandidateLists(BaseModel):
-    """One list per user, in their order, and in the words of the request."""
+    """One list per user, in the order of the request."""
 
     version: Version
     candidates: list[list[str]] | None = Field(None, description="catalogue ids")
@@ -162,7 +162,7 @@ def list_candidates(
 def list_candidates_of_many(
     version: ModelName, query: BatchRequest, services: ServicesDep
 ) -> CandidateLists:
-    """The same for up to 256 users in one call."""
+    """Items to rerank for up to 256 users in one call."""
     return _lists(services.models.named(version), query, services)
 
 

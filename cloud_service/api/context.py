@@ -1,4 +1,4 @@
-"""What the routes work with, and the descriptions they share."""
+"""The services that routes use, and path parameters that several routes share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +18,19 @@ from cloud_service.services.models import ModelRegistry
 
 @dataclass(frozen=True)
 class Services:
-    """Everything the routes call; made in `cloud_service.bootstrap`."""
+    """All services that routes use. `cloud_service.bootstrap` creates them."""
 
     models: ModelRegistry
     candidates: Candidates
     jobs: Jobs
-    corrections: CorrectorCache
-    queue: CorrectionScheduler
+    correctors: CorrectorCache
+    scheduler: CorrectionScheduler
     metrics: Metrics
     heartbeat: Heartbeat
     log_folder: Path
-    """Click logs that jobs may name."""
+    """Folder of click logs that jobs may name."""
     admin_token: str | None = None
-    """Without one, every admin call is refused."""
+    """If None, every admin call is refused."""
     serve_replays: bool = False
 
 

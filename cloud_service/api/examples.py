@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI page, made of the schemas themselves so that they cannot go stale."""
+"""Examples for OpenAPI. They are built from the schemas, so that they cannot become outdated."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -71,5 +71,5 @@ MANIFEST: dict[str, Any] = Manifest(
 def answer(
     example: object, media_type: str = "application/json", status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` entry of a good answer."""
+    """Returns the `responses` entry of a successful response."""
     return {status: {"content": {media_type: {"example": example}}}}

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the store and of the jobs, beside what this process counts itself."""
+"""Prometheus metrics of the store, the jobs and the worker."""
 
 import threading
 import time
@@ -13,14 +13,14 @@ from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.job import JobState
 from cloud_service.services.models import ModelRegistry
 
-KEPT_SECONDS: Final = 5.0
-"""Counts of jobs that are younger are not asked for again."""
+CACHE_SECONDS: Final = 5.0
+"""Counts of jobs are read again from the database when they are older."""
 WAIT_SECONDS: Final = 0.5
-"""How long a scrape waits for the database; then it gets the counts of before."""
+"""Longest time that a scrape waits for the database; then it gets the previous counts."""
 
 
 class JobCounts:
-    """Jobs by their state, without ever waiting long for the database."""
+    """Number of jobs by state. A thread reads the database, so that a scrape never waits long."""
 
     def __init__(self, count: Callable[[], Counter[JobState]]) -> None:
         self._count = count
@@ -30,9 +30,9 @@ class JobCounts:
         self._lock = threading.Lock()
 
     def read(self) -> tuple[Counter[JobState], float | None]:
-        """The counts, and how many seconds old they are; None where none were ever read."""
+        """Returns the counts and their age in seconds, or None as age if they were never read."""
         with self._lock:
-            stale = time.monotonic() - self._read > KEPT_SECONDS or not self._read
+            stale = time.monotonic() - self._read > CACHE_SECONDS or not self._read
             if stale and (self._reading is None or not self._reading.is_alive()):
                 self._reading = threading.Thread(target=self._refresh, daemon=True)
                 self._reading.start()
@@ -44,19 +44,19 @@ class JobCounts:
     def _refresh(self) -> None:
         try:
             counts = self._count()
-        except Exception:  # the log has the reason; the counts keep their age
+        except Exception:  # `Jobs` has logged the reason; the counts stay as they are
             return
         self._counts, self._read = counts, time.monotonic()
 
 
 class StoreGauges(Collector):
-    """Jobs by state, the worker's sign of life, and which version each alias names."""
+    """Jobs by state, the heartbeat of the worker, and the version of each alias."""
 
     def __init__(self, models: ModelRegistry, jobs: JobCounts, heartbeat: Heartbeat) -> None:
         self._models, self._jobs, self._heartbeat = models, jobs, heartbeat
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus reads."""
+        """Prometheus: yields the metrics."""
         counts, age = self._jobs.read()
         if age is not None:
             jobs = GaugeMetricFamily("cloud_jobs", "Training jobs by state.", labels=("state",))

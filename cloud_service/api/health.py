@@ -1,4 +1,4 @@
-"""Alive, ready, and what Prometheus reads."""
+"""Routes for monitoring: /health, /ready and /metrics."""
 
 from typing import Literal
 
@@ -17,13 +17,13 @@ router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class Ready(BaseModel):
-    """The model in use, which answers corrections, and the worker, which need not be there."""
+    """The model in production, whose GCN is loaded, and the state of the worker."""
 
     production: Version
     worker: WorkerState
@@ -48,7 +48,7 @@ async def health() -> Health:
 def ready(services: ServicesDep) -> Ready:
     """Whether a model is in production and its GCN is loaded."""
     production = services.models.named("production")
-    if production not in services.corrections.loaded():
+    if production not in services.correctors.loaded():
         raise NotReady(f"version {production} is being loaded")
     return Ready(production=production, worker=services.heartbeat.state())
 
@@ -65,5 +65,5 @@ def ready(services: ServicesDep) -> Ready:
 )
 def metrics(services: ServicesDep) -> Response:
     """Counts and times of this process."""
-    services.metrics.loaded(len(services.corrections.loaded()))
+    services.metrics.loaded(len(services.correctors.loaded()))
     return Response(services.metrics.page(), media_type=MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""/v1/jobs: training jobs, their progress and their log."""
+"""Routes of training jobs (/v1/jobs), their progress and their log."""
 
 import asyncio
 import time
@@ -24,8 +24,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 LINES = "application/x-ndjson"
 POLL_SECONDS = 0.3
 STATE_SECONDS = 1.0
-LAST_WORDS_SECONDS = 2.5
-"""A cancelled job's worker needs up to two seconds for its last line."""
+CANCELLED_LOG_SECONDS = 2.5
+"""Time to wait for the last log lines of a cancelled job, whose worker stops within two seconds."""
 
 
 @router.post(
@@ -101,17 +101,17 @@ async def _lines(services: Services, job: str, follow: bool) -> AsyncIterator[by
     offset, checked_at, quiet_since, is_over, patience = 0, 0.0, time.monotonic(), not follow, 0.0
     while True:
         lines, offset = await run_in_threadpool(files.read_log, offset)
-        clock_s = time.monotonic()
+        now_s = time.monotonic()
         if lines:
-            quiet_since = clock_s
+            quiet_since = now_s
             yield lines
             continue
-        if is_over and clock_s - quiet_since >= patience:
+        if is_over and now_s - quiet_since >= patience:
             return
-        if not is_over and clock_s - checked_at >= STATE_SECONDS:
-            shown, checked_at = await run_in_threadpool(services.jobs.get, job), clock_s
+        if not is_over and now_s - checked_at >= STATE_SECONDS:
+            shown, checked_at = await run_in_threadpool(services.jobs.get, job), now_s
             is_over = ended(shown)
-            patience = LAST_WORDS_SECONDS if shown.state == "cancelled" else 0.0
+            patience = CANCELLED_LOG_SECONDS if shown.state == "cancelled" else 0.0
             continue
         await asyncio.sleep(POLL_SECONDS)
 

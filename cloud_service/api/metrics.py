@@ -1,6 +1,6 @@
-"""What Prometheus reads at /metrics.
+"""Prometheus metrics of this process, for /metrics.
 
-The buckets are fine enough to see a tolerance budget of 4.21 ms: it is an edge of its own.
+The tolerance budget of 4.21 ms is the edge of a bucket.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,7 @@ _OTHER_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class _Tally:
-    """Corrections of one outcome, by their time."""
+    """A histogram of the times of all corrections with one outcome."""
 
     __slots__ = ("counts", "seconds")
 
@@ -35,16 +35,17 @@ class _Tally:
 
 
 class _Corrections(Collector):
-    """Counter and histogram of corrections, counted by one thread.
+    """Counter and histogram of corrections, updated by one thread only.
 
-    Prometheus' own take a lock each and look at one bucket after the other: 3 µs a correction.
+    The classes of prometheus_client take locks and search the buckets one by one, which costs 3 µs
+    per correction.
     """
 
     def __init__(self) -> None:
         self.of: dict[str, _Tally] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus reads."""
+        """Prometheus: yields the metrics."""
         total = CounterMetricFamily(
             "cloud_corrections",
             "Answers to requests for a correction: the form served, or the code of a problem.",
@@ -66,7 +67,7 @@ class _Corrections(Collector):
 
 
 class Metrics:
-    """Counts and times of one process, in a registry of their own."""
+    """Counts and times of one process, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -92,7 +93,7 @@ class Metrics:
         )
 
     def correction(self, outcome: str, seconds: float) -> None:
-        """Counts the answer to a request for a correction: a form, or a problem's code."""
+        """Counts one correction request. `outcome` is the form sent, or the code of a problem."""
         tally = self._corrections.of.get(outcome)
         if tally is None:
             tally = self._corrections.of[outcome] = _Tally()
@@ -100,14 +101,14 @@ class Metrics:
         tally.seconds += seconds
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Counts any other request by its route's template, never by its path."""
+        """Counts any other request by the template of its route, not by its path."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def loaded(self, versions: int) -> None:
-        """Says how many model versions are open."""
+        """Sets the number of open model versions."""
         self._loaded.set(versions)
 
     def page(self) -> bytes:
-        """Everything, in Prometheus' text format (`MEDIA_TYPE`)."""
+        """Returns all metrics in the text format of Prometheus (`MEDIA_TYPE`)."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""/v1/models: the versions, their manifests and files, promotion and retirement."""
+"""Routes of model versions (/v1/models): manifests, files, promotion, retirement."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,8 @@ from cloud_service.api.context import ExactVersion, ModelName, ServicesDep
 from cloud_service.api.files import IMMUTABLE, file_answer, unchanged
 from cloud_service.http.problems import RangeInvalid, documented
 from cloud_service.services.models import ModelSummary, NoReplay, UnknownFile
-from cloud_service.storage.store import PRODUCTION, InUse, InvalidAlias
+from cloud_service.storage.port import PRODUCTION
+from cloud_service.storage.store import InUse, InvalidAlias
 from shared.errors import Forbidden, NotReady, RetiredModel, Unauthorized, UnknownModel
 from shared.wire import VERSION_HEADER
 
@@ -43,7 +44,7 @@ def show_model(version: ModelName, services: ServicesDep, request: Request) -> R
     `Model-Version` names the version: the first 16 hex digits of the sha256 of these bytes.
     """
     exact = services.models.named(version)
-    # An alias may point elsewhere in a second; what it points at never changes.
+    # An alias may change at any time; a version never does.
     cache = IMMUTABLE if services.models.is_version(version) else "no-cache"
     headers = {"etag": f'"{exact}"', "cache-control": cache, VERSION_HEADER: exact}
     if unchanged(request, headers["etag"]):
@@ -76,7 +77,7 @@ def download_replay(version: ExactVersion, services: ServicesDep) -> Response:
     """Clicks of held-out users for simulated devices: safetensors, `items` and `offsets`."""
     if not services.serve_replays:
         raise Forbidden("this cloud hands out no clicks: set CLOUD_SERVE_REPLAYS=true")
-    return Response(services.models.replay(version).read_bytes(), media_type=_BINARY)
+    return Response(services.models.replay(version), media_type=_BINARY)
 
 
 @router.post(

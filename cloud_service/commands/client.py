@@ -1,4 +1,4 @@
-"""The commands' side of HTTP: calls a cloud, and turns problem documents back into errors."""
+"""HTTP client of the commands: calls a cloud, and turns problem documents into errors."""
 
 import ipaddress
 import json
@@ -44,21 +44,21 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
 class CloudUnreachable(RecommendationError):
-    """No answer came."""
+    """The cloud did not answer."""
 
     code: ClassVar[str] = "unreachable"
     title: ClassVar[str] = "The cloud does not answer"
 
 
 class CloudRefused(RecommendationError):
-    """The cloud answered with a problem."""
+    """The cloud answered with an error."""
 
     code: ClassVar[str] = "refused"
     title: ClassVar[str] = "The cloud refused"
 
 
 class CloudClient:
-    """Calls a cloud's API. `hint` is said where the cloud wants a token."""
+    """Calls the API of a cloud. `hint` is added to the error if the cloud requires a token."""
 
     def __init__(
         self,
@@ -98,20 +98,20 @@ class CloudClient:
         self._http.close()
 
     def get(self, path: str, **query: str | int) -> Any:
-        """A JSON answer. Raises CloudUnreachable or CloudRefused."""
+        """Returns the JSON response of a GET. Raises CloudUnreachable or CloudRefused."""
         return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Any = None) -> Any:
-        """A JSON answer to a JSON body. Raises CloudUnreachable or CloudRefused."""
+        """Posts JSON, returns the JSON response. Raises CloudUnreachable or CloudRefused."""
         return self._call("POST", path, json=body)
 
     def lines(self, path: str, *, follow: bool) -> Iterator[dict[str, Any]]:
-        """A stream of JSON lines. Raises CloudUnreachable or CloudRefused."""
+        """Yields the JSON lines of a stream. Raises CloudUnreachable or CloudRefused."""
         query = {"follow": str(follow).lower()}
-        patient = httpx.Timeout(None, connect=5.0) if follow else _TIMEOUT
+        timeout = httpx.Timeout(None, connect=5.0) if follow else _TIMEOUT
         with (
             self._reached(),
-            self._http.stream("GET", path, params=query, timeout=patient) as answer,
+            self._http.stream("GET", path, params=query, timeout=timeout) as answer,
         ):
             if answer.is_error:
                 answer.read()
@@ -147,36 +147,38 @@ class CloudClient:
 
 
 def admin_client(url: str, token: str | None, store: Path) -> CloudClient:
-    """A client for admin calls: with the token given, else with that of the store on this machine.
+    """Returns a client with `token`, or else with the admin token of the store on this machine.
 
-    The store's token is sent to this machine alone. Raises AdminTokenError for a token's file that
-    must not be used, and CloudUnreachable for what is no address.
+    The token of the store is sent only to this machine. Raises AdminTokenError for an unsafe token
+    file, and CloudUnreachable for an invalid URL.
     """
     if token:
         return CloudClient(url, token)
     try:
         is_local = _is_local(httpx.URL(url).host)
     except httpx.InvalidURL:
-        is_local = False  # the client says what is wrong with it
+        is_local = False  # CloudClient reports the invalid URL
     if not is_local:
         hint = "; set CLOUD_ADMIN_TOKEN: the token of a store here is not sent to another machine"
         return CloudClient(url, hint=hint)
     path = store / TOKEN_FILE
     try:
-        found = read_token(store)
+        store_token = read_token(store)
     except OSError as error:
         return CloudClient(url, hint=f"; {path} cannot be read: {error.strerror}")
-    seen = f"what is in {path} is not its token" if found else f"there is no {path}"
-    return CloudClient(url, found, hint=f"; {seen}: name the cloud's folder with --store")
+    reason = f"what is in {path} is not its token" if store_token else f"there is no {path}"
+    return CloudClient(url, store_token, hint=f"; {reason}: name the cloud's folder with --store")
 
 
 def _raise(answer: httpx.Response, hint: str) -> None:
     try:
-        token = Problem.model_validate_json(answer.content)
+        document = Problem.model_validate_json(answer.content)
     except ValidationError:
         raise CloudRefused(f"status {answer.status_code} without an explanation") from None
-    more = hint if token.status == httpx.codes.UNAUTHORIZED else ""
-    raise CloudRefused(f"{token.title}: {token.detail}{more} ({token.status} {token.code})")
+    advice = hint if document.status == httpx.codes.UNAUTHORIZED else ""
+    raise CloudRefused(
+        f"{document.title}: {document.detail}{advice} ({document.status} {document.code})"
+    )
 
 
 def _is_local(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Commands that other packages add to `cloud-service`, found through their entry points."""
+"""Adds commands of other packages to `cloud-service`, through entry points."""
 
 from importlib.metadata import entry_points
 from typing import Final
@@ -8,18 +8,18 @@ import typer
 from shared.errors import InvalidRequest
 
 ENTRY_POINTS: Final = "cloud_service.commands"
-"""Group of entry points. Each is a function that takes the program's Typer and adds a command."""
-OFFERED: Final = ("evaluate", "tables", "parity")
-"""The commands of the laboratory (package `experiments`)."""
+"""Group of entry points. Each one is a function that adds a command to a Typer program."""
+OPTIONAL: Final = ("evaluate", "tables", "parity")
+"""The commands of the package `experiments`."""
 INSTALL: Final = "pip install 'device-cloud-recommendation[cloud]'"
 
 
 def add_found_commands(app: typer.Typer) -> None:
-    """Adds the commands that installed packages offer, and for absent ones a line of advice."""
-    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    for name in OFFERED:
+    """Adds the commands of installed packages; a placeholder says how to install an absent one."""
+    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    for name in OPTIONAL:
         try:
-            offered[name].load()(app)
+            installed[name].load()(app)
         except (KeyError, ModuleNotFoundError) as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             _add_absent(app, name, missing or "the package experiments")

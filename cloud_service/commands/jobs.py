@@ -1,4 +1,4 @@
-"""`cloud-service jobs`: over HTTP, so that they work from any machine."""
+"""`cloud-service jobs`. These commands use HTTP, so they work from any machine."""
 
 import time
 from datetime import UTC, datetime
@@ -92,7 +92,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def _ago(seconds: float) -> str:
-    """ "3 min": how long ago, in the largest unit of which there is one."""
+    """Formats an age in the largest unit that fits, e.g. "3 min"."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size:.0f} {unit}"
@@ -100,7 +100,7 @@ def _ago(seconds: float) -> str:
 
 
 def _exact(cloud: CloudClient, text: str) -> str:
-    """The id of the job that is meant. Raises InvalidRequest."""
+    """Resolves a short job id. Raises InvalidRequest."""
     if len(text) == _ID_LENGTH:
         return text
     return pick(text, [job["id"] for job in cloud.get("/v1/jobs", limit=500)], "job")
@@ -155,9 +155,9 @@ def _wait(cloud: CloudClient, job: str) -> None:
 
 
 def watch(cloud: CloudClient, job: str) -> Job:
-    """Shows a job's progress until it has ended, and gives it as it ended.
+    """Shows the progress of a job until it has ended, and returns the ended job.
 
-    Raises CloudUnreachable after a minute without an answer: a cloud may be restarting.
+    Raises CloudUnreachable after a minute without an answer: the cloud may be restarting.
     """
     with training_bar() as bar:
         answered, waits_for = time.monotonic(), None

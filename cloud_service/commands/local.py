@@ -1,4 +1,4 @@
-"""`cloud-service train`, `fetch` and `parity`: on this machine, without a server."""
+"""`cloud-service train` and `fetch`, which run on this machine without a server."""
 
 import shutil
 import uuid
@@ -9,6 +9,7 @@ import typer
 
 from cloud_service.commands.output import download_bar, err, out, training_bar
 from cloud_service.commands.recipe import PromoteOption
+from cloud_service.recommender.data.named_sets import NAMED_SETS
 from cloud_service.recommender.recipe import TrainingRecipe
 
 Folder = Annotated[Path, typer.Option(help="Folder of model versions.")]
@@ -22,7 +23,8 @@ def train(
         typer.Option(help="Folder of checkpoints: given again, training goes on from there."),
     ] = None,
     data_folder: Annotated[
-        Path | None, typer.Option(help="Where `fetch` put the named sets; else STORE/data.")
+        Path | None,
+        typer.Option(envvar="CLOUD_DATA_FOLDER", help="Where the named sets lie; else STORE/data."),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     promote: PromoteOption = "better",
@@ -59,10 +61,19 @@ def train(
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="online-retail, movielens-100k or movielens-1m.")],
-    folder: Annotated[Path, typer.Option(help="Where it goes.")] = Path("store/data"),
+    name: Annotated[str, typer.Argument(help=f"{', '.join(NAMED_SETS)}.")],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--folder", "--data-folder", envvar="CLOUD_DATA_FOLDER", help="Where it goes."
+        ),
+    ] = Path("store/data"),
+    published: Annotated[
+        Path | None,
+        typer.Option("--from", help="The publisher's file, downloaded by hand (yelp needs it)."),
+    ] = None,
 ) -> None:
-    """Downloads a named data set from its publisher and checks its sha256."""
+    """Downloads a named data set from its publisher, checks it and converts it."""
     from cloud_service.recommender.data import catalog
 
     with download_bar(name) as bar:
@@ -71,5 +82,7 @@ def fetch(
             name,
             folder,
             progress=lambda done, total: bar.update(task, completed=done, total=total or None),
+            published=published,
+            warn=lambda text: err.print(text, markup=False, highlight=False, soft_wrap=True),
         )
     out.print(str(path), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`cloud-service models`: over HTTP, so that they work from any machine."""
+"""`cloud-service models`. These commands use HTTP, so they work from any machine."""
 
 import json
 import re
@@ -86,15 +86,15 @@ def retire_model(
 
 
 def _exact(cloud: CloudClient, text: str) -> str:
-    """The version that is meant. Raises InvalidRequest."""
+    """Resolves a short version or an alias. Raises InvalidRequest."""
     models = cloud.get("/v1/models")
-    named: dict[str, str] = {
+    version_of: dict[str, str] = {
         alias: model["version"] for model in models for alias in model["aliases"]
     }
-    if text in named:
-        return named[text]
+    if text in version_of:
+        return version_of[text]
     if not re.fullmatch("[0-9a-f]{1,16}|latest", text):
-        return text  # the cloud says that there is no such alias
+        return text  # the cloud reports an unknown alias
     return pick(text, [model["version"] for model in models], "version")
 
 

@@ -1,22 +1,23 @@
-"""Short names on the command line: the first characters of an id, or `latest`."""
+"""Resolves short names on the command line: the first characters of an id, or `latest`."""
 
 from collections.abc import Sequence
 
 from shared.errors import InvalidRequest
 
 SHORT = 8
-"""Characters of an id that lists show."""
+"""Number of characters of an id that lists show."""
 LATEST = "latest"
 
 
 def pick(text: str, ids: Sequence[str], noun: str) -> str:
-    """The id that `text` names: all of it, its first characters, or `latest` for the first.
+    """Returns the id that `text` names: a whole id, its first characters, or `latest`.
 
     Args:
-        ids: the newest first.
-        what: an id in words, for errors: "job".
+        text: what the user typed.
+        ids: all ids, newest first.
+        noun: what an id names, for error messages: "job".
 
-    Raises InvalidRequest where no id or more than one begins so.
+    Raises InvalidRequest if no id or more than one id matches.
     """
     if text == LATEST:
         if not ids:
@@ -32,5 +33,5 @@ def pick(text: str, ids: Sequence[str], noun: str) -> str:
     if matches:
         shown = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise InvalidRequest(f"more than one {noun} begins with {text!r}: {shown}")
-    known = ", ".join(candidate[:SHORT] for candidate in ids[:5]) or "none"
-    raise InvalidRequest(f"no {noun} begins with {text[:64]!r}; the newest: {known}")
+    newest = ", ".join(candidate[:SHORT] for candidate in ids[:5]) or "none"
+    raise InvalidRequest(f"no {noun} begins with {text[:64]!r}; the newest: {newest}")

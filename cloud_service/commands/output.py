@@ -1,4 +1,4 @@
-"""How commands speak: results on stdout, progress and errors on stderr."""
+"""Output of the commands: results on stdout, progress and errors on stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,21 +22,21 @@ err = Console(stderr=True)
 
 
 class TrainingBar:
-    """A bar with epoch, loss and validation metric; without a terminal, a line per epoch.
+    """A progress bar with epoch, loss and validation metric; without a terminal, a line per epoch.
 
-    Make it with `training_bar`.
+    Create it with `training_bar`.
     """
 
     def __init__(self, bar: Progress) -> None:
-        self._bar, self._said = bar, ("", -1)
+        self._bar, self._printed = bar, ("", -1)
         self._task = bar.add_task("waiting", total=1.0, figures="")
 
     def show(self, progress: TrainingProgress) -> None:
-        """Moves the bar, or says that a phase or an epoch is over."""
+        """Updates the bar; without a terminal, prints a line at the end of a phase or an epoch."""
         shown = progress.phase, progress.epoch
-        if not self._bar.console.is_terminal and shown != self._said:
+        if not self._bar.console.is_terminal and shown != self._printed:
             self.say(f"{progress.share:4.0%}  {progress.phase}  {figures(progress)}")
-            self._said = shown
+            self._printed = shown
         self._bar.update(
             self._task,
             completed=progress.share,
@@ -50,7 +50,7 @@ class TrainingBar:
 
 
 def figures(progress: TrainingProgress) -> str:
-    """Epoch, loss, validation NDCG@10 and its best, as far as they are known."""
+    """Formats epoch, loss, validation NDCG@10 and its best value, if they are known."""
     fields = [progress.message] if progress.message else []
     fields += [f"epoch {progress.epoch}/{progress.epochs}"] if progress.epochs else []
     named = (("loss", progress.loss), ("NDCG@10", progress.ndcg), ("best", progress.best))
@@ -60,7 +60,7 @@ def figures(progress: TrainingProgress) -> str:
 
 @contextmanager
 def training_bar() -> Iterator[TrainingBar]:
-    """A live bar on stderr."""
+    """Shows a progress bar on stderr."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -76,7 +76,7 @@ def training_bar() -> Iterator[TrainingBar]:
 
 @contextmanager
 def download_bar(name: str) -> Iterator[Progress]:
-    """A live bar in bytes on stderr; its one task is the first."""
+    """Shows a progress bar in bytes on stderr; the caller adds its one task."""
     with Progress(
         TextColumn(name),
         BarColumn(),

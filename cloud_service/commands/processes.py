@@ -1,4 +1,4 @@
-"""`cloud-service serve` and `cloud-service worker`: the two processes of a cloud."""
+"""`cloud-service serve` and `cloud-service worker`, the two processes of a cloud."""
 
 import gc
 from pathlib import Path
@@ -32,6 +32,10 @@ def serve(
     Every setting is also a CLOUD_* environment variable; options win. The admin token and the
     database are set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DATABASE_URL. Without a token the first
     start makes one in STORE/admin-token, which the commands on this machine find.
+
+    CLOUD_HTTP_PROTOCOL=uvicorn turns off all that builds on private parts of uvicorn: the short
+    cut of corrections, and the limits of heads and silent connections. `guarded` turns off the
+    short cut alone.
     """
     from cloud_service.settings import load_settings
 
@@ -50,8 +54,8 @@ def serve(
     allow_connections(settings)
     services = build_services(settings)
     serving = server(build_app(settings, services), settings, services)
-    # What is there by now stays: looking through it for garbage would hold corrections up for a
-    # hundred milliseconds every time.
+    # All objects so far live as long as the process. Without the freeze, each full garbage
+    # collection would examine them and delay corrections by 100 ms.
     gc.collect()
     gc.freeze()
     serving.run()

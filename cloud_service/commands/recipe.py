@@ -1,4 +1,4 @@
-"""Command-line options of a training recipe, generated from its fields."""
+"""Command-line options for TrainingRecipe, generated from its fields."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ _REST = "Rarely changed"
 
 
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives `command` one option per field; it receives the recipe as its first argument."""
+    """Adds one option per field to `command`, which gets the recipe as its first argument."""
     recipe = inspect.Parameter(
         "recipe",
         inspect.Parameter.KEYWORD_ONLY,
@@ -50,44 +50,45 @@ def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         ],
     )
 
-    def run(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in _FIELDS}
-        command(read_recipe(given.pop("recipe"), chosen), **given)
+    def run(**arguments: Any) -> None:
+        chosen = {name: arguments.pop(name) for name in _FIELDS}
+        command(read_recipe(arguments.pop("recipe"), chosen), **arguments)
 
-    named = [name for names in _PANELS.values() for name in names]
-    order = [*named, *(name for name in _FIELDS if name not in named)]
-    added = [_parameter(name, _FIELDS[name]) for name in order]
-    own, rest = added[: len(named)], added[len(named) :]
-    return _shown_as(run, command, [*own, recipe], rest)
+    grouped = [name for names in _PANELS.values() for name in names]
+    ungrouped = [name for name in _FIELDS if name not in grouped]
+    before = [_parameter(name, _FIELDS[name]) for name in grouped]
+    after = [_parameter(name, _FIELDS[name]) for name in ungrouped]
+    return _with_signature(run, command, [*before, recipe], after)
 
 
 def with_training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives `command` one option per field that decides how a network trains, after its own.
+    """Adds one option per training field to `command`, after its own options.
 
-    It receives those that were given as its first argument.
+    `command` gets a dict of the options that the user set as its first argument.
     """
 
-    def run(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in TRAINING_FIELDS}
-        command({name: value for name, value in chosen.items() if value is not None}, **given)
+    def run(**arguments: Any) -> None:
+        chosen = {name: arguments.pop(name) for name in TRAINING_FIELDS}
+        set_options = {name: value for name, value in chosen.items() if value is not None}
+        command(set_options, **arguments)
 
     added = [_parameter(name, _FIELDS[name]) for name in TRAINING_FIELDS]
-    return _shown_as(run, command, [], added)
+    return _with_signature(run, command, [], added)
 
 
-def _shown_as(
+def _with_signature(
     run: Callable[..., None],
     command: Callable[..., None],
     before: list[inspect.Parameter],
     after: list[inspect.Parameter],
 ) -> Callable[..., None]:
-    """`run` with the signature of `command`, but for its first argument, and more options."""
-    own = list(inspect.signature(command).parameters.values())[1:]
+    """Gives `run` the signature of `command` without its first argument, plus more options."""
+    parameters = list(inspect.signature(command).parameters.values())[1:]
     types = inspect.get_annotations(command)
-    names = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    names = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = inspect.Signature([*before, *names, *after])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in [*before, *after]} | {
-        p.name: types[p.name] for p in own
+        p.name: types[p.name] for p in parameters
     }
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
@@ -95,16 +96,16 @@ def _shown_as(
 
 
 def read_recipe(path: Path | None, chosen: Mapping[str, Any]) -> TrainingRecipe:
-    """The recipe of a file and of options that are not None. Raises InvalidRequest."""
+    """Combines a recipe file with the options that are not None. Raises InvalidRequest."""
     values: dict[str, Any] = {}
     try:
         if path is not None:
             values = TrainingRecipe.model_validate_json(path.read_bytes()).model_dump()
-        given = {name: value for name, value in chosen.items() if value is not None}
-        model = {name: value for name, value in given.items() if name in _MODEL}
-        plain = {name: value for name, value in given.items() if name not in _MODEL}
+        set_options = {name: value for name, value in chosen.items() if value is not None}
+        model = {name: value for name, value in set_options.items() if name in _MODEL}
+        plain = {name: value for name, value in set_options.items() if name not in _MODEL}
         shape = values.get("model", {})
-        if "gcn" in model:  # another form of the correction is fused in a way of its own
+        if "gcn" in model:  # each GCN has its own default fusion
             shape.pop("fusion", None)
         values = values | plain | {"model": shape | model}
         return TrainingRecipe.model_validate(values)
@@ -115,23 +116,26 @@ def read_recipe(path: Path | None, chosen: Mapping[str, Any]) -> TrainingRecipe:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first errors on one line, without the input values."""
+    """Formats the first validation errors in one line, without the invalid values."""
     faults = error.errors(include_url=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, f['loc'])) or 'recipe'}: {f['msg']}" for f in faults[:3])
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    words = [field.description or _described(name), f"(default: {_default(name, field)})"]
-    kind = field.annotation
+    description = field.description or _described(name)
+    option_type = field.annotation
     if name == "items":
-        kind = str
+        option_type = str
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[
-            kind | None,  # type: ignore[operator]
-            typer.Option(help=" ".join(words), rich_help_panel=_panel(name)),
+            option_type | None,  # type: ignore[operator]
+            typer.Option(
+                help=f"{description} (default: {_default(name, field)})",
+                rich_help_panel=_panel(name),
+            ),
         ],
     )
 
@@ -152,5 +156,5 @@ def _described(name: str) -> str:
 
 
 def dumped(recipe: BaseModel) -> str:
-    """A recipe as JSON, for --recipe."""
+    """Formats a recipe as JSON, for --recipe."""
     return recipe.model_dump_json(indent=1)

@@ -1,1 +1,1 @@
-"""One correction: from the request's bytes to the answer's."""
+"""Computes one correction: from the bytes of the request to the bytes of the response."""

@@ -1,6 +1,6 @@
-"""`POST /v1/models/{version}/correction`: the hot path, as a bare ASGI application.
+"""`POST /v1/models/{version}/correction` as a plain ASGI application.
 
-It stands before the router and its middleware: nothing is parsed but what is used.
+It runs before the router and its middleware and parses only what it needs.
 """
 
 import asyncio
@@ -40,61 +40,63 @@ PREFIX = "/v1/models/"
 SUFFIX = "/correction"
 BODY_LIMIT = 1 << 20
 BODY_SECONDS = 5.0
-"""How long an H may be on its way, once its head is here."""
+"""Longest time between the head of a request and the end of its H."""
 
 
 class Observer(Protocol):
-    """Counts corrections: `outcome` is the form served, or the code of a problem."""
+    """Counts corrections. `outcome` is the form that was sent, or the code of a problem."""
 
     def correction(self, outcome: str, seconds: float) -> None: ...
 
 
 class CorrectionEndpoint:
-    """Answers corrections. Raises nothing: every fault becomes a problem document."""
+    """Answers correction requests. Raises nothing: every error becomes a problem document."""
 
     def __init__(
-        self, corrections: CorrectorCache, queue: CorrectionScheduler, observer: Observer
+        self, correctors: CorrectorCache, scheduler: CorrectionScheduler, observer: Observer
     ) -> None:
-        self._corrections, self._queue, self._observer = corrections, queue, observer
+        self._correctors, self._scheduler, self._observer = correctors, scheduler, observer
 
     @staticmethod
     def serves(path: str) -> bool:
-        """Whether a request path is this endpoint's."""
+        """Returns whether this endpoint handles the path."""
         return path.endswith(SUFFIX) and path.startswith(PREFIX)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request."""
         begun = time.perf_counter()
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("POST H to this address")
             head = read_head(scope["headers"])
             version = scope["path"][len(PREFIX) : -len(SUFFIX)]
-            corrector = self._corrections.get(version)
-            if corrector is None:  # reads files: not on the event loop
-                loop, cache = asyncio.get_running_loop(), self._corrections
+            corrector = self._correctors.get(version)
+            if corrector is None:  # opening reads files: do it in another thread
+                loop, cache = asyncio.get_running_loop(), self._correctors
                 corrector = await loop.run_in_executor(cache.thread, cache.open, version)
             body_bytes = corrector.hidden_bytes(half=head.hidden_half)
             body = await _read_body(receive, head.length, body_bytes)
             if body is None:
                 return
-            awaited = _Awaited()
+            sink = _FutureSink()
             deadline = begun + head.deadline_s
-            self._queue.put(PendingCorrection(awaited, corrector, head.form, body, begun, deadline))
-            reply = await awaited.done
+            self._scheduler.put(
+                PendingCorrection(sink, corrector, head.form, body, begun, deadline)
+            )
+            reply = await sink.done
             await _send(send, HTTPStatus.OK, reply.body, _headers(corrector, head.form, reply))
             self._observer.correction(head.form, time.perf_counter() - begun)
         except RecommendationError as error:
             self._observer.correction(error.code, time.perf_counter() - begun)
             await _refuse(send, error)
-        except Exception:  # a fault of ours: said without detail, and never with H
+        except Exception:  # an internal error: the response has no details of it
             _log.exception("a correction failed")
             self._observer.correction("internal", time.perf_counter() - begun)
             await _refuse(send, Internal("the cloud's log says more"))
 
 
-class _Awaited:
-    """An answer of the queue, for a coroutine that waits for it."""
+class _FutureSink:
+    """Passes the result of the scheduler to a coroutine that waits for it."""
 
     def __init__(self) -> None:
         self.done: asyncio.Future[CorrectionReply] = asyncio.get_running_loop().create_future()
@@ -109,13 +111,16 @@ class _Awaited:
 
 
 def timing(reply: CorrectionReply) -> bytes:
-    """Server-Timing, of the same width for all but the slowest: a device need not parse it anew."""
+    """Returns the value of Server-Timing, in milliseconds.
+
+    Its width is fixed up to 9,999 ms, so that a device can reuse the head of its last response.
+    """
     times = reply.queue_s * 1e3, reply.compute_s * 1e3
     return b"queue;dur=%08.3f, gcn;dur=%08.3f" % times
 
 
 def _headers(corrector: Corrector, form: Form, reply: CorrectionReply) -> list[tuple[bytes, bytes]]:
-    """Of an answer. The two that change stand together: a device compares the rest as a whole."""
+    """Returns the response headers. The two that vary are adjacent: a device compares the rest."""
     return [
         (b"content-type", FORMS[form].correction_type.encode()),
         (b"model-version", corrector.version_header),
@@ -125,7 +130,10 @@ def _headers(corrector: Corrector, form: Form, reply: CorrectionReply) -> list[t
 
 
 async def _read_body(receive: Receive, length: int, body_bytes: int) -> bytes | None:
-    """The body, if it has the length a model takes; None where the client has gone away."""
+    """Reads the body; returns None if the client disconnects.
+
+    Raises BodyTooLarge or WrongLength unless `length` is `body_bytes`, and RequestTimeout.
+    """
     if length > BODY_LIMIT:
         raise BodyTooLarge(f"H is {body_bytes} bytes for this model, got {length}")
     if length != body_bytes:

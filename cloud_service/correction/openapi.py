@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of corrections: their endpoint is no route of FastAPI."""
+"""The OpenAPI entry of the correction endpoint, which is not a FastAPI route."""
 
 from typing import Any
 

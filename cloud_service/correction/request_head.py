@@ -1,4 +1,4 @@
-"""The head of a correction's request: which form it asks for, and what H comes with it."""
+"""Parses the headers of a correction request: the requested form, the type and length of H."""
 
 import math
 import re
@@ -15,27 +15,27 @@ _MILLISECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 class RequestHead(NamedTuple):
-    """What the head of a request says."""
+    """What the headers of a correction request say."""
 
     form: Form
-    """Of the correction."""
+    """Form of the correction."""
     hidden_half: bool
-    """Whether H is in float16."""
+    """True if H is float16, False if it is float32."""
     length: int
-    """Of the body, in bytes."""
+    """Content-Length in bytes."""
     deadline_s: float
-    """Seconds after which nobody wants the answer; infinite where none is named."""
+    """Seconds until the device no longer needs the correction; infinite without a deadline."""
 
 
 def read_head(headers: list[tuple[bytes, bytes]]) -> RequestHead:
-    """What the head asks for; names are in lower case. Raises a WireError."""
+    """Parses headers whose names are in lower case. Raises WireError."""
     form: Form = "full"
     half, length, deadline = False, -1, math.inf
     for name, value in headers:
         if name == b"accept":
             form = _preferred(value)
         elif name == b"content-length":
-            length = int(value)  # the server has parsed it before
+            length = int(value)  # llhttp has checked that it is a number
         elif name == b"content-type":
             if value not in _HALF_OF:
                 raise WrongMediaType(f"H travels as {HIDDEN_TYPE} or {HALF_HIDDEN_TYPE}")
@@ -52,7 +52,10 @@ def read_head(headers: list[tuple[bytes, bytes]]) -> RequestHead:
 
 
 def _preferred(accept: bytes) -> Form:
-    """The form a general Accept header prefers; the full one where it does not care."""
+    """Returns the form that an Accept header prefers; the full form if it is empty.
+
+    Raises NotAcceptable if the header accepts no form.
+    """
     if not accept.strip():
         return "full"
     form: Form = "full"

@@ -1,12 +1,12 @@
-"""What is waiting for a correction: computed together, without a timer, and never for long.
+"""Batches corrections on the event loop, without a timer, and bounds their waiting time.
 
-A turn of the event loop reads every socket that is ready: what it brings is computed together, at
-its end or as soon as a batch is full. Nothing waits for company: in a quiet moment an H is answered
-on the spot, as if its device were alone.
+One turn of the event loop reads every socket that is ready. All H of a turn are computed together,
+at the end of the turn or as soon as a batch is full. Nothing waits for a batch to fill: when there
+is no load, an H is answered immediately, as if its device were alone.
 
-A cloud that has too much to do has long turns, and what is read late in one has waited in its
-socket since before it began. That is shed: it takes less time than an answer, so the next turn is
-shorter.
+Under overload the turns are long, and an H that is read late in a turn has waited in its socket
+since before the turn began. Such an H is refused: a refusal takes less time than a correction, so
+the next turn is shorter.
 """
 
 import asyncio
@@ -25,38 +25,41 @@ from shared.wire import Form, check_of
 _log = logging.getLogger(__name__)
 
 BATCH: Final = 32
-"""Corrections computed at once, at most: the first of them waits for the last."""
+"""Largest batch. The first H of a batch waits for the last one."""
 _BROKEN: Final = Internal("the cloud's log says more")
 _FULL: Final = Overloaded("more corrections are asked for than can be computed")
 _SMOOTHING: Final = 0.1
 _QUIET: Final = 1.5
-"""Times the cost of a correction without one, after which there is no crowd."""
+"""The load counts as low after a pause of this many times the cost of one correction."""
 
 
 class ReplySink(Protocol):
-    """Whoever is told how it ended; one of the two is called, once."""
+    """Receives the result of one correction: exactly one of the two methods is called, once."""
 
-    def answer(self, computed: "CorrectionReply") -> None:
-        """Takes the correction."""
+    def answer(self, reply: "CorrectionReply") -> None:
+        """Receives the correction."""
 
     def refuse(self, error: RecommendationError) -> None:
-        """Takes what went wrong."""
+        """Receives the reason why there is no correction."""
 
 
 class CorrectionReply(NamedTuple):
-    """A correction as it is sent."""
+    """A computed correction and what its response headers say."""
 
     body: bytes
     check: str
+    """CRC-32 of H and the correction, in hex (Correction-Check)."""
     queue_s: float
+    """Seconds in the queue."""
     compute_s: float
+    """Seconds of computation, of the whole batch."""
 
 
 @dataclass(slots=True)
 class PendingCorrection:
-    """One H in the queue. Times are `time.perf_counter`."""
+    """One H in the queue. `arrived` and `deadline` are times of `time.perf_counter`."""
 
-    asker: ReplySink
+    sink: ReplySink
     corrector: Corrector
     form: Form
     body: bytes | memoryview
@@ -65,21 +68,24 @@ class PendingCorrection:
 
 
 class CorrectionScheduler:
-    """Answers in batches on the event loop; sheds what comes later than `longest_s` in a turn."""
+    """Computes corrections in batches on the event loop.
+
+    Refuses an H that arrives more than `longest_s` seconds after the first one of its turn.
+    """
 
     def __init__(self, *, longest_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
         self._longest, self._clock = longest_s, clock
         self._waiting: deque[PendingCorrection] = deque()
         self._cost = self._last_arrival = 0.0
         self._begun: float | None = None
-        """When the present turn of the loop brought its first H; None before that."""
+        """Time of the first H in the current turn of the loop, or None."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, pending: PendingCorrection) -> None:
-        """Answers or refuses `each.asker`, now or as soon as it can."""
+        """Computes or queues one H. Calls its sink immediately or in this turn of the loop."""
         quiet = pending.arrived - self._last_arrival > _QUIET * self._cost
         self._last_arrival = pending.arrived
         if self._begun is None:
@@ -91,7 +97,7 @@ class CorrectionScheduler:
             self._begun = self._clock()
             self._loop.call_soon(self._end_turn)
         elif pending.arrived - self._begun > self._longest:
-            pending.asker.refuse(_FULL)
+            pending.sink.refuse(_FULL)
             return
         self._waiting.append(pending)
         if len(self._waiting) >= BATCH:
@@ -110,14 +116,14 @@ class CorrectionScheduler:
         elif batch:
             self._answer(batch, begun)
 
-    def _take(self, clock_s: float) -> list[PendingCorrection]:
-        """The longest waiting, and all of its model and form; the expired are refused."""
+    def _take(self, now_s: float) -> list[PendingCorrection]:
+        """Takes the oldest H and the next ones of the same model and form; refuses expired ones."""
         batch: list[PendingCorrection] = []
         deferred: list[PendingCorrection] = []
         while self._waiting and len(batch) < BATCH:
             pending = self._waiting.popleft()
-            if clock_s > pending.deadline:
-                pending.asker.refuse(Expired("the deadline named in the request has passed"))
+            if now_s > pending.deadline:
+                pending.sink.refuse(Expired("the deadline named in the request has passed"))
             elif batch and (pending.corrector, pending.form) != (batch[0].corrector, batch[0].form):
                 deferred.append(pending)
             else:
@@ -127,9 +133,9 @@ class CorrectionScheduler:
 
     def _answer_one(self, pending: PendingCorrection, begun: float) -> None:
         try:
-            body = pending.corrector.one(pending.body, pending.form)
+            body = pending.corrector.correct_one(pending.body, pending.form)
         except RecommendationError as error:
-            pending.asker.refuse(error)
+            pending.sink.refuse(error)
         except Exception:
             self._failed([pending])
         else:
@@ -144,25 +150,25 @@ class CorrectionScheduler:
         spent = self._spent(begun, len(batch))
         for pending, answer in zip(batch, answers, strict=True):
             if isinstance(answer, RecommendationError):
-                pending.asker.refuse(answer)
+                pending.sink.refuse(answer)
             else:
                 self._sent(pending, answer, begun, spent)
 
     def _spent(self, begun: float, count: int) -> float:
-        """The time that `count` corrections took since `begun`; it goes into what one costs."""
+        """Returns the seconds since `begun` and updates the average cost of one correction."""
         spent = self._clock() - begun
-        pending = spent / count
-        self._cost += _SMOOTHING * (pending - self._cost) if self._cost else pending
+        cost = spent / count
+        self._cost += _SMOOTHING * (cost - self._cost) if self._cost else cost
         return spent
 
     @staticmethod
     def _sent(pending: PendingCorrection, body: bytes, begun: float, spent: float) -> None:
         check = check_of(pending.body, body)
-        pending.asker.answer(CorrectionReply(body, check, begun - pending.arrived, spent))
+        pending.sink.answer(CorrectionReply(body, check, begun - pending.arrived, spent))
 
     @staticmethod
     def _failed(batch: list[PendingCorrection]) -> None:
-        """A fault of ours: whoever asked is told, and never waits for nothing."""
+        """Refuses a batch after an internal error, so that no client waits in vain."""
         _log.exception("corrections failed")
         for pending in batch:
-            pending.asker.refuse(_BROKEN)
+            pending.sink.refuse(_BROKEN)

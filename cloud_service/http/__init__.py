@@ -1,1 +1,1 @@
-"""The server's connections: limits, admission, problems."""
+"""The server's HTTP layer: connections, their limits, and problem documents."""

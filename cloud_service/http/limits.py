@@ -1,4 +1,4 @@
-"""JSON bodies of bounded size and time, with or without a Content-Length."""
+"""Limits the size and the time of JSON bodies, with or without a Content-Length."""
 
 import asyncio
 
@@ -11,13 +11,13 @@ _BODILESS = ("GET", "HEAD", "OPTIONS", "DELETE")
 
 
 class BodyLimit:
-    """Reads a body before the application sees the request, or refuses it."""
+    """ASGI middleware that reads the whole body before it calls the application."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
         self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request; refuses a body that is too large or too late."""
         if scope["type"] != "http" or scope["method"] in _BODILESS:
             await self._app(scope, receive, send)
             return
@@ -30,11 +30,11 @@ class BodyLimit:
                 error if is_known else RequestTimeout(f"a body has {self._seconds:g} s to arrive")
             )
             assert isinstance(fault, RecommendationError)
-            # Closing is the only way not to read the rest.
+            # Without closing, the server would have to read the rest of the body.
             await problem(fault, {"connection": "close"})(scope, receive, send)
             return
         if body is None:
-            return  # the client has gone
+            return  # the client has disconnected
         await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
@@ -59,13 +59,13 @@ class BodyLimit:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    was_given = False
+    was_sent = False
 
-    async def again() -> Message:
-        nonlocal was_given
-        if was_given:
+    async def receive_body() -> Message:
+        nonlocal was_sent
+        if was_sent:
             return await receive()
-        was_given = True
+        was_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return receive_body

@@ -1,4 +1,4 @@
-"""Problem documents as bytes, for what answers without FastAPI."""
+"""Problem documents as bytes, for responses that FastAPI does not write."""
 
 from functools import lru_cache
 from http import HTTPStatus
@@ -10,22 +10,23 @@ from shared.problems import TYPE_PREFIX, Problem
 
 
 def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Headers as they travel."""
+    """Encodes headers as HTTP/1.1 header lines."""
     return b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
 def refusal(error: RecommendationError) -> tuple[bytes, bytes]:
-    """Headers as they travel, without the length, and body of the answer for `error`."""
+    """Returns the encoded headers (without Content-Length) and the body for `error`."""
     return _refusal(type(error), error.detail)  # type: ignore[arg-type]  # classes are hashable
 
 
-# Kept: a cloud that has too much to do says the same thousands of times a second.
+# Cached: an overloaded cloud sends the same problem thousands of times a second.
 @lru_cache(maxsize=256)
 def _refusal(error_type: type[RecommendationError], detail: str) -> tuple[bytes, bytes]:
     return header_lines(problem_headers(error_type)), problem_body(error_type, detail)
 
 
 def problem_headers(error_type: type[RecommendationError]) -> list[tuple[bytes, bytes]]:
+    """Returns the headers of a problem, without Content-Length."""
     headers = [(b"content-type", PROBLEM_TYPE.encode())]
     if error_type.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"1"))
@@ -37,6 +38,7 @@ def problem_headers(error_type: type[RecommendationError]) -> list[tuple[bytes, 
 
 
 def problem_body(error_type: type[RecommendationError], detail: str) -> bytes:
+    """Encodes a problem document as JSON."""
     document = Problem(
         type=TYPE_PREFIX + error_type.code,
         title=error_type.title,

@@ -1,4 +1,4 @@
-"""Every error as a problem document (RFC 9457), and how those are described in OpenAPI."""
+"""Turns every error into a problem document (RFC 9457) and describes them in OpenAPI."""
 
 import logging
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from shared.errors import InvalidRequest, RecommendationError
 from shared.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 
 SHOWN = 3
-"""Faults of one request that are named."""
+"""Most validation errors that one problem document lists."""
 _log = logging.getLogger(__name__)
 
 
@@ -84,25 +84,25 @@ class Internal(RecommendationError):
 
 
 def problem(error: RecommendationError, headers: dict[str, str] | None = None) -> Response:
-    """The answer for `error`. What lies behind a fault of the cloud's own is not told."""
+    """Returns the response for `error`. The details of an internal error go to the log only."""
     document = Problem.of(error)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Internal):
-        # The text may name paths of this machine; it is in the log.
+        # The text may contain paths of this machine: it goes to the log instead.
         _log.error("%s: %s", error.code, error.detail)
         document = document.model_copy(update={"detail": f"{error.title}; see the cloud's log"})
     return Response(document.model_dump_json(), error.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Makes `app` answer every error with a problem document."""
-    app.add_exception_handler(RecommendationError, _own)
+    """Registers handlers, so that `app` answers every error with a problem document."""
+    app.add_exception_handler(RecommendationError, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
 
 
 def documented(*errors: type[RecommendationError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an operation that may end in these errors, one example each."""
+    """Returns the OpenAPI `responses` of an operation with these errors, with an example each."""
     responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({error.status for error in errors}):
         of_status = [error for error in errors if error.status == status]
@@ -130,7 +130,7 @@ def _example(error: type[RecommendationError]) -> dict[str, Any]:
     }
 
 
-async def _own(_: Request, error: Exception) -> Response:
+async def _expected(_: Request, error: Exception) -> Response:
     assert isinstance(error, RecommendationError)
     headers = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
@@ -146,7 +146,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 def _faults(errors: Iterable[dict[str, Any]]) -> list[str]:
-    # What was sent is not repeated: it may be long, or secret.
+    # Do not repeat what was sent: it may be long or secret.
     listed = [f"{'.'.join(str(location) for location in e['loc'])}: {e['msg']}" for e in errors]
     more = len(listed) - SHOWN
     return [text[:200] for text in listed[:SHOWN]] + ([f"and {more} more"] if more > 0 else [])

@@ -1,7 +1,7 @@
-"""The private parts of uvicorn that `connection.py` and `correction/protocol.py` build on.
+"""Checks the private parts of uvicorn that `connection.py` and `correction/protocol.py` use.
 
-uvicorn promises none of them. The version is pinned, and the program looks at them when it starts,
-so that another version is one sentence and not a connection that fails later.
+uvicorn may change them in any release. So the version is pinned, and the program checks them at
+its start: an unknown version gives one clear error, instead of connections that fail later.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from shared.errors import RecommendationError
 
 TESTED: Final = "0.54"
-"""The minor version that pyproject.toml pins and the tests run with."""
+"""The minor version that pyproject.toml pins and that the tests use."""
 _METHODS: Final = (
     "_start_asgi_task", "connection_lost", "connection_made", "data_received", "on_body",
     "on_header", "on_headers_complete", "on_message_begin", "on_message_complete",
@@ -32,14 +32,14 @@ _FLOW: Final = ("pause_reading", "resume_reading", "pause_writing", "resume_writ
 
 
 class UnknownUvicorn(RecommendationError):
-    """This uvicorn is not the one that the project was written for."""
+    """The installed uvicorn lacks private parts that this project uses."""
 
     code: ClassVar[str] = "unknown-uvicorn"
     title: ClassVar[str] = "This version of uvicorn cannot be used"
 
 
 def check_uvicorn() -> None:
-    """Raises UnknownUvicorn where a part that this project builds on is not there."""
+    """Raises UnknownUvicorn if a part that this project uses is missing."""
     missing = _missing()
     if missing:
         raise UnknownUvicorn(
@@ -56,8 +56,8 @@ def _missing() -> list[str]:
         return ["its httptools protocol"]
     missing = [name for name in _METHODS if not callable(getattr(protocol_type, name, None))]
     missing += [f"flow.{name}" for name in _FLOW if not hasattr(flow_control.FlowControl, name)]
-    arguments = cycle_type.__init__.__code__.co_names
-    missing += [f"cycle.{name}" for name in _CYCLE if name not in arguments]
+    assigned = cycle_type.__init__.__code__.co_names
+    missing += [f"cycle.{name}" for name in _CYCLE if name not in assigned]
     if not isinstance(getattr(httptools_impl, "STATUS_LINE", {}).get(200), bytes):
         missing.append("STATUS_LINE")
     missing += [f"server_state.{name}" for name in ("default_headers", "total_requests")
@@ -75,4 +75,4 @@ def _missing() -> list[str]:
 
 
 async def _no_application(scope: Any, receive: Any, send: Any) -> None:
-    raise RuntimeError("no request reaches it")
+    raise RuntimeError("this application is never called")

@@ -23,7 +23,7 @@ from cloud_service.recommender.ranking.metrics import Ranks
 from cloud_service.recommender.ranking.significance import Comparison, compare, per_user
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.runtime import open_session
-from cloud_service.storage.store import Store
+from cloud_service.storage.port import VersionStore
 from shared import bundle as names
 from shared.errors import DataError, RecommendationError
 
@@ -61,7 +61,7 @@ class _ServedProjected(ProjectedCoCorrRec):
 
 
 def judged(
-    recipe: TrainingRecipe, store: Store, data_folder: Path, version: str, current: str
+    recipe: TrainingRecipe, store: VersionStore, data_folder: Path, version: str, current: str
 ) -> Verdict:
     """Compares a new version with the one it would replace, on the clicks of the new one's recipe.
 
@@ -94,18 +94,18 @@ def verdict(ranks: Comparison, current: str) -> Verdict:
     return Verdict(low > MARGIN, f"{against} ({interval})")
 
 
-def opened(store: Store, version: str) -> Served:
+def opened(store: VersionStore, version: str) -> Served:
     """The model of a version, from its files. Raises a RecommendationError or OSError."""
     files = (names.WEIGHTS, names.GCN_ROW_GRAPH, names.ITEM_IDS)
     manifest = store.checked(version, files)
-    folder, settings = store.version_folder(version), manifest.model
-    weights = load_file(folder / names.WEIGHTS)
+    settings = manifest.model
+    weights = load_file(store.local_path(version, names.WEIGHTS))
     model: SCNAndGCN
     if settings.gcn == "projected":
         model = _ServedProjected(
             manifest.items, settings, seen_left_out=manifest.data.seen_left_out
         )
-        model.graph = str(folder / names.GCN_ROW_GRAPH)
+        model.graph = str(store.local_path(version, names.GCN_ROW_GRAPH))
         scn_weights = {
             n.removeprefix("scn."): w for n, w in weights.items() if n.startswith("scn.")
         }
@@ -113,7 +113,9 @@ def opened(store: Store, version: str) -> Served:
     else:
         model = CoCorrRec(manifest.items, settings)
         model.load_state_dict(weights)
-    return Served(model.eval(), np.load(folder / names.ITEM_IDS, allow_pickle=False))
+    return Served(
+        model.eval(), np.load(store.local_path(version, names.ITEM_IDS), allow_pickle=False)
+    )
 
 
 def compared(new: Served, old: Served, dataset: Split) -> Comparison:
@@ -169,7 +171,7 @@ def _ranked(
         target = scores.gather(1, column)
         scores[:, torch.from_numpy(gone)] = -torch.inf
         if left_out is not None:
-            row, seen = left_out.places(at, at + step)
+            row, seen = left_out.cells(at, at + step)
             scores[torch.from_numpy(row), torch.from_numpy(seen)] = -torch.inf
             target = scores.gather(1, column)
         greater.append((scores > target).sum(1).numpy())

@@ -17,8 +17,9 @@ from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.fit import fit
 from cloud_service.recommender.training.sample import sampled
 from cloud_service.recommender.training.trainer import Report
-from cloud_service.storage.store import Store
+from cloud_service.storage.port import VersionStore
 from shared.errors import DataError
+from shared.whole_file import write_whole
 
 PUBLISHED = "published.txt"
 
@@ -26,7 +27,7 @@ PUBLISHED = "published.txt"
 def train_and_publish(
     recipe: TrainingRecipe,
     *,
-    store: Store,
+    store: VersionStore,
     work: Path,
     data_folder: Path,
     device: str = "auto",
@@ -88,9 +89,7 @@ def train_and_publish(
         training=fitted.training,
         tick=lambda: report(exporting),
     )
-    draft = done.with_suffix(".draft")
-    draft.write_text(f"{version}\n", "ascii")
-    draft.replace(done)
+    write_whole(done, f"{version}\n")
     fitted.clear()
     log(f"published version {version}")
     report(fitted.at("done"))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from cloud_service.services.job import Promotion
-from cloud_service.storage.store import PRODUCTION, Store, log_alias
+from cloud_service.storage.port import PRODUCTION, VersionStore
+from cloud_service.storage.store import log_alias
 from shared.errors import RecommendationError
 
 
@@ -25,7 +26,7 @@ Judge = Callable[[str, str], Verdict]
 """Compares a new version with the one that an alias points at."""
 
 
-def promote(store: Store, version: str, rule: Promotion, judge: Judge) -> str:
+def promote(store: VersionStore, version: str, rule: Promotion, judge: Judge) -> str:
     """Points what a new version may take over at it, and says in words what became of it.
 
     Called again after it was cut off, it ends the same. Raises a BundleError where the version is
@@ -66,7 +67,7 @@ def _became(
         yield _by_hand(version, held)
 
 
-def _trained(store: Store, version: str) -> list[str]:
+def _trained(store: VersionStore, version: str) -> list[str]:
     training = store.manifest(version).training
     if training is None or not training.limit:
         return []
@@ -77,7 +78,7 @@ def _trained(store: Store, version: str) -> list[str]:
     ]
 
 
-def _log_of(store: Store, version: str | None) -> str | None:
+def _log_of(store: VersionStore, version: str | None) -> str | None:
     """The alias of the log that a version was trained on; None where nothing can be said."""
     try:
         return None if version is None else log_alias(store.manifest(version).data.name)

@@ -15,13 +15,13 @@ from cloud_service.recommender.export.device_graphs import export_device_graphs
 from cloud_service.recommender.export.graphs import OPSET
 from cloud_service.recommender.models.cocorrrec import SCNAndGCN
 from cloud_service.recommender.training.neighbours import fit_neighbours
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile, VersionStore
 from shared import bundle as names
 from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd
 
 
 def publish(
-    store: Store,
+    store: VersionStore,
     model: SCNAndGCN,
     split: Split,
     metrics: dict[str, float],
@@ -49,7 +49,7 @@ def publish(
                 items=log.item_count,
                 clicks=len(split.train_positions),
                 synthetic=log.synthetic,
-                preprocessing=f"{log.preprocessing}; {split.words}",
+                preprocessing=f"{log.preprocessing}; {split.description}",
                 seen_left_out=split.seen_left_out,
                 cautions=split.cautions,
             ),

@@ -136,7 +136,7 @@ class TrainingRecipe(StrictModel):
         return {name: _value_at(self, path, OPTIONS[name]) for name, path in OPTION_PATHS.items()}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """As Pydantic's, but refuses options of the flat form, which it would set without effect."""
+        """As Pydantic's; refuses options of the flat form, which would have no effect."""
         if update is not None and not _is_composed(dict(update)):
             raise TypeError("use changed() for options of the flat form")
         return super().model_copy(update=update, deep=deep)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from cloud_service.recommender.data.column_names import parse_columns
 from shared.errors import DataError
-from shared.model import ModelSettings, whole
+from shared.model import ModelSettings, as_integer
 
 Ablation = Literal["none", "only-attn", "only-bias", "shuffled-users"]
 """Which part of a correction is used: all, one of its two arrays, or that of another user."""
@@ -77,7 +77,7 @@ class Section(BaseModel):
     def _whole(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {name: whole(value) for name, value in values.items()}
+        return {name: as_integer(value) for name, value in values.items()}
 
 
 class DataRecipe(Section):

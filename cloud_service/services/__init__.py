@@ -1,1 +1,1 @@
-"""What the cloud can do, without HTTP."""
+"""Functions of the cloud without HTTP: candidates, jobs, model versions."""

@@ -1,6 +1,6 @@
-"""Candidate lists for a user's clicks: what is often clicked near them, then what is popular.
+"""Candidate retrieval: items that are often clicked near a user's clicks, then popular items.
 
-A decent retrieval, so that a device has something to rerank; no model of its own is served.
+It gives devices a list to rerank. It uses co-occurrence counts and no trained model.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from safetensors.numpy import load_file
 
 from cloud_service.services.models import ModelRegistry
 from shared import bundle as files
-from shared.bundle import check_file, find_items
+from shared.bundle import find_items
 from shared.errors import BundleInvalid, BundleMissing, UnknownItem
 
 RECENT: Final = 10
-"""Clicks that count, the newest ones."""
+"""Number of newest clicks that are used."""
 DECAY: Final = 0.8
-"""What each older click counts for, against the one after it."""
+"""Weight of a click relative to the next newer one."""
 
 
 class Retrieval:
-    """The neighbours of one model version. Make it with `Retrieval.load`."""
+    """The neighbour tables of one model version. Create it with `Retrieval.load`."""
 
     def __init__(
         self,
@@ -36,9 +36,8 @@ class Retrieval:
         self.items = len(ids) - 1
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, path: Path) -> Self:
         """Reads neighbours.safetensors. Raises BundleMissing or BundleInvalid."""
-        path = folder / files.NEIGHBOURS
         try:
             arrays = load_file(path)
             ids, weights = arrays["ids"], arrays["weights"]
@@ -47,10 +46,10 @@ class Retrieval:
             raise BundleMissing(f"this version has no {files.NEIGHBOURS}") from error
         except (SafetensorError, KeyError, OSError) as error:
             raise BundleInvalid(f"{files.NEIGHBOURS} cannot be read: {error}") from error
-        shapes = ids.ndim == 2 and ids.shape == weights.shape and popular.ndim == 1
-        shapes = shapes and bool(np.isfinite(weights).all())
+        are_tables = ids.ndim == 2 and ids.shape == weights.shape and popular.ndim == 1
+        are_tables = are_tables and bool(np.isfinite(weights).all())
         if (
-            not shapes
+            not are_tables
             or len(ids) < 2
             or not (_within(ids, len(ids)) and _within(popular, len(ids)))
         ):
@@ -60,21 +59,21 @@ class Retrieval:
     def candidates(
         self, clicks: Sequence[int], count: int, *, exclude_clicked: bool = False
     ) -> list[int]:
-        """At most `count` rows, the best first; `clicks` are rows, from the oldest to the newest.
+        """Returns at most `count` rows, best first. `clicks` are rows, oldest first.
 
-        Neighbours of the last ten clicks by the sum of their weights, then popular items.
-        Raises UnknownItem for a number that is no row.
+        Neighbours of the last RECENT clicks come first, by the decayed sum of their weights; then
+        popular items. Raises UnknownItem for a row out of range.
         """
         wrong = next((c for c in clicks if not 1 <= c <= self.items), None)
         if wrong is not None:
             raise UnknownItem(f"rows go from 1 to {self.items:,}, got {wrong}")
         recent = np.asarray(clicks[-RECENT:], np.int64)
         decay = DECAY ** np.arange(len(recent) - 1, -1, -1, dtype=np.float32)
-        near = self._ids[recent].ravel()
-        opened, inverse = np.unique(near, return_inverse=True)
+        neighbours = self._ids[recent].ravel()
+        items, inverse = np.unique(neighbours, return_inverse=True)
         scores = np.bincount(inverse, (self._weights[recent] * decay[:, None]).ravel())
-        # np.unique sorts, and a stable sort keeps that order among equals: lists are repeatable.
-        best = opened[np.argsort(-scores, kind="stable")]
+        # np.unique sorts and the sort is stable, so that the order of equal scores is repeatable.
+        best = items[np.argsort(-scores, kind="stable")]
         best = best[best > 0]
         if exclude_clicked:
             best = best[~np.isin(best, clicks)]
@@ -89,7 +88,7 @@ class Retrieval:
 
 
 class Candidates:
-    """Candidate lists of every version of a store; the retrievals in use stay in memory."""
+    """Candidate lists of all versions of a store. Keeps the last opened retrievals in memory."""
 
     def __init__(self, models: ModelRegistry, *, keep: int = 4) -> None:
         self._models, self._keep = models, keep
@@ -103,10 +102,11 @@ class Candidates:
         *,
         exclude_clicked: bool | None = None,
     ) -> list[list[str]]:
-        """One list of catalogue ids per user's clicks, which are catalogue ids, too.
+        """Returns one list of catalogue ids per user; clicks are catalogue ids, too.
 
-        An integer stands for its digits. Clicked items are left out by default where the model's
-        ranking was judged so. Raises UnknownItem, UnknownModel, RetiredModel or a BundleError.
+        An integer is read as its decimal digits. By default, clicked items are excluded if the
+        evaluation of the model excluded them. Raises UnknownItem, UnknownModel, RetiredModel or
+        BundleError.
         """
         self._models.check_answers(version)
         identifiers = self._opened(version)[1]
@@ -122,21 +122,19 @@ class Candidates:
         *,
         exclude_clicked: bool | None = None,
     ) -> list[list[int]]:
-        """The same in rows of the item table (from 1), as whoever has the bundle needs them."""
+        """Like `lists`, but in rows of the item table (from 1), for clients with the bundle."""
         self._models.check_answers(version)
-        retrieval, _, left_out = self._opened(version)
-        exclude = left_out if exclude_clicked is None else exclude_clicked
+        retrieval, _, excluded_by_default = self._opened(version)
+        exclude = excluded_by_default if exclude_clicked is None else exclude_clicked
         return [retrieval.candidates(rows, count, exclude_clicked=exclude) for rows in users]
 
     def _opened(self, version: str) -> tuple[Retrieval, NDArray[np.bytes_], bool]:
         opened = self._open.get(version)
         if opened is None:
-            manifest, folder = self._models.manifest(version), self._models.folder(version)
-            for entry in manifest.files:
-                if entry.name in (files.NEIGHBOURS, files.ITEM_IDS):
-                    check_file(folder / entry.name, entry)
-            identifiers = _identifiers(folder / files.ITEM_IDS)
-            opened = Retrieval.load(folder), identifiers, manifest.data.seen_left_out
+            manifest = self._models.checked(version, (files.NEIGHBOURS, files.ITEM_IDS))
+            identifiers = _identifiers(self._models.local_path(version, files.ITEM_IDS))
+            retrieval = Retrieval.load(self._models.local_path(version, files.NEIGHBOURS))
+            opened = retrieval, identifiers, manifest.data.seen_left_out
             self._open[version] = opened
             while len(self._open) > self._keep:
                 self._open.pop(next(iter(self._open)), None)
@@ -145,10 +143,10 @@ class Candidates:
 
 def _identifiers(path: Path) -> NDArray[np.bytes_]:
     try:
-        opened: NDArray[np.bytes_] = np.load(path, mmap_mode="r", allow_pickle=False)
+        identifiers: NDArray[np.bytes_] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BundleInvalid(f"{path.name} is not a numpy array") from error
-    return opened
+    return identifiers
 
 
 def _rows(clicks: Sequence[int | str], identifiers: NDArray[np.bytes_]) -> list[int]:

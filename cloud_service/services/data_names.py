@@ -1,46 +1,47 @@
-"""The data a job may name: a named set, or a file that lies in the cloud's data folder.
+"""Resolves the data that a job names: a named data set, or a file in the cloud's data folder.
 
-A name from outside is compared with what is there and never becomes part of a path.
+A name from a request is compared with the existing names; it never becomes part of a path.
 """
 
 from pathlib import Path
 
+from cloud_service.recommender.data.named_sets import (
+    GENERATED,
+    NAMED_SETS,
+    NAMES,
+    fetch_command,
+    find_files,
+    log_path,
+    titles_path,
+)
 from shared.errors import DataError
 
-GENERATED = "synthetic"
-FETCHED = ("online-retail", "movielens-100k", "movielens-1m")
-"""With `GENERATED`, the catalog's `NAMES`, without the dataframe library behind them."""
 _SHOWN = 20
 
 
 def resolve_data(data: str, items: str | None, folder: Path) -> tuple[str, str | None]:
-    """What a job names as it is to be opened: a named set as it is, a file as its path.
+    """Returns `data` and `items` as `load` takes them: a named set unchanged, a file as its path.
 
-    Raises DataError for what is not there, with the command that fetches it or with what there is.
+    Raises DataError if a name is unknown or its file is absent; the error says what to do.
     """
     if data == GENERATED and items is not None:
         raise DataError(f"the {GENERATED} set has titles of its own: leave the item file out")
-    path = data if data == GENERATED else _fetched(data, folder) or _file(data, folder)
-    return path, None if items is None else _file(items, folder)
-
-
-def files_of(name: str, folder: Path) -> tuple[Path, Path]:
-    """Where `cloud-service fetch` puts the clicks and the titles of a named set."""
-    return folder / f"{name}.csv.gz", folder / f"{name}-items.csv.gz"
+    log = data if data == GENERATED else _fetched(data, folder) or _file(data, folder)
+    return log, None if items is None else _file(items, folder)
 
 
 def _fetched(name: str, folder: Path) -> str | None:
-    """A named set that is there; None for any other name. Raises DataError."""
-    if name not in FETCHED:
+    """Returns a named set that exists, or None for another name. Raises DataError."""
+    if name not in NAMED_SETS:
         return None
-    clicks, titles = files_of(name, folder)
-    command = f"`cloud-service fetch {name} --folder {folder}`"
-    if not clicks.is_file():
+    files, command = find_files(name, folder), f"`{fetch_command(name, folder)}`"
+    if files is None:
         raise DataError(f"{name} has not been fetched yet: {command} fetches it, then submit again")
-    if not titles.is_file():
+    fetched = files.clicks == log_path(name, folder)
+    if fetched and NAMED_SETS[name].has_titles and files.titles is None:
         raise DataError(
-            f"{name} is there, but its titles are not ({titles.name}): remove {clicks.name}, and "
-            f"{command} fetches both anew"
+            f"{name} is there, but its titles are not ({titles_path(name, folder).name}): remove "
+            f"{files.clicks.name}, and {command} fetches both anew"
         )
     return name
 
@@ -51,13 +52,13 @@ def _file(name: str, folder: Path) -> str:
         return str(files[name])
     shown = ", ".join(sorted(files)[:_SHOWN]) or "none"
     raise DataError(
-        f"there is no data set or file {name[:128]!r}: sets are {GENERATED}, {', '.join(FETCHED)}; "
+        f"there is no data set or file {name[:128]!r}: sets are {', '.join(NAMES)}; "
         f"files in the data folder: {shown}"
     )
 
 
 def listed(folder: Path) -> dict[str, Path]:
-    """The files of the data folder by name; drafts and hidden files are left out."""
+    """Returns the files of the data folder by name, without drafts and hidden files."""
     if not folder.is_dir():
         return {}
     return {

@@ -1,6 +1,6 @@
-"""A worker's sign of life: a small file in the store, written every few seconds.
+"""The heartbeat of the worker: a small file in the store, written every few seconds.
 
-The API and the worker share the store, so no database is asked for it.
+The API reads it from the store that it shares with the worker, without a database.
 """
 
 import json
@@ -10,15 +10,17 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.whole_file import write_whole
+
 SECONDS: Final = 2.0
-"""How often a worker writes it."""
+"""Time between two heartbeats."""
 LIFETIME: Final = 15.0
-"""A worker that has not written for so long is taken for dead."""
+"""A worker without a heartbeat for this long counts as dead."""
 _NAME: Final = "worker.json"
 
 
 class WorkerState(BaseModel):
-    """What is known of the worker."""
+    """Whether the worker is alive, and what it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,19 +30,18 @@ class WorkerState(BaseModel):
 
 
 class Heartbeat:
-    """The sign of life in the store at `folder`."""
+    """The heartbeat file in the store at `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _NAME
 
     def beat(self, job: str | None) -> None:
-        """Writes that the worker lives and what it runs. A reader sees the old or the new one."""
-        draft = self._path.with_name(f".{_NAME}")
-        draft.write_text(json.dumps({"time": time.time(), "job": job}), "utf-8")
-        draft.replace(self._path)
+        """Writes a heartbeat with the running job. A reader sees the old or the new file."""
+        text = json.dumps({"time": time.time(), "job": job})
+        write_whole(self._path, text, durable=False)  # written again in two seconds
 
     def state(self) -> WorkerState:
-        """What the last sign of life says; no worker where there is none or it cannot be read."""
+        """Returns the last heartbeat; not alive if there is none or it cannot be read."""
         try:
             written = json.loads(self._path.read_bytes())
             ago = max(0.0, time.time() - float(written["time"]))

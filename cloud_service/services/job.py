@@ -1,4 +1,4 @@
-"""Training jobs: what is asked for, and what can be seen of it."""
+"""Training jobs: the request, and the state that the API shows."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -13,11 +13,11 @@ from shared.model import StrictModel
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
 
 Promotion = Literal["better", "always", "never"]
-"""When a model takes the place of the one that serves."""
+"""When a new model replaces the one in production."""
 
 
 class JobRequest(StrictModel):
-    """A training job as it is submitted."""
+    """A training job as submitted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +33,7 @@ JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
 class Job(BaseModel):
-    """A training job as it is shown."""
+    """A training job as the API shows it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

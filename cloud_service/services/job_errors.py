@@ -1,31 +1,31 @@
-"""The errors of jobs that never leave the cloud's own processes, or only as a problem."""
+"""Errors of training jobs within the cloud. Clients see some of them as problem documents."""
 
 from shared.errors import JobError
 
 
 class JobCancelled(JobError):
-    """Raised by `report` inside a training run to stop it."""
+    """Raised by `report` to stop a training run."""
 
     code = "job-cancelled"
     title = "The job was cancelled"
 
 
 class JobFailed(JobError):
-    """The end of a job's workflow that did not succeed; its text is the job's `error`."""
+    """Ends the workflow of a job that failed. Its text becomes the `error` of the job."""
 
     code = "job-failed"
     title = "The job failed"
 
 
 class JobOver(JobError):
-    """The job has ended: there is nothing left to cancel."""
+    """The job has already ended and cannot be cancelled."""
 
     code = "job-over"
     title = "The job has ended"
 
 
 class JobsUnavailable(JobError):
-    """The database of jobs does not answer. Corrections do not need it."""
+    """The database of jobs cannot be reached. Corrections do not need it."""
 
     code = "jobs-unavailable"
     status = 503

@@ -1,7 +1,7 @@
-"""What can be seen of a job while it runs: `progress.json` and `log.jsonl` in its folder.
+"""Progress and log of a running job: `progress.json` and `log.jsonl` in its folder.
 
-Written by the worker, read by the API: files, because both have the store at hand anyway and a
-progress bar must not cost a database write per step.
+The worker writes them and the API reads them. They are files, because both processes share the
+store, and because a database write for every step of a progress bar would cost too much.
 """
 
 import json
@@ -13,13 +13,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_service.recommender.progress import Progress
+from shared.whole_file import write_whole
 
 LOG = "log.jsonl"
 PROGRESS = "progress.json"
 READ_BYTES = 1 << 20
-"""The most that one reading of a log returns."""
+"""Most bytes that one read of a log returns."""
 LINE_BYTES = 4096
-"""No message of a log is longer."""
+"""Longest message in a log."""
 
 
 class LogLine(BaseModel):
@@ -32,14 +33,14 @@ class LogLine(BaseModel):
 
 
 class JobFiles:
-    """The visible files of one job. `secrets` are texts that are blanked in every line."""
+    """Progress and log of one job. Log lines have `***` in place of each of `secrets`."""
 
     def __init__(self, folder: Path, secrets: Iterable[str] = ()) -> None:
         self.folder = folder
         self._secrets = tuple(secrets)
 
     def log(self, message: str) -> None:
-        """Appends a line; a line is written whole, even by two processes at once."""
+        """Appends one line in one write, so that lines of two processes never mix."""
         line = LogLine(time=datetime.now(UTC), message=self.clean(message))
         handle = os.open(self.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -48,35 +49,33 @@ class JobFiles:
             os.close(handle)
 
     def clean(self, message: str) -> str:
-        """`message` without secrets, and not longer than a line may be."""
+        """Returns `message` without secrets, cut to LINE_BYTES."""
         for secret in self._secrets:
             message = message.replace(secret, "***")
         return message[:LINE_BYTES]
 
     def read_log(self, offset: int = 0) -> tuple[bytes, int]:
-        """Whole lines from byte `offset` on (at most 1 MiB), and the offset to go on from."""
+        """Returns complete lines from byte `offset` (at most READ_BYTES), and the next offset."""
         try:
             with (self.folder / LOG).open("rb") as file:
                 file.seek(offset)
                 text = file.read(READ_BYTES)
         except FileNotFoundError:
             return b"", offset
-        # A line that is still being written stays for the next reading.
+        # An incomplete last line is left for the next read.
         text = text[: text.rfind(b"\n") + 1]
         return text, offset + len(text)
 
     def began(self) -> bool:
-        """Whether a worker has written here before."""
+        """Returns whether a worker has already begun this job."""
         return (self.folder / PROGRESS).exists()
 
     def write_progress(self, progress: Progress) -> None:
-        """Replaces the progress; a reader sees the old or the new one. Not synced to disk."""
-        draft = self.folder / f".{PROGRESS}"
-        draft.write_bytes(progress.model_dump_json().encode())
-        draft.replace(self.folder / PROGRESS)
+        """Replaces the progress. A reader sees the old or the new file. Not synced to disk."""
+        write_whole(self.folder / PROGRESS, progress.model_dump_json(), durable=False)
 
     def progress(self) -> tuple[Progress, datetime] | None:
-        """The progress and when it was written, or None before the first one."""
+        """Returns the progress and the time it was written, or None before the first one."""
         path = self.folder / PROGRESS
         try:
             when = datetime.fromtimestamp(path.stat().st_mtime, UTC)

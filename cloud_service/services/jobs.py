@@ -1,8 +1,8 @@
-"""Training jobs as the API sees them: submit, list, show, cancel.
+"""Training jobs on the side of the API: submit, list, show, cancel.
 
-The jobs live in the database of DBOS (SQLite, or PostgreSQL by its URL), where a worker process
-(`cloud_service.worker`) finds them. This side only enqueues and reads; it runs nothing. Everything
-in the database is JSON: the portable serialiser is given on both sides.
+DBOS keeps the jobs in a database (SQLite or PostgreSQL), and a worker process
+(`cloud_service.worker`) runs them. This module only enqueues and reads them. All values in the
+database are JSON: both sides use the portable serialiser.
 """
 
 import logging
@@ -28,12 +28,12 @@ from shared.errors import UnknownJob
 
 APPLICATION: Final = "device-cloud-recommendation"
 APPLICATION_VERSION: Final = "1"
-"""Fixed, so that a worker of a newer build goes on with the jobs of an older one. To be changed
-together with the order of the workflow's steps."""
+"""Constant, so that the worker of a newer build resumes the jobs of an older one. Change it if the
+order of the steps in the workflow changes."""
 QUEUE: Final = "training"
 WORKFLOW: Final = "train_and_promote"
 ATTEMPTS: Final = 20
-"""Starts of one job after which it counts as failed: its worker dies of it."""
+"""Most starts of one job. After that it counts as failed, because it kills its worker."""
 
 _STATES: dict[str, JobState] = {
     "ENQUEUED": "queued",
@@ -47,25 +47,25 @@ _STATES: dict[str, JobState] = {
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _log = logging.getLogger(__name__)
 
-refuse_pickles()
-
 
 def ended(job: Job) -> bool:
-    """Whether a job's state is its last."""
+    """Returns whether a job has ended."""
     return job.state in _ENDED
 
 
 class Jobs:
-    """The list of jobs. Thread-safe; connects, and makes its tables, at the first call."""
+    """The list of jobs. Thread-safe. The first call connects and creates the tables."""
 
     def __init__(self, store: Store, url: str) -> None:
+        """Raises UnknownDBOS if the installed DBOS would read pickles."""
+        refuse_pickles()
         self._store, self._url = store, url
         self._heartbeat = Heartbeat(store.folder)
-        self._opened: DBOSClient | None = None
+        self._connected: DBOSClient | None = None
         self._lock = threading.Lock()
 
     def submit(self, request: JobRequest) -> Job:
-        """Puts a job at the end of the queue. Raises JobsUnavailable."""
+        """Adds a job to the end of the queue. Raises JobsUnavailable."""
         with self._client() as client:
             handle: WorkflowHandle[str] = client.enqueue(
                 {
@@ -79,7 +79,7 @@ class Jobs:
         return self.get(job)
 
     def list(self, limit: int = 50) -> list[Job]:
-        """The newest `limit` jobs, the newest first. Raises JobsUnavailable."""
+        """Returns the newest `limit` jobs, newest first. Raises JobsUnavailable."""
         with self._client() as client:
             workflows = client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
         worker = self._heartbeat.state()
@@ -87,7 +87,7 @@ class Jobs:
         return [job.model_copy(update={"waits_for": _waits_for(job, worker)}) for job in jobs]
 
     def counts(self) -> Counter[JobState]:
-        """How many of the newest thousand jobs are in each state. Raises JobsUnavailable."""
+        """Counts the newest 1,000 jobs by state. Raises JobsUnavailable."""
         with self._client() as client:
             statuses = client.list_workflows(
                 name=WORKFLOW, limit=1000, sort_desc=True, load_input=False, load_output=False
@@ -95,7 +95,7 @@ class Jobs:
         return Counter(_STATES[status.status] for status in statuses)
 
     def get(self, job: str) -> Job:
-        """One job. Raises UnknownJob or JobsUnavailable."""
+        """Returns one job. Raises UnknownJob or JobsUnavailable."""
         with self._client() as client:
             workflows = client.list_workflows(workflow_ids=[job], name=WORKFLOW)
         shown = self._shown(workflows[0]) if workflows else None
@@ -107,7 +107,7 @@ class Jobs:
     def cancel(self, job: str) -> Job:
         """Cancels a job: a queued one never starts, a running one stops within two seconds.
 
-        A cancelled job stays as it is. Raises UnknownJob, JobOver or JobsUnavailable.
+        Does nothing to a cancelled job. Raises UnknownJob, JobOver or JobsUnavailable.
         """
         before = self.get(job)
         if before.state in ("succeeded", "failed"):
@@ -115,14 +115,14 @@ class Jobs:
         with self._client() as client:
             client.cancel_workflow(job)
         after = self.get(job)
-        if after.state in ("succeeded", "failed"):  # it ended between the two looks
+        if after.state in ("succeeded", "failed"):  # it ended between the two calls
             raise JobOver(f"the job has {after.state} already")
         if before.state != "cancelled":
             self.files(job).log("Asked to stop.")
         return after
 
     def is_cancelled(self, job: str) -> bool:
-        """Whether a job was cancelled. Raises JobsUnavailable."""
+        """Returns whether a job was cancelled. Raises JobsUnavailable."""
         with self._client() as client:
             workflows = client.list_workflows(
                 workflow_ids=[job], load_input=False, load_output=False
@@ -130,26 +130,26 @@ class Jobs:
         return not workflows or workflows[0].status == "CANCELLED"
 
     def files(self, job: str) -> JobFiles:
-        """The log and progress of a job that exists."""
+        """Returns the log and progress of an existing job."""
         return JobFiles(self._store.job_folder(job))
 
     def close(self) -> None:
-        """Closes the database."""
+        """Closes the connection to the database."""
         with self._lock:
-            if self._opened is not None:
-                self._opened.destroy()
-                self._opened = None
+            if self._connected is not None:
+                self._connected.destroy()
+                self._connected = None
 
     @contextmanager
     def _client(self) -> Iterator[DBOSClient]:
         try:
             with self._lock:
-                if self._opened is None:
-                    self._opened = _connect(self._url)
-                client = self._opened
+                if self._connected is None:
+                    self._connected = _connect(self._url)
+                client = self._connected
             yield client
         except (SQLAlchemyError, dbos_error.DBOSException) as error:
-            # The text of a database error may hold the URL: only its kind is said.
+            # The text of a database error may contain the URL, so only its type is reported.
             _log.warning("the database of jobs failed: %s", type(error).__name__)
             raise JobsUnavailable(
                 f"the database of jobs does not answer ({type(error).__name__}): check "
@@ -164,25 +164,25 @@ class Jobs:
             _log.warning("job %s is of another release and is not shown", status.workflow_id)
             return None
         result: dict[str, str] = (status.output or {}) if state == "succeeded" else {}
-        written = self.files(status.workflow_id).progress()
+        last_progress = self.files(status.workflow_id).progress()
         created = _time(status.created_at)
-        # By the clocks of two processes, of which one may have been set back meanwhile.
+        # Two processes wrote these times, and one of their clocks may have been set back.
         updated = max(created, _time(status.updated_at))
         return Job(
             id=status.workflow_id,
             state=state,
             request=request,
-            progress=written[0] if written else None,
+            progress=last_progress[0] if last_progress else None,
             version=result.get("version"),
             outcome=result.get("outcome"),
             error=_reason(status) if state == "failed" else None,
             created=created,
-            updated=max(updated, written[1]) if written else updated,
+            updated=max(updated, last_progress[1]) if last_progress else updated,
         )
 
 
 def _waits_for(job: Job, worker: WorkerState) -> str | None:
-    """Why a job does not run yet, or goes on no more, in words."""
+    """Says why a job does not run, or returns None."""
     if job.state not in ("queued", "running"):
         return None
     if not worker.alive:
@@ -193,7 +193,7 @@ def _waits_for(job: Job, worker: WorkerState) -> str | None:
 
 
 def _connect(url: str) -> DBOSClient:
-    # The client does not make the tables; whoever comes first does, worker or API.
+    # The client does not create the tables. The first process does, worker or API.
     DBOS.migrate(url)
     return DBOSClient(
         system_database_url=url,

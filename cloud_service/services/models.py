@@ -1,15 +1,17 @@
-"""Model versions as the API hands them out: the list, manifests, files, promotion."""
+"""Model versions for the API: the list, manifests, files, promotion, retirement."""
 
 import hashlib
 import logging
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from cloud_service.storage.store import PRODUCTION, Store, log_alias
+from cloud_service.storage.port import PRODUCTION, VersionStore
+from cloud_service.storage.store import log_alias
 from shared.errors import BundleError, NotReady, RecommendationError, RetiredModel, UnknownModel
 from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, Manifest, Version
 
@@ -19,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class ModelSummary(BaseModel):
-    """One line of the list of model versions."""
+    """One entry of the list of model versions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +37,7 @@ class ModelSummary(BaseModel):
 
 
 class UnknownFile(RecommendationError):
-    """The version has no such file, or it is not one that devices download."""
+    """The version has no such file, or devices may not download it."""
 
     code = "unknown-file"
     status = 404
@@ -43,7 +45,7 @@ class UnknownFile(RecommendationError):
 
 
 class NoReplay(RecommendationError):
-    """No users were held out when this version was trained."""
+    """This version was trained without held-out users."""
 
     code = "no-replay"
     status = 404
@@ -51,30 +53,30 @@ class NoReplay(RecommendationError):
 
 
 class Download(NamedTuple):
-    """A file to hand out and the sha256 its manifest names, in hex."""
+    """A file to send, and its sha256 in hex as the manifest names it."""
 
     path: Path
     sha256: str
 
 
 class ModelRegistry:
-    """The versions of a store. Manifests never change, so each is read once."""
+    """The model versions of a store. Reads each manifest once, because manifests never change."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: VersionStore) -> None:
         self._store = store
         self._manifests: dict[str, Manifest] = {}
 
     def list(self) -> list[ModelSummary]:
-        """Every version whose manifest can be read, the newest first."""
-        infos = []
+        """Returns all versions with a readable manifest, newest first."""
+        summaries = []
         for version in self._store.versions():
-            # Asking for the version itself says what is wrong with it.
+            # A request for that version reports the error.
             with suppress(BundleError):
-                infos.append(self.summary(version))
-        return infos
+                summaries.append(self.summary(version))
+        return summaries
 
     def summary(self, version: str) -> ModelSummary:
-        """One version's line. Raises UnknownModel or a BundleError."""
+        """Returns the entry of one version. Raises UnknownModel or BundleError."""
         manifest = self.manifest(version)
         aliases = tuple(name for name, at in self._store.aliases().items() if at == version)
         return ModelSummary(
@@ -90,12 +92,12 @@ class ModelRegistry:
         )
 
     def named(self, name: str) -> str:
-        """The version behind an alias, or `name` itself where it is a version.
+        """Returns the version that an alias names, or `name` itself if it is a version.
 
-        Raises NotReady where nothing is in production, UnknownModel for no version and no alias.
+        Raises NotReady if no version is in production, and UnknownModel for any other unknown name.
         """
         if self.is_version(name):
-            if not self.folder(name).is_dir():
+            if not self._store.has(name):
                 raise UnknownModel(f"no version {name} here")
             return name
         version = self._store.pointed_at(name)
@@ -111,49 +113,61 @@ class ModelRegistry:
 
     @staticmethod
     def is_version(name: str) -> bool:
-        """Whether a name is a version's own, and not an alias."""
+        """Returns whether a name is a version and not an alias."""
         return _VERSION.fullmatch(name) is not None
 
-    def folder(self, version: str) -> Path:
-        """Where a version's files are. Raises UnknownModel."""
-        return self._store.version_folder(version)
+    def local_path(self, version: str, name: str) -> Path:
+        """Returns the local path of a file, which callers must not change. Raises UnknownModel."""
+        return self._store.local_path(version, name)
+
+    def checked(self, version: str, names: Collection[str]) -> Manifest:
+        """Checks those of the files `names` that a version has; returns its manifest.
+
+        Raises UnknownModel, RetiredModel or BundleError.
+        """
+        manifest = self.manifest(version)
+        present = {entry.name for entry in manifest.files} & set(names)
+        return self._store.checked(version, present)
 
     def manifest(self, version: str) -> Manifest:
-        """A version's manifest. Raises UnknownModel or a BundleError."""
+        """Returns the manifest of a version. Raises UnknownModel or BundleError."""
         if version not in self._manifests:
             self._manifests[version] = self._store.manifest(version)
         return self._manifests[version]
 
     def manifest_bytes(self, version: str) -> bytes:
-        """The manifest as it was published, byte for byte: its hash is the version's name."""
+        """Returns the bytes of the manifest as published: their hash is the name of the version."""
         self.manifest(version)
-        return (self.folder(version) / MANIFEST_NAME).read_bytes()
+        return self._store.manifest_bytes(version)
 
     def check_answers(self, version: str) -> None:
-        """Raises UnknownModel or RetiredModel for a version that must not answer."""
-        if not self.folder(version).is_dir():
+        """Raises UnknownModel or RetiredModel for a version that must not be served."""
+        if not self._store.has(version):
             raise UnknownModel(f"no version {version} here")
         if self._store.is_retired(version):
             raise RetiredModel(f"version {version} was retired: download the production bundle")
 
     def download(self, version: str, name: str) -> Download:
-        """A file that devices download. Raises UnknownFile, UnknownModel or RetiredModel."""
+        """Returns a file for devices. Raises UnknownFile, UnknownModel or RetiredModel."""
         self.check_answers(version)
         if name == MANIFEST_NAME:
             digest = hashlib.sha256(self.manifest_bytes(version)).hexdigest()
-            return Download(self.folder(version) / name, digest)
+            return Download(self.local_path(version, name), digest)
         for entry in self.manifest(version).device_files():
             if entry.name == name:
-                return Download(self.folder(version) / name, entry.sha256)
+                return Download(self.local_path(version, name), entry.sha256)
         raise UnknownFile(f"version {version} has no file for devices of this name")
 
-    def replay(self, version: str) -> Path:
-        """The clicks of held-out users. Raises NoReplay, UnknownModel or RetiredModel."""
+    def replay(self, version: str) -> bytes:
+        """Returns the clicks of held-out users as safetensors.
+
+        Raises NoReplay, UnknownModel or RetiredModel.
+        """
         self.check_answers(version)
-        path = self._store.replay_path(version)
-        if not path.is_file():
+        clicks = self._store.replay(version)
+        if clicks is None:
             raise NoReplay(f"version {version} was trained without held-out users")
-        return path
+        return clicks
 
     def promote(self, version: str, alias: str = PRODUCTION) -> None:
         """Points an alias at a version.
@@ -164,6 +178,6 @@ class ModelRegistry:
         _log.info("%s is version %s by an admin call", alias, version)
 
     def retire(self, version: str) -> None:
-        """Ends a version's answers. Raises UnknownModel, or InUse where an alias points at it."""
+        """Retires a version for good. Raises UnknownModel, or InUse if an alias points at it."""
         self._store.retire(version)
         _log.info("version %s was retired by an admin call", version)

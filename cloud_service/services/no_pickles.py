@@ -1,7 +1,7 @@
-"""DBOS reads no pickle here.
+"""Stops DBOS from reading pickles, by replacing a private part of it.
 
-With another serialiser given, DBOS still unpickles a row that says it is a pickle. Whoever can
-write to the database could run code with one; nothing of this project is written so.
+Even with another serialiser, DBOS unpickles a database row that is marked as a pickle. Anyone who
+can write to the database could run code that way. This project never writes pickles.
 """
 
 from importlib.metadata import version
@@ -12,18 +12,18 @@ from dbos import DBOSPortableJSONSerializer
 from shared.errors import RecommendationError
 
 TESTED: Final = "3.4"
-"""The minor version that pyproject.toml pins and the tests run with."""
+"""The minor version that pyproject.toml pins and that the tests use."""
 
 
 class UnknownDBOS(RecommendationError):
-    """This DBOS is not the one that the project was written for."""
+    """The installed DBOS reads pickles in a way that this project cannot prevent."""
 
     code: ClassVar[str] = "unknown-dbos"
     title: ClassVar[str] = "This version of DBOS cannot be used"
 
 
 class PickleRefused(ValueError):
-    """A row of the database holds a pickle."""
+    """A database row contains a pickle."""
 
 
 def _refuse(_: object, __: str) -> Any:
@@ -31,16 +31,16 @@ def _refuse(_: object, __: str) -> Any:
 
 
 def refuse_pickles() -> None:
-    """Replaces DBOS's reader of pickles, and makes sure that it is the one DBOS calls.
+    """Replaces the pickle reader of DBOS, and checks with a pickle that DBOS calls the new one.
 
-    Raises UnknownDBOS where it is not. There is no switch: without this, jobs are not served.
+    Raises UnknownDBOS otherwise. No setting turns this off, because it is a security measure.
     """
     try:
-        from dbos import _serialization as parts
+        from dbos import _serialization as serialization
 
-        parts.DefaultSerializer.deserialize = _refuse  # type: ignore[assignment, method-assign]
-        name = parts.DBOSDefaultSerializer.name()
-        parts.deserialize_value("gASVAAAAAAAAAE4u", name, DBOSPortableJSONSerializer())
+        serialization.DefaultSerializer.deserialize = _refuse  # type: ignore[assignment, method-assign]
+        name = serialization.DBOSDefaultSerializer.name()
+        serialization.deserialize_value("gASVAAAAAAAAAE4u", name, DBOSPortableJSONSerializer())
     except PickleRefused:
         return
     except (ImportError, AttributeError, TypeError, ValueError):

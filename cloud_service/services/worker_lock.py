@@ -1,6 +1,6 @@
-"""Only one worker runs at a time: a lock in the store, and one in PostgreSQL where jobs are there.
+"""Lets only one worker run: a file lock in the store, and a lock in PostgreSQL if it is used.
 
-Both vanish with the process that holds them, however it dies.
+Both locks are released when the process ends for any reason.
 """
 
 import fcntl
@@ -15,13 +15,13 @@ from typing import Final
 import sqlalchemy as sa
 
 _RETRY_SECONDS: Final = 1.0
-_ADVISORY_LOCK: Final = 0x64635F776F726B  # any number that is ours
+_ADVISORY_LOCK: Final = 0x64635F776F726B  # an arbitrary constant of this project
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def only_one_on(folder: Path) -> Iterator[None]:
-    """Holds the store's lock; the kernel frees it when the process dies, however it dies."""
+    """Holds the lock of the store; the kernel releases it when the process ends."""
     with (folder / "worker.lock").open("w") as file:
         _stand_by(lambda: _try_flock(file.fileno()))
         yield
@@ -37,9 +37,9 @@ def _try_flock(handle: int) -> bool:
 
 @contextmanager
 def only_one_in(url: str) -> Iterator[Callable[[], None]]:
-    """Holds a lock in PostgreSQL too, for workers on several machines; SQLite needs none.
+    """Holds a lock in PostgreSQL, for workers on several machines; SQLite needs none.
 
-    Yields a function that ends the process where the connection, and so the lock, is lost.
+    Yields a function that ends the process if the connection, and with it the lock, is lost.
     """
     if url.startswith("sqlite"):
         yield lambda: None

@@ -18,36 +18,29 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
+from cloud_service.storage.port import PRODUCTION, StoreFile, VersionStore, entries_of
 from shared.bundle import check_file, check_files, mark_newest, read_manifest, version_of
 from shared.errors import (
     BundleError,
     BundleInvalid,
+    BundleMissing,
     RecommendationError,
     RetiredModel,
     UnknownModel,
 )
 from shared.manifest import ALIAS_PATTERN, MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
+from shared.whole_file import is_held, put_in_place, sync, write_durable, write_whole
 
-PRODUCTION = "production"
 DRAFT_SECONDS = 3600
-_VERSION = re.compile(VERSION_PATTERN)
-_ALIAS = re.compile(ALIAS_PATTERN)
+VERSION = re.compile(VERSION_PATTERN)
+ALIAS = re.compile(ALIAS_PATTERN)
 _NO_SLUG = re.compile(r"[^a-z0-9._-]+")
 
 
-@dataclass(frozen=True)
-class StoreFile:
-    """A file to publish, before it has a hash."""
-
-    content: bytes
-    role: Literal["device", "cloud"]
-
-
-class Store:
+class Store(VersionStore):
     """A folder of model versions. Several processes may use it at once."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +50,7 @@ class Store:
         for draft in (folder / "versions").glob(".draft-*"):  # of a process that was killed
             with suppress(FileNotFoundError):  # published, or swept by another, at this moment
                 old = time.time() - draft.stat().st_mtime > DRAFT_SECONDS
-                if old and not _is_held(draft):  # a clock that was set forward makes all look old
+                if old and not is_held(draft):  # a clock that was set forward makes all look old
                     shutil.rmtree(draft, ignore_errors=True)
 
     def publish(
@@ -71,16 +64,7 @@ class Store:
         same content twice is one version. Raises OSError, leaving nothing behind, where the disk
         is full.
         """
-        entries = tuple(
-            FileEntry(
-                name=name,
-                size=len(file.content),
-                sha256=hashlib.sha256(file.content).hexdigest(),
-                role=file.role,
-            )
-            for name, file in sorted(files.items())
-        )
-        manifest = describe(entries).model_dump_json(indent=1).encode()
+        manifest = describe(entries_of(files)).model_dump_json(indent=1).encode()
         version = version_of(manifest)
         target = self.version_folder(version)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder / "versions"))
@@ -88,17 +72,16 @@ class Store:
         try:
             fcntl.flock(held, fcntl.LOCK_SH)
             for name, file in files.items():
-                _write(draft / name, file.content)
-            _write(draft / MANIFEST_NAME, manifest)
+                write_durable(draft / name, file.content)
+            write_durable(draft / MANIFEST_NAME, manifest)
             draft.chmod(0o755)
             mark_newest(draft, self._folders())
-            _sync(draft)
+            sync(draft)
             try:
-                draft.rename(target)
+                put_in_place(draft, target)
             except OSError:
                 if not target.is_dir():  # else the same content has been published before
                     raise
-            _sync(target.parent)
         finally:
             os.close(held)
             shutil.rmtree(draft, ignore_errors=True)
@@ -106,7 +89,7 @@ class Store:
 
     def version_folder(self, version: str) -> Path:
         """Where a version's files are. Raises UnknownModel for what cannot be a version's name."""
-        if not _VERSION.fullmatch(version):
+        if not VERSION.fullmatch(version):
             raise UnknownModel("a version is 16 hex digits")
         return self.folder / "versions" / version
 
@@ -117,7 +100,31 @@ class Store:
         return [folder.name for folder in found]
 
     def _folders(self) -> list[Path]:
-        return [f for f in (self.folder / "versions").iterdir() if _VERSION.fullmatch(f.name)]
+        return [f for f in (self.folder / "versions").iterdir() if VERSION.fullmatch(f.name)]
+
+    def has(self, version: str) -> bool:
+        """Whether this version was published. Raises UnknownModel for what names no version."""
+        return self.version_folder(version).is_dir()
+
+    def open(self, version: str, name: str) -> BinaryIO:
+        """A file of a version as a seekable stream. Raises UnknownModel or BundleMissing."""
+        try:
+            return self.local_path(version, name).open("rb")
+        except OSError as error:
+            raise BundleMissing(f"{name} cannot be read: {error.strerror}") from error
+
+    def local_path(self, version: str, name: str) -> Path:
+        """The file itself: not to be changed. Raises UnknownModel."""
+        if Path(name).name != name:
+            raise UnknownModel("a file of a version is named without a folder")
+        return self.version_folder(version) / name
+
+    def manifest_bytes(self, version: str) -> bytes:
+        """The manifest as it was published, byte for byte. Raises UnknownModel."""
+        try:
+            return (self.version_folder(version) / MANIFEST_NAME).read_bytes()
+        except FileNotFoundError:
+            raise UnknownModel(f"no version {version} here") from None
 
     def manifest(self, version: str) -> Manifest:
         """A version's manifest. Raises UnknownModel or a BundleError."""
@@ -148,13 +155,13 @@ class Store:
 
     def promote(self, version: str, alias: str = PRODUCTION) -> None:
         """Points an alias at a version. Raises InvalidAlias, and as `checked` does."""
-        if not _ALIAS.fullmatch(alias):
+        if not ALIAS.fullmatch(alias):
             raise InvalidAlias(
                 f"{alias[:64]!r} cannot be an alias: use 1 to 64 of a-z, 0-9 and . _ -, begin with "
                 "a letter or a digit, and take no 16 hex digits, which would be a version"
             )
         self.checked(version)
-        _replace(self.folder / "aliases" / alias, f"{version}\n".encode())
+        write_whole(self.folder / "aliases" / alias, f"{version}\n".encode())
 
     def production(self) -> str | None:
         """The version in use, or None where nothing has been promoted yet."""
@@ -162,13 +169,13 @@ class Store:
 
     def pointed_at(self, alias: str) -> str | None:
         """The version behind an alias, or None where it points nowhere."""
-        if not _ALIAS.fullmatch(alias):
+        if not ALIAS.fullmatch(alias):
             return None
         try:
             version = (self.folder / "aliases" / alias).read_text("ascii").strip()
         except (FileNotFoundError, UnicodeDecodeError):
             return None
-        return version if _VERSION.fullmatch(version) else None
+        return version if VERSION.fullmatch(version) else None
 
     def aliases(self) -> dict[str, str]:
         """Every alias and the version it points at, `production` first, then by name."""
@@ -189,7 +196,8 @@ class Store:
         (self.folder / "retired" / version).touch()
 
     def is_retired(self, version: str) -> bool:
-        """Whether a version no longer answers."""
+        """Whether a version no longer answers. Raises UnknownModel for what names no version."""
+        self.version_folder(version)
         return (self.folder / "retired" / version).exists()
 
     def replay_path(self, version: str) -> Path:
@@ -197,9 +205,16 @@ class Store:
         self.version_folder(version)
         return self.folder / "replays" / f"{version}.npz"
 
+    def replay(self, version: str) -> bytes | None:
+        """The clicks of a version's held-out users, where there are any. Raises UnknownModel."""
+        try:
+            return self.replay_path(version).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def write_replay(self, version: str, content: bytes) -> None:
         """Keeps the clicks of held-out users for simulated devices."""
-        _replace(self.replay_path(version), content)
+        write_whole(self.replay_path(version), content)
 
     def job_folder(self, job: str) -> Path:
         """Where a job keeps checkpoints and log."""
@@ -231,48 +246,7 @@ def log_alias(name: str) -> str:
 
     Any other name becomes one with a short hash of it, so that no two logs share an alias.
     """
-    if _ALIAS.fullmatch(name) and name != PRODUCTION:
+    if ALIAS.fullmatch(name) and name != PRODUCTION:
         return name
     plain = _NO_SLUG.sub("-", name.lower()).strip("-._")[:50] or "log"
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-
-
-def _is_held(draft: Path) -> bool:
-    """Whether a process is writing it; the kernel lets go of what a dead one held."""
-    handle = os.open(draft, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old or the new content, never a part."""
-    handle, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-    draft = Path(name)
-    try:
-        os.close(handle)
-        _write(draft, content)
-        draft.chmod(0o644)
-        draft.replace(path)
-        _sync(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

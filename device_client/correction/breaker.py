@@ -1,11 +1,12 @@
-"""Leaving a failing cloud alone for a while, and trying again without being told."""
+"""A circuit breaker: pauses requests after failures and retries by itself."""
 
 from collections.abc import Callable
 
 
 class Breaker:
-    """Closed: calls pass. Open after `threshold` failures in a row: none does until a pause is
-    over, then one call at a time tries; success closes it, failure doubles the pause.
+    """Closed: calls pass. Open after `threshold` failures in a row: no call passes until the
+    pause is over. Then one call at a time is tried: success closes the breaker, failure doubles
+    the pause, up to `longest_s`.
     """
 
     def __init__(
@@ -20,24 +21,24 @@ class Breaker:
         self._first_pause, self._longest = pause_s, longest_s
         self._pause, self._until = pause_s, 0.0
         self.failures = 0
-        """Calls that failed since one was answered well."""
+        """Number of failures since the last success."""
 
     @property
     def open(self) -> bool:
-        """Whether calls are paused at this moment."""
+        """True while calls are paused."""
         return self._until > 0.0 and self._clock() < self._until
 
     @property
     def left_s(self) -> float:
-        """Seconds until calls pass again; 0 where they do."""
+        """Seconds until calls pass again; 0 if they pass now."""
         return max(self._until - self._clock(), 0.0) if self._until > 0.0 else 0.0
 
     def succeeded(self) -> None:
-        """A call was answered well."""
+        """Records a successful call."""
         self.failures, self._pause, self._until = 0, self._first_pause, 0.0
 
     def failed(self, retry_after_s: float | None = None) -> None:
-        """A call failed; `retry_after_s` is how long the cloud itself asked to be left alone."""
+        """Records a failed call; `retry_after_s` is the pause that the cloud asked for."""
         self.failures += 1
         if retry_after_s is not None:
             self._until = self._clock() + min(max(retry_after_s, 0.0), self._longest)

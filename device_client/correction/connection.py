@@ -1,73 +1,74 @@
 """One persistent HTTP/1.1 connection that asks for corrections and nothing else.
 
-The request is the same bytes but for H, so it is built once; the answer is read into one buffer,
-compared with the last one, and parsed by llhttp (httptools) where it differs. General HTTP clients
-cost more here than the model does (docs/decisions.md), and this path does nothing they are needed
-for.
+Every request has the same bytes except for H, so it is built once. General HTTP clients cost more
+here than the model does (docs/decisions.md). `Transport` is what a `CorrectionLink` needs of a
+connection; `plain_transport.py` implements it with the standard library's client.
 """
 
 import select
 import socket
 import ssl
 import time
-from dataclasses import dataclass
-from http import HTTPStatus
+from typing import Protocol
 
-import httptools
+from device_client.correction.http_answer import ERROR_BODY_LIMIT, Answer, AnswerReader, BadAnswer
+from device_client.correction.sockets import Address, Connect, SocketLike, address_of, tcp_connect
+from shared.wire import DEADLINE_HEADER, Layout, check_of, correction_path
 
-from device_client.correction.sockets import Connect, SocketLike, address_of, tcp_connect
-from shared.wire import (
-    CHECK_HEADER,
-    DEADLINE_HEADER,
-    VERSION_HEADER,
-    Layout,
-    check_of,
-    correction_path,
-)
-
-HEAD_LIMIT = 16 * 1024
-"""Bytes of answer head after which a server is not one of ours."""
-ERROR_BODY_LIMIT = 64 * 1024
-TIMING_MARK = b"\r\nserver-timing: "
-CHECK_MARK = b"\r\n" + CHECK_HEADER.encode() + b": "
-CHECK_DIGITS = 8
-TLS_ALERT = b"\x15"
-"""The first byte of what a TLS server says to plain HTTP."""
 SELECT_LIMIT = 1024
-"""`select` takes no descriptor from here on."""
+"""`select` accepts only file descriptors below this."""
 
 
-class BadAnswer(Exception):
-    """The bytes that came back are not an HTTP answer of the size expected."""
+class Transport(Protocol):
+    """What a `CorrectionLink` needs of an HTTP client. One request at a time."""
+
+    address: Address
+    body: memoryview
+    """Where H goes before it is sent."""
+
+    def __init__(
+        self,
+        url: str,
+        version: str,
+        layout: Layout,
+        body_bytes: int,
+        connect: Connect | None = None,
+        *,
+        body_limit: int = ERROR_BODY_LIMIT,
+        deadline_ms: int | None = None,
+    ) -> None: ...
+
+    def open(self, timeout_s: float) -> None:
+        """Connects if it is not connected. Raises OSError."""
+
+    def ready(self) -> bool:
+        """Whether `send` can be called now; False: the worker uses `exchange`."""
+
+    def send(self) -> bool:
+        """Sends the request without waiting; False where it was not taken whole."""
+
+    def receive(self, timeout_s: float) -> Answer | None:
+        """The answer to `send` if it comes in time. Raises OSError or BadAnswer."""
+
+    def finish(self, timeout_s: float) -> Answer:
+        """Waits for the answer to `send`. Raises OSError or BadAnswer."""
+
+    def exchange(self, timeout_s: float) -> Answer:
+        """Sends the request and waits for its answer. Raises OSError or BadAnswer."""
+
+    def close(self) -> None:
+        """Closes the connection."""
 
 
 class ClosedIdle(ConnectionResetError):
     """The server closed a kept connection before it saw the request: it may be sent again."""
 
 
-@dataclass(slots=True)
-class Answer:
-    """One answer, and when its parts came (`time.perf_counter_ns`)."""
-
-    status: int
-    body: bytes
-    content_type: str
-    version: str
-    server_timing: str
-    retry_after: str
-    check: str = ""
-    """Correction-Check; empty where there was none."""
-    sent_ns: int = 0
-    uploaded_ns: int = 0
-    first_byte_ns: int = 0
-    received_ns: int = 0
-
-
 class Connection:
-    """Asks one model version's corrections, one at a time, on a connection that is kept.
+    """Requests corrections of one model version, one at a time, on a persistent connection.
 
-    Two ways to use it. `exchange` does all and may block: for a thread of its own. `ready`, `send`
-    and `receive` are the same in steps and never block longer than told: for whoever ranks.
+    Two ways to use it: `exchange` sends and reads, and may block (for the worker thread); `ready`,
+    `send` and `receive` do the same in steps and never exceed their timeout (for the caller).
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class Connection:
         body_limit: int = ERROR_BODY_LIMIT,
         deadline_ms: int | None = None,
     ) -> None:
-        """`body_limit`: bytes of an answer's body at most. `deadline_ms`: after it the cloud need
-        not answer any more."""
+        """`body_limit`: largest accepted body of an answer, in bytes. `deadline_ms`: the cloud may
+        drop the request after this time."""
         self.address = address = address_of(url)
         """Where the cloud is."""
         deadline = "" if deadline_ms is None else f"{DEADLINE_HEADER}: {deadline_ms}\r\n"
@@ -101,10 +102,10 @@ class Connection:
         self._poll = select.poll()
         self._fd = -1
         self._waits = True
-        """Whether calls on the socket may wait: `send` and `receive` see to it that none does."""
+        """True while the socket blocks; `send` sets it to non-blocking first."""
         self._has_answered = False
-        """Whether the connection has carried an answer: then it may have been closed since."""
-        self._reading = _Reading(body_limit)
+        """True after the first answer: from then on the server may close an idle connection."""
+        self._reading = AnswerReader(body_limit)
         self.sent_ns = self.uploaded_ns = 0
 
     def open(self, timeout_s: float) -> None:
@@ -117,7 +118,7 @@ class Connection:
             self._has_answered, self._waits = False, True
 
     def ready(self) -> bool:
-        """Whether `send` can be called: connected by a real socket, which nothing has come on."""
+        """True if `send` can be called: a real socket is connected and holds no unread bytes."""
         if self._plain is None:
             return False
         if self._unusable():
@@ -126,8 +127,8 @@ class Connection:
         return True
 
     def send(self) -> bool:
-        """Sends the request with `body`; False where the socket does not take it whole, which
-        closes the connection. Raises OSError."""
+        """Sends the request with `body`. Returns False, and closes the connection, if the socket
+        accepts only a part of it. Raises OSError."""
         sock = self._plain
         assert sock is not None
         self._begin()
@@ -147,25 +148,24 @@ class Connection:
         return sent_whole
 
     def receive(self, timeout_s: float) -> Answer | None:
-        """The answer to what `send` sent; None if it is not whole within `timeout_s` (0: now).
+        """Reads the answer to `send`; None if it is incomplete after `timeout_s` (0: no wait).
 
-        Raises ClosedIdle where the server had closed the connection before it saw the request,
-        OSError where it is out of reach, BadAnswer where what came is not an answer. All of them
-        close the connection.
+        Raises ClosedIdle if the server closed the connection before it saw the request, OSError
+        if the server cannot be reached, BadAnswer if the bytes are not a valid answer. Each of
+        these closes the connection.
         """
         sock = self._plain
         if sock is None:
             raise ConnectionResetError("the connection is closed")
         remaining_s, deadline = timeout_s, time.perf_counter() + timeout_s
-        wait = (
-            remaining_s > 0 and not self._secure
-        )  # TLS may hold bytes that the socket does not show
+        # TLS may hold decrypted bytes that the socket does not report as readable.
+        wait = remaining_s > 0 and not self._secure
         try:
             while True:
                 if wait:
                     _wait_readable(self._fd, remaining_s)
                 try:
-                    answer = self._take(sock.recv_into(self._reading.buffer))
+                    answer = self._parse_received(sock.recv_into(self._reading.buffer))
                     if answer is not None:
                         return answer
                 except (BlockingIOError, ssl.SSLWantReadError):
@@ -180,15 +180,15 @@ class Connection:
     def exchange(self, timeout_s: float) -> Answer:
         """Sends the request with `body` and reads the answer.
 
-        Raises TimeoutError after `timeout_s` in all, OSError where the cloud is out of reach,
-        BadAnswer where what came back is not HTTP, or its body is over the limit.
+        Raises TimeoutError after `timeout_s` in total, OSError if the cloud cannot be reached,
+        BadAnswer if the reply is not HTTP or its body exceeds the limit.
         """
         deadline = time.monotonic() + timeout_s
         if self._socket is not None and self._unusable():
             self.close()
         try:
             return self._once(deadline)
-        except ClosedIdle:  # no failure of its own: ask again, on a new connection
+        except ClosedIdle:  # not a failure: send again on a new connection
             return self._once(deadline)
 
     def finish(self, timeout_s: float) -> Answer:
@@ -223,7 +223,7 @@ class Connection:
         try:
             while True:
                 self._wait_until(deadline, sock)
-                answer = self._take(sock.recv_into(self._reading.buffer))
+                answer = self._parse_received(sock.recv_into(self._reading.buffer))
                 if answer is not None:
                     return answer
         except BaseException as error:
@@ -231,7 +231,7 @@ class Connection:
             raise
 
     def _wait_until(self, deadline: float, sock: SocketLike) -> None:
-        """Lets the next call on the socket wait so long. Raises TimeoutError."""
+        """Sets the timeout of the next socket call to the time left. Raises TimeoutError."""
         self._waits = True
         sock.settimeout(_remaining_s(deadline))
 
@@ -239,8 +239,8 @@ class Connection:
         self._reading.begin()
         self.sent_ns = time.perf_counter_ns()
 
-    def _take(self, count: int) -> Answer | None:
-        """The answer, if these bytes make it whole."""
+    def _parse_received(self, count: int) -> Answer | None:
+        """Returns the answer if `count` new bytes complete it."""
         if not count:
             raise ConnectionResetError("the cloud closed the connection")
         parsed = self._reading.take(count)
@@ -256,7 +256,7 @@ class Connection:
         return answer
 
     def _lose(self, error: BaseException) -> None:
-        """Closes. Raises ClosedIdle where that is what `error` means for this request."""
+        """Closes. Raises ClosedIdle if `error` means that the server had closed while idle."""
         idle = (
             self._has_answered and not self._reading.received and isinstance(error, ConnectionError)
         )
@@ -265,167 +265,17 @@ class Connection:
             raise ClosedIdle("the cloud had closed the connection") from error
 
     def _unusable(self) -> bool:
-        """Closed while idle, or it holds bytes nobody asked for: no answer to the next request.
+        """True if the peer closed the connection or sent bytes before the next request.
 
-        Under TLS, session tickets make a healthy socket readable.
+        Not checked under TLS, where session tickets make a healthy socket readable.
         """
         return not self._secure and bool(self._poll.poll(0))
 
 
-class _Reading:
-    """Reads one answer after another into one buffer.
-
-    All good answers of a connection have the same head but for its times, so one that came whole
-    is compared with the last; only what differs goes through llhttp.
-    """
-
-    def __init__(self, body_limit: int) -> None:
-        self.buffer = bytearray(HEAD_LIMIT)
-        self.received = self._first_ns = 0
-        self._limit = body_limit
-        self._callbacks: _Callbacks | None = None
-        self._template: _LastAnswer | None = None
-
-    def begin(self) -> None:
-        """Another answer will come."""
-        self.received = self._first_ns = 0
-        self._callbacks = None
-
-    def take(self, count: int) -> tuple[Answer, bool] | None:
-        """The answer and whether the connection stays, if the `count` bytes now in the buffer
-        make it whole. Raises BadAnswer."""
-        alone = not self.received
-        self.received += count
-        if alone:
-            self._first_ns = time.perf_counter_ns()
-            if self._template is not None and self._template.is_like(self.buffer, count):
-                return self._template.answer(self.buffer, count, self._first_ns), True
-        if self._callbacks is None:
-            self._callbacks = _Callbacks(self._limit)
-        parsed = self._callbacks
-        parsed.feed(memoryview(self.buffer)[:count], self.received)
-        if not parsed.complete:
-            return None
-        answer = parsed.answer(self._first_ns)
-        if alone and parsed.plain and answer.status == HTTPStatus.OK:
-            self._template = _LastAnswer(bytes(self.buffer[:count]), answer)
-        return answer, parsed.keep_alive
-
-
-class _LastAnswer:
-    """An answer that came whole: the next is like it but for Server-Timing and the body."""
-
-    def __init__(self, raw: bytes, answer: Answer) -> None:
-        self._size, self._body = len(raw), len(raw) - len(answer.body)
-        self._like = answer
-        mark = raw.lower().find(TIMING_MARK, 0, self._body)
-        self._from = mark + len(TIMING_MARK) if mark >= 0 else self._body
-        self._to = raw.find(b"\r\n", self._from) if mark >= 0 else self._body
-        self._between = raw[self._to : self._to + len(CHECK_MARK)]
-        self._check = self._to + len(CHECK_MARK)
-        self._checked = self._between.lower() == CHECK_MARK and self._check < self._body
-        rest_start = self._check + CHECK_DIGITS if self._checked else self._to
-        self._rest, self._before, self._after = (
-            rest_start,
-            raw[: self._from],
-            raw[rest_start : self._body],
-        )
-
-    def is_like(self, buffer: bytearray, count: int) -> bool:
-        """Whether the answer in `buffer` has the same head but for its times."""
-        return (
-            count == self._size
-            and buffer.startswith(self._after, self._rest)
-            and buffer.startswith(self._before)
-            and (not self._checked or buffer.startswith(self._between, self._to))
-        )
-
-    def answer(self, buffer: bytearray, count: int, first_ns: int) -> Answer:
-        """That answer."""
-        like = self._like
-        timing = buffer[self._from : self._to].decode("latin-1")
-        body = bytes(memoryview(buffer)[self._body : count])
-        check = buffer[self._check : self._rest].decode("latin-1") if self._checked else ""
-        return Answer(
-            like.status, body, like.content_type, like.version, timing, like.retry_after, check,
-            first_byte_ns=first_ns, received_ns=time.perf_counter_ns(),
-        )  # fmt: skip
-
-
-class _Callbacks:
-    """What llhttp calls back with."""
-
-    def __init__(self, body_limit: int) -> None:
-        self._limit, self._size = body_limit, 0
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self.complete = self.keep_alive = self._surplus = False
-        self._interim = 0
-        self._parser = httptools.HttpResponseParser(self)
-
-    @property
-    def plain(self) -> bool:
-        """Whether the body is the last bytes that came, as they came."""
-        length = self._headers.get(b"content-length")
-        return self.keep_alive and self._interim == 0 and length == b"%d" % self._size
-
-    def feed(self, data: memoryview, received: int) -> None:
-        """Parses. Raises BadAnswer."""
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if data[:1] == TLS_ALERT and received == len(data):
-                raise BadAnswer("the cloud speaks TLS: is its address https://?") from error
-            raise BadAnswer(f"the answer is not HTTP: {error}") from error
-        if self._surplus:
-            raise BadAnswer("more came than one answer")
-        if self._size > self._limit or received > self._limit + HEAD_LIMIT:
-            raise BadAnswer(f"the answer has more than {self._limit} bytes")
-
-    def answer(self, first_ns: int) -> Answer:
-        """What was parsed."""
-        return Answer(
-            self._parser.get_status_code(),
-            b"".join(self._body),
-            self._text(b"content-type"),
-            self._text(VERSION_HEADER.encode()),
-            self._text(b"server-timing"),
-            self._text(b"retry-after"),
-            self._text(CHECK_HEADER.encode()),
-            first_byte_ns=first_ns,
-            received_ns=time.perf_counter_ns(),
-        )
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        # Asked here: once the message is complete, llhttp has forgotten it.
-        self.keep_alive = self._parser.should_keep_alive()
-
-    def on_body(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= self._limit:
-            self._body.append(data)
-
-    def on_message_begin(self) -> None:
-        self._surplus = self.complete
-
-    def on_message_complete(self) -> None:
-        if self._parser.get_status_code() < HTTPStatus.OK:
-            self._headers.clear()  # an interim answer (100, 103): the one that counts follows
-            self._interim += 1
-            return
-        self.complete = True
-
-    def _text(self, name: bytes) -> str:
-        return self._headers.get(name, b"").decode("latin-1").strip()
-
-
 def _wait_readable(fd: int, timeout_s: float) -> None:
-    """Waits until bytes come, or the time is over.
+    """Waits until the socket is readable or `timeout_s` is over.
 
-    `select` counts in microseconds, `poll` in whole milliseconds: a quarter of the budget.
+    `select` has a resolution of microseconds; `poll` of 1 ms, a quarter of the budget.
     """
     if fd < SELECT_LIMIT:
         select.select((fd,), (), (), timeout_s)

@@ -1,13 +1,25 @@
-"""A device's line to the cloud: at most one request on its way, the newest H always next."""
+"""The link from a device to the cloud: one request in flight, the newest H always next.
+
+Who owns the connection, and what each does with it:
+
+    the caller owns it              ask: send H            -> in flight
+      (nothing needs a lock)        wait: poll the reply   -> idle, the outcome is recorded
+                                    not connected, not sent whole, closed while idle,
+                                    or an older H in flight -> hand over to the worker
+    the worker thread owns it       finish what is in flight, open the connection,
+      (state changes with a lock)   send what is queued, read its reply, until nothing is queued
+                                    -> give back to the caller
+
+A queued H that was not sent yet is replaced by a newer one. Where the breaker is open, no H is
+sent or queued: the outcome is `offline` at once.
+"""
 
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,96 +27,52 @@ from numpy.typing import NDArray
 from device_client.bundle import Bundle
 from device_client.correction.breaker import Breaker
 from device_client.correction.budget import Budget
-from device_client.correction.connection import ERROR_BODY_LIMIT, Answer, ClosedIdle, Connection
+from device_client.correction.connection import ClosedIdle, Connection, Transport
+from device_client.correction.http_answer import ERROR_BODY_LIMIT, Answer
+from device_client.correction.received import BUSY, CLOSED, ON_ITS_WAY, REPLACED, Received
+from device_client.correction.replies import ReplyInterpreter, RequestInFlight
 from device_client.correction.sockets import Connect
-from device_client.correction.trouble import Trouble, refusal
-from shared.errors import WireError, WrongModel
+from shared.errors import WireError
 from shared.outcomes import Outcome
-from shared.reasons import reason_of
-from shared.wire import FORMS, Form, RowCorrection, Wire, check_hidden
-
-ON_ITS_WAY = "no answer had come when the budget ran out"
-BUSY = "the line was still busy with earlier clicks when the budget ran out"
-REPLACED = "the request gave way to that of a later click"
-CLOSED = "the link to the cloud was closed"
-LONGEST_NAME = 64
-"""Characters of what a server calls something that a message repeats."""
-
-
-@dataclass(slots=True)
-class Received:
-    """What became of one request. With a correction, `outcome` is `applied`, and `reason` empty.
-
-    Times are `time.perf_counter_ns`, 0 where it did not come that far. `received_ns` is when the
-    device took the answer: one that came while nobody waited has lain there since.
-    """
-
-    ticket: int
-    outcome: Outcome
-    correction: RowCorrection | None = None
-    sent_ns: int = 0
-    uploaded_ns: int = 0
-    first_byte_ns: int = 0
-    received_ns: int = 0
-    server_timing: str = ""
-    """The cloud's own account of its time; see `cloud_times`."""
-    reason: str = ""
-    """Why there is no correction, in words."""
-
-
-class _Flight(NamedTuple):
-    """A request that was sent and not yet answered."""
-
-    ticket: int
-    place: int
-    give_up: float
-    """When it is given up, in `time.monotonic`."""
+from shared.wire import FORMS, Form, Wire, check_hidden
 
 
 class CorrectionLink:
-    """A device's line to the cloud. Make it with `CorrectionLink.to`.
+    """Requests corrections from the cloud. Create it with `CorrectionLink.to`.
 
-    `ask` never blocks and replaces an H that has not been sent yet. Faults become outcomes;
-    after three in a row the cloud is left alone for a while (`Breaker`).
-
-    Where all goes well nothing but the caller is involved: `ask` sends, `wait` reads. A thread
-    has the line while it has to be opened, while a new H waits for the answer to an older one, and
-    over simulated networks. For one caller at a time.
+    `ask` never blocks and replaces an H that was not sent yet. Faults become outcomes; after
+    three in a row the `Breaker` pauses requests. Not thread-safe: for one caller at a time.
     """
 
     def __init__(
-        self, connection: Connection, wire: Wire, version: str, form: Form, timeout_s: float
+        self, connection: Transport, wire: Wire, replies: ReplyInterpreter, timeout_s: float
     ) -> None:
-        self._connection, self._wire, self._version = connection, wire, version
-        self._layout = FORMS[form]
+        self._connection = connection
+        self._replies, self.breaker = replies, replies.breaker
         self._timeout = timeout_s
-        s = wire.settings
-        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.number).reshape(
-            s.segment, s.dim
-        )
-        self._pending = np.empty((s.segment, s.dim), np.float32)
-        self._place = 0
-        self._asked = self._waits = 0
+        shape = wire.settings.segment, wire.settings.dim
+        self._body: NDArray[Any] = np.frombuffer(connection.body, wire.wire_dtype).reshape(shape)
+        self._pending = np.empty(shape, np.float32)
+        self._position = 0
+        self._ticket = self._pending_ticket = 0
         self._queued = False
-        """Whether an H lies in `_pending` and waits for the thread to send it, by ticket `_waits`:
-        not always the newest, which a breaker that opened meanwhile may have kept back."""
-        self._flight: _Flight | None = None
-        self._handed = False
-        """Whether the thread has the line; the caller hands it over, the thread gives it back.
-        While it is False all here is the caller's own, and needs no lock."""
+        """True while `_pending` holds an H for the worker, under `_pending_ticket`. It can be
+        older than the newest H, which is not queued if the breaker is open."""
+        self._in_flight: RequestInFlight | None = None
+        self._owned_by_worker = False
+        """True while the worker thread owns the connection. While False, only the caller uses
+        the state, without a lock."""
         self._busy_with = 0
         self._latest: Received | None = None
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.breaker = Breaker(time.monotonic)
-        self._trouble = Trouble(time.monotonic, connection.address)
         self.outcomes: Counter[Outcome] = Counter()
-        """What became of the requests, whether or not a rerank waited for them."""
+        """Number of requests by outcome, including those that no rerank waited for."""
         self.replaced = 0
-        """H that were never answered for, since a newer one went in their place."""
+        """Number of H that were replaced by a newer one before they were sent."""
         self.watch: Callable[[Received], None] | None = None
-        """Called with every answer, late ones too, by whoever read it: for measuring."""
+        """Called with every outcome, late ones too, in the thread that read it."""
 
     @classmethod
     def to(
@@ -115,17 +83,19 @@ class CorrectionLink:
         form: Form = "row",
         budget: Budget | None = None,
         connect: Connect | None = None,
+        transport: type[Transport] = Connection,
+        breaker: Breaker | None = None,
     ) -> "CorrectionLink":
         """A link to the cloud at `url` for the model of `bundle`.
 
-        `form` is the form on the wire: `row` (416 B) or `full` (4,160 B), with the same scores;
-        `row-half` and `full-half` send H and correction in float16, half the bytes for scores
-        that agree to three digits. `connect` opens sockets in place of plain TCP or TLS.
+        `form`: `row` (416 B) or `full` (4,160 B), with equal scores; `row-half` and `full-half`
+        send H and correction in float16, with scores that agree to three digits. `connect` opens
+        sockets in place of plain TCP or TLS. `transport`: `Connection` or `PlainTransport`.
         """
         layout = FORMS[form]
         wire = Wire(bundle.manifest.model, half=layout.half)
         timeout = (budget or Budget()).request_timeout_s
-        connection = Connection(
+        connection = transport(
             url,
             bundle.version,
             layout,
@@ -134,50 +104,51 @@ class CorrectionLink:
             body_limit=max(wire.answer_bytes(form), ERROR_BODY_LIMIT),
             deadline_ms=max(1, int(timeout * 1e3)),
         )
-        return cls(connection, wire, bundle.version, form, timeout)
+        breaker = breaker or Breaker(time.monotonic)
+        replies = ReplyInterpreter(wire, bundle.version, layout, connection.address, breaker)
+        return cls(connection, wire, replies, timeout)
 
     def ask(self, hidden: NDArray[np.float32], position: int) -> int:
-        """Asks for the correction of H (K, D) whose last click is at `place`; gives a ticket."""
-        self._asked = ticket = self._asked + 1
-        if not self._handed:
-            if self._flight is not None:
-                self._land(0.0)  # the answer to an older H may have come meanwhile
-            if self._flight is None and not self.breaker.open and self._connection.ready():
+        """Requests the correction of H (K, D) with the last click at `position`: the ticket."""
+        self._ticket = ticket = self._ticket + 1
+        if not self._owned_by_worker:
+            if self._in_flight is not None:
+                self._poll_reply(0.0)  # the answer to an older H may have arrived
+            if self._in_flight is None and not self.breaker.open and self._connection.ready():
                 self._body[...] = hidden
                 if self._send(ticket, position):
                     return ticket
         with self._changed:
             if self.breaker.open:
-                reason = self._trouble.paused(self.breaker.left_s, self.breaker.failures)
-                self._record(Received(ticket, Outcome.OFFLINE, reason=reason))
+                self._record(self._replies.paused(ticket))
                 return ticket
             self.replaced += self._queued
             self._pending[...] = hidden
-            self._place, self._queued, self._waits = position, True, ticket
-            if not self._handed:  # said here: the thread may be slow to begin
-                self._busy_with = self._flight.ticket if self._flight else 0
+            self._position, self._queued, self._pending_ticket = position, True, ticket
+            if not self._owned_by_worker:  # set here: the worker may start late
+                self._busy_with = self._in_flight.ticket if self._in_flight else 0
             self._hand_over()
         return ticket
 
     @property
     def takes_calls(self) -> bool:
-        """Whether a request would be sent now: neither closed nor paused after failures."""
+        """True if a request would be sent now: the link is open and the breaker is closed."""
         return not self._closed and not self.breaker.open
 
     def open(self) -> None:
-        """Connects ahead of the first request, in the background; a failure says nothing yet."""
+        """Connects in the background before the first request; a failure is ignored here."""
         with self._changed:
             self._hand_over()
 
     def wait(self, ticket: int, deadline_ns: int) -> Received:
-        """What became of `ticket`, waiting until `deadline_ns` at most.
+        """The outcome of `ticket`; waits until `deadline_ns` at most (`time.perf_counter_ns`).
 
-        `late` if it is still on its way then, `stale` if the line was still busy with earlier
-        clicks, so that these have not even been asked about.
+        `late` if the request is still in flight then, `stale` if it was not sent because an
+        earlier one still occupied the connection.
         """
         while True:
-            if self._flight is not None and not self._handed:
-                self._land(max((deadline_ns - time.perf_counter_ns()) / 1e9, 0.0))
+            if self._in_flight is not None and not self._owned_by_worker:
+                self._poll_reply(max((deadline_ns - time.perf_counter_ns()) / 1e9, 0.0))
                 if self._latest is not None and self._latest.ticket == ticket:
                     return self._latest
             with self._changed:
@@ -190,13 +161,13 @@ class CorrectionLink:
                     if 0 < self._busy_with < ticket:
                         return Received(ticket, Outcome.STALE, reason=BUSY)
                     return Received(ticket, Outcome.LATE, reason=ON_ITS_WAY)
-                if self._handed:
+                if self._owned_by_worker:
                     self._changed.wait(remaining_s)
-                elif self._flight is None:
+                elif self._in_flight is None:
                     return Received(ticket, Outcome.LATE, reason=REPLACED)
 
     def close(self) -> None:
-        """Ends the thread and the connection."""
+        """Stops the worker thread and closes the connection."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -205,36 +176,38 @@ class CorrectionLink:
         self._connection.close()
 
     def _send(self, ticket: int, position: int) -> bool:
-        """Whether the H in `_body` is on its way, or never will be."""
+        """Sends `_body`. Returns False if the worker has to send it instead."""
         try:
             check_hidden(self._body)
             sent = self._connection.send()
-        except WireError as error:  # of our own H: the cloud has no part in it
-            self._record(_unsendable(ticket, error))
+        except WireError as error:  # H itself is invalid: it is never sent
+            self._record(self._replies.fault(ticket, error))
             return True
-        except OSError:  # closed since it was last used: the thread opens another
+        except OSError:  # closed since its last use: the worker reconnects
             return False
         if sent:
-            self._flight = _Flight(ticket, position, time.monotonic() + self._timeout)
+            self._in_flight = RequestInFlight(ticket, position, time.monotonic() + self._timeout)
         return sent
 
-    def _land(self, timeout_s: float) -> None:
-        """Reads the answer to `_flight` if it comes within `timeout_s`."""
-        flight = self._flight
+    def _poll_reply(self, timeout_s: float) -> None:
+        """Reads the answer to `_in_flight` if it comes within `timeout_s`."""
+        flight = self._in_flight
         assert flight is not None
         remaining_s = flight.give_up - time.monotonic()
-        self._take(flight, self._receive, timeout_s, remaining_s)
+        self._complete(flight, self._receive, timeout_s, remaining_s)
 
-    def _receive(self, timeout_s: float, left_s: float) -> Answer | None:
-        """None: still on its way, and not given up yet. Raises as `Connection.receive`."""
-        answer = self._connection.receive(min(timeout_s, max(left_s, 0.0)))
-        if answer is None and timeout_s >= left_s:
+    def _receive(self, timeout_s: float, remaining_s: float) -> Answer | None:
+        """None while the request is in flight and in time. Raises like `Connection.receive`."""
+        answer = self._connection.receive(min(timeout_s, max(remaining_s, 0.0)))
+        if answer is None and timeout_s >= remaining_s:
             self._connection.close()
             raise TimeoutError(f"no answer within {self._timeout:g} s")
         return answer
 
-    def _take(self, flight: _Flight, read: Callable[..., Answer | None], *times: float) -> None:
-        """What `read` gives for `flight`, or fails with, as its outcome. By who has the line."""
+    def _complete(
+        self, flight: RequestInFlight, read: Callable[..., Answer | None], *times: float
+    ) -> None:
+        """Records the outcome of `flight`, whose answer `read` returns. Called by the owner."""
         try:
             answer = read(*times)
             if answer is None:
@@ -243,48 +216,49 @@ class CorrectionLink:
             self._ask_again(flight)
             return
         except Exception as error:
-            received = self._fault(flight.ticket, error)
+            received = self._replies.fault(flight.ticket, error)
         else:
-            received = self._read(flight.ticket, flight.place, answer)
-        if not self._handed:
-            self._flight = None
+            received = self._replies.interpret(flight.ticket, flight.position, answer)
+        if not self._owned_by_worker:
+            self._in_flight = None
             self._record(received)
             return
         with self._changed:
-            self._flight = None
+            self._in_flight = None
             self._record(received)
 
-    def _ask_again(self, flight: _Flight) -> None:
-        """The connection was closed before the cloud saw the request: the thread sends it anew."""
+    def _ask_again(self, flight: RequestInFlight) -> None:
+        """Lets the worker resend a request that the cloud did not see: it had closed while idle."""
         with self._changed:
-            self._flight = None
+            self._in_flight = None
             self.replaced += self._queued
-            if not self._queued:  # else a newer H goes in its place
+            if not self._queued:  # else a newer H replaces it
                 self._pending[...] = self._body
-                self._place, self._queued, self._waits = flight.place, True, flight.ticket
+                self._position, self._pending_ticket = flight.position, flight.ticket
+                self._queued = True
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Gives the line to the thread. With the lock."""
-        self._handed = True
+        """Gives the connection to the worker. Call it with the lock held."""
+        self._owned_by_worker = True
         if self._thread is None and not self._closed:
             self._thread = threading.Thread(target=self._run, daemon=True, name="corrections")
             self._thread.start()
         self._changed.notify_all()
 
     def _run(self) -> None:
-        """The thread: opens, finishes what is on its way, sends what is queued, gives back."""
+        """The worker: finishes the request in flight, connects, sends queued H, gives back."""
         while True:
             with self._changed:
-                while not self._handed and not self._closed:
+                while not self._owned_by_worker and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     break
-                flight = self._flight
+                flight = self._in_flight
             if flight is not None:
-                remaining_s = max(flight.give_up - time.monotonic(), 1e-3)
-                self._take(flight, self._connection.finish, remaining_s)
-            with suppress(Exception):  # a request meets the same fault, and counts it
+                timeout_s = max(flight.give_up - time.monotonic(), 1e-3)
+                self._complete(flight, self._connection.finish, timeout_s)
+            with suppress(Exception):  # the next request meets and counts the same fault
                 self._connection.open(self._timeout)
             while (queued := self._next()) is not None:
                 received = self._request(*queued)
@@ -292,26 +266,25 @@ class CorrectionLink:
                     self._record(received)
 
     def _next(self) -> tuple[int, int] | None:
-        """The queued H, moved to where it is sent from; without one the line is given back."""
+        """Moves the queued H to `_body`; without one, gives the connection back."""
         with self._changed:
             if not self._queued or self._closed:
-                self._handed = False
+                self._owned_by_worker = False
                 self._busy_with = 0
                 self._changed.notify_all()
                 return None
             self._body[...] = self._pending
-            self._queued, self._busy_with = False, self._waits
-            return self._waits, self._place
+            self._queued, self._busy_with = False, self._pending_ticket
+            return self._pending_ticket, self._position
 
     def _record(self, received: Received) -> None:
-        """Counts an outcome, and keeps it if there is no newer one. By whoever has the line; with
-        the lock where that is the thread."""
+        """Counts the outcome and keeps the newest. The worker calls it with the lock held."""
         if self.watch is not None:
             self.watch(received)
         if self._latest is None or received.ticket >= self._latest.ticket:
             self._latest = received
         self.outcomes[received.outcome] += 1
-        if self._handed:
+        if self._owned_by_worker:
             self._changed.notify_all()
 
     def _request(self, ticket: int, position: int) -> Received:
@@ -319,85 +292,5 @@ class CorrectionLink:
             check_hidden(self._body)
             answer = self._connection.exchange(self._timeout)
         except Exception as error:
-            return self._fault(ticket, error)
-        return self._read(ticket, position, answer)
-
-    def _fault(self, ticket: int, error: Exception) -> Received:
-        if isinstance(error, WireError):  # of our own H: the cloud has no part in it
-            return _unsendable(ticket, error)
-        if isinstance(error, OSError):
-            timeout = isinstance(error, TimeoutError)
-            cloud = self._connection.address
-            reason = reason_of(error, cloud.host, cloud.port)
-            return self._failed(ticket, Outcome.TIMEOUT if timeout else Outcome.OFFLINE, reason)
-        # BadAnswer, or what nobody thought of: a rerank must go on.
-        return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error) or type(error).__name__)
-
-    def _read(self, ticket: int, position: int, answer: Answer) -> Received:
-        if answer.status != HTTPStatus.OK:
-            gone = answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
-            outcome = Outcome.WRONG_MODEL if gone else Outcome.REFUSED
-            after = None if gone else _seconds(answer.retry_after)
-            return self._failed(ticket, outcome, refusal(answer.status, answer.body), after)
-        try:
-            correction = self._decode(answer, position)
-        except WrongModel as error:
-            return self._failed(ticket, Outcome.WRONG_MODEL, str(error))
-        except WireError as error:
-            return self._failed(ticket, Outcome.BAD_PAYLOAD, str(error))
-        self.breaker.succeeded()
-        if self._trouble.reason:
-            self._trouble.ended()
-        return Received(
-            ticket,
-            Outcome.APPLIED,
-            correction,
-            answer.sent_ns,
-            answer.uploaded_ns,
-            answer.first_byte_ns,
-            answer.received_ns,
-            answer.server_timing,
-        )
-
-    def _decode(self, answer: Answer, position: int) -> RowCorrection:
-        if answer.version != self._version:
-            raise WrongModel(
-                f"model {self._version} was asked for a correction, and the answer is of "
-                f"{answer.version[:LONGEST_NAME] or 'a model that it does not name'}"
-            )
-        if answer.content_type != self._layout.correction_type:
-            raise WireError(
-                f"the answer is {answer.content_type[:LONGEST_NAME] or 'of no type'}, not "
-                f"{self._layout.correction_type}"
-            )
-        if self._layout.row:
-            return self._wire.decode_row(answer.body)
-        return self._wire.decode_row_at(answer.body, position)
-
-    def _failed(
-        self, ticket: int, outcome: Outcome, reason: str, retry_after: float | None = None
-    ) -> Received:
-        self.breaker.failed(retry_after)
-        self._trouble.began(outcome, reason, self.breaker.left_s)
-        return Received(ticket, outcome, reason=reason)
-
-
-def _unsendable(ticket: int, error: WireError) -> Received:
-    return Received(ticket, Outcome.BAD_PAYLOAD, reason=f"H was not sent: {error}")
-
-
-def _seconds(value: str) -> float | None:
-    """Retry-After in seconds; its other form, a date, is treated as absent."""
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 6 else None
-
-
-def cloud_times(value: str) -> dict[str, float]:
-    """`queue;dur=0.02, gcn;dur=0.11` to milliseconds by name; what does not parse is left out."""
-    durations = {}
-    for entry in value.split(","):
-        name, _, duration = entry.strip().partition(";dur=")
-        try:
-            durations[name] = float(duration)
-        except ValueError:
-            continue
-    return durations
+            return self._replies.fault(ticket, error)
+        return self._replies.interpret(ticket, position, answer)

@@ -1,4 +1,4 @@
-"""Opening a connection to the cloud: its address, TLS, and a proxy's tunnel where there is one."""
+"""Opens connections to the cloud: address, TLS, and the tunnel of a proxy."""
 
 import re
 import socket
@@ -9,15 +9,15 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from shared.proxies import USUAL_PORTS, Proxy, proxy_for
-from shared.reasons import named, reason_of
+from shared.reasons import host_and_port, reason_of
 
 _HEAD_LIMIT = 16 * 1024
-"""Bytes of a proxy's answer to CONNECT at most."""
+"""Largest accepted answer of a proxy to CONNECT, in bytes."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: ([ -~]{0,64}))?")
 
 
 class SocketLike(Protocol):
-    """What a connection needs of a socket; simulated networks wrap one."""
+    """The socket methods that a connection uses; simulated networks wrap a socket."""
 
     def sendall(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def recv_into(self, buffer: bytearray, /) -> int: ...
@@ -27,15 +27,15 @@ class SocketLike(Protocol):
 
 
 Connect = Callable[[float], SocketLike]
-"""Opens a connection within so many seconds, or raises OSError."""
+"""Opens a connection within the given number of seconds, or raises OSError."""
 
 
 class NoTunnel(ConnectionError):
-    """The proxy cannot be reached, or opens no tunnel; says why."""
+    """The proxy cannot be reached or refuses the tunnel; the message says why."""
 
 
 class Address(NamedTuple):
-    """The parts of the cloud's address, the host as DNS and HTTP want it."""
+    """The parts of the cloud's address; the host is IDNA-encoded."""
 
     secure: bool
     host: str
@@ -45,7 +45,7 @@ class Address(NamedTuple):
 
 
 def address_of(url: str) -> Address:
-    """The parts of `url`. Raises ValueError for what is no http(s)://host[:port][/path]."""
+    """Parses `url`. Raises ValueError unless it is http(s)://host[:port][/path]."""
     try:
         url_parts = urlsplit(url)
         host = (url_parts.hostname or "").encode("idna").decode("ascii")
@@ -57,11 +57,11 @@ def address_of(url: str) -> Address:
         )
         if not sound or not path.isprintable():
             raise ValueError(url)
-    except ValueError:  # of urlsplit, of a port, and of what IDNA refuses
-        got = "one with a user" if "@" in url else repr(url)  # and so perhaps with a password
+    except ValueError:  # from urlsplit, the port, or IDNA
+        got = "one with a user" if "@" in url else repr(url)  # which may include a password
         raise ValueError(f"the cloud's address is http(s)://host[:port], got {got}") from None
     bare = f"[{host}]" if ":" in host else host
-    header = bare if port == usual else named(host, port)
+    header = bare if port == usual else host_and_port(host, port)
     return Address(url_parts.scheme == "https", host, port, header, path)
 
 
@@ -86,7 +86,7 @@ def tcp_connect(url: str) -> Connect:
 
 
 def _tunnel(proxy: Proxy, address: Address, deadline: float) -> socket.socket:
-    """A connection to `address` through `proxy` (CONNECT). Raises NoTunnel or TimeoutError."""
+    """Connects to `address` through `proxy` (CONNECT). Raises NoTunnel or TimeoutError."""
     sock = None
     try:
         sock = socket.create_connection((proxy.host, proxy.port), _remaining_s(deadline))
@@ -106,13 +106,13 @@ def _tunnel(proxy: Proxy, address: Address, deadline: float) -> socket.socket:
 
 
 def _connect_request(proxy: Proxy, address: Address) -> bytes:
-    where = named(address.host, address.port)
+    where = host_and_port(address.host, address.port)
     authorization = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
     return f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{authorization}\r\n".encode("ascii")
 
 
 def _head(sock: socket.socket, proxy: Proxy, deadline: float) -> bytes:
-    """The head of the proxy's answer. Nothing may follow it: the cloud speaks when spoken to."""
+    """Reads the head of the proxy's answer; no bytes may follow before our first request."""
     head = b""
     while b"\r\n\r\n" not in head:
         sock.settimeout(_remaining_s(deadline))
@@ -131,7 +131,8 @@ def _check_tunnel(head: bytes, proxy: Proxy, address: Address) -> None:
         groups = [group for group in status.groups() if group]
         reason = b" ".join(groups).decode("ascii").strip()
         raise NoTunnel(
-            f"the proxy {proxy} opens no tunnel to {named(address.host, address.port)} ({reason}): "
+            f"the proxy {proxy} opens no tunnel to "
+            f"{host_and_port(address.host, address.port)} ({reason}): "
             f"let it, or set NO_PROXY={address.host}"
         )
     if not head.endswith(b"\r\n\r\n"):

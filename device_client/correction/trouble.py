@@ -1,6 +1,6 @@
-"""What a link says of its failures: in words, to whoever asks, and now and then to the log.
+"""Describes the failures of a link in outcomes and in the log.
 
-Nothing here runs while all goes well. Neither H nor a token ever comes here.
+Nothing here runs without a failure. Neither H nor a token is ever logged.
 """
 
 import logging
@@ -14,25 +14,25 @@ from shared.problems import Problem
 _log = logging.getLogger("device_client.correction.link")
 
 QUIET_S = 60.0
-"""A link says nothing of the same kind twice within so many seconds."""
+"""Shortest time between two log messages of one kind, in seconds."""
 _LONGEST = 200
 
 
 class Trouble:
-    """The failures of one link: the reason of the last one, and what the log was told of them.
+    """Keeps the reason of a link's last failure and logs failures without repetition.
 
-    The log hears of the first failure and of other reasons (WARNING), of a pause (WARNING) and of
-    the end of it all (INFO), each at most once in `QUIET_S`.
+    Logs the first failure and every new reason (WARNING), a pause (WARNING) and the recovery
+    (INFO), each at most once in `QUIET_S`.
     """
 
     def __init__(self, clock: Callable[[], float], address: Address) -> None:
         self._clock, self._cloud = clock, address.header
         self.reason = ""
-        """Why the last call failed; empty where it did not."""
+        """Why the last call failed; empty after a success."""
         self._quiet_until: dict[str, float] = {}
 
     def began(self, outcome: Outcome, reason: str, pause_s: float) -> None:
-        """A call failed; `pause_s`: how long the cloud will now be left alone, 0: not at all."""
+        """Records a failed call; `pause_s`: length of the pause that follows, 0 for none."""
         is_new, self.reason = reason != self.reason, reason
         if is_new:
             self._say(
@@ -47,12 +47,12 @@ class Trouble:
             )  # fmt: skip
 
     def ended(self) -> None:
-        """A call was answered well after some that were not."""
+        """Records the first success after failures."""
         self.reason = ""
         self._say(logging.INFO, "end", "corrections from %s are back", self._cloud)
 
     def paused(self, left_s: float, failures: int) -> str:
-        """Why a call was not made, in words."""
+        """Why a call was not made, as a sentence."""
         times = "a failure" if failures == 1 else f"{failures} failures"
         return f"calls are paused for {left_s:.1f} s after {times}: {self.reason}"
 
@@ -61,12 +61,12 @@ class Trouble:
         if clock_s < self._quiet_until.get(event, clock_s):
             return
         self._quiet_until[event] = clock_s + QUIET_S
-        with suppress(Exception):  # a ranking does not fail because a log does
+        with suppress(Exception):  # a failing log handler must not fail a ranking
             _log.log(level, message, *details)
 
 
 def refusal(status: int, body: bytes) -> str:
-    """The status of an answer and, where it has a problem document, what that says."""
+    """Describes an error answer: its status and its problem document, if it has one."""
     try:
         problem = Problem.model_validate_json(body)
     except ValueError:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cloud_service.commands.output import err, out
 from cloud_service.commands.recipe import with_training_options
+from cloud_service.recommender.data.named_sets import NAMES
 from cloud_service.recommender.recipe import Repeats, Seen, Ties
 from experiments.comparison.comparison_recipe import (
     NETWORKS,
@@ -76,7 +77,9 @@ def evaluate(
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     data_folder: Annotated[
-        Path, typer.Option(help="Where `fetch` put the named sets.")
+        Path,
+        typer.Option(envvar="CLOUD_DATA_FOLDER", help="Where the named sets lie: fetched ones, or "
+                     "copies of them."),
     ] = Path("store/data"),
     columns: Annotated[
         str | None,
@@ -129,7 +132,8 @@ def evaluate(
         selected = _selected(recipe_chosen, Path(), None, None, {})
     else:
         recipe_chosen = read(recipe)
-        own_logs = [entry for entry in data or () if is_path(entry)]
+        other_sets = {*NAMES} - {dataset.name for dataset in recipe_chosen.datasets}
+        own_logs = [entry for entry in data or () if is_path(entry) or entry in other_sets]
         if own_logs:
             if len(own_logs) < len(data or ()):
                 raise InvalidRequest("--data: name sets of the recipe, or your own logs, not both")

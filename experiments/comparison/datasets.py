@@ -44,7 +44,7 @@ class DataFacts(BaseModel):
             items=log.item_count,
             synthetic=log.synthetic,
             preprocessing=log.preprocessing,
-            split=split.words,
+            split=split.description,
             digest=log.digest(),
             checks=log.checks,
             cautions=split.cautions,

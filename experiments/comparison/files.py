@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from cloud_service.recommender.ranking.metrics import Ranks
 from cloud_service.recommender.recipe import TrainingRecipe, identity
 from cloud_service.recommender.training.checkpoint import BEST
 from shared.errors import InvalidRequest
+from shared.whole_file import write_whole
 
 TRAINED: Final = "trained.json"
 RESULT: Final = "result.json"
@@ -125,16 +125,6 @@ class RunFolder:
         with (self.path / "lock").open("w") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that takes the place of `path` when it is whole."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def write_model(path: Path, content: BaseModel) -> None:

@@ -4,11 +4,11 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from cloud_service.recommender.data.named_sets import identity
 from cloud_service.recommender.recipe import TREATMENT_FIELDS, TrainingRecipe
 from cloud_service.recommender.training.stages import NO_GCN, UNTRAINED, untrained
 from experiments.comparison.comparison_recipe import (
@@ -41,9 +41,8 @@ class Cell:
             shape["gcn"] = NO_GCN
         plain = {k: v for k, v in chosen.items() if k not in shape}
         data = self.dataset
-        # Only the file's name: a run stays the same run where its log is moved.
         planned = TrainingRecipe.of(
-            data=Path(data.data).name,
+            data=identity(data.data),
             **{name: getattr(data, name) for name in TREATMENT_FIELDS},
             seen=data.seen,
             network=self.model.network,

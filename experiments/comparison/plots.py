@@ -10,9 +10,9 @@ import numpy as np
 
 from cloud_service.recommender.ranking.significance import bootstrap
 from experiments.comparison.comparison_recipe import LOCAL
-from experiments.comparison.files import write_whole
 from experiments.comparison.results_reader import METRICS, EvaluationResults
 from experiments.comparison.tables import SHOWN
+from shared.whole_file import write_whole
 
 FOLDER: Final = "plots"
 _SHOWN_METRIC: Final = "ndcg@10"

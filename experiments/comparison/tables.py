@@ -9,10 +9,11 @@ from cloud_service.recommender.ranking.significance import RESAMPLES, Comparison
 from experiments.comparison.comparison_recipe import LOCAL
 from experiments.comparison.datasets import DataFacts
 from experiments.comparison.doubts import doubts_page
-from experiments.comparison.files import write_csv, write_whole
+from experiments.comparison.files import write_csv
 from experiments.comparison.markdown import markdown
 from experiments.comparison.model_selection import select_model
 from experiments.comparison.results_reader import METRICS, EvaluationResults, Figure
+from shared.whole_file import write_whole
 
 FOLDER: Final = "tables"
 SHOWN: Final = {ALL: "ranked among all items", SAMPLED: f"ranked among {NEGATIVES} negatives"}

@@ -17,16 +17,16 @@ from device_client.cloud import Cloud
 from device_client.correction.budget import Budget
 from device_client.scn import Graphs
 from experiments.simulation.device import Load
-from experiments.simulation.measure import Taken
+from experiments.simulation.measure import RunMeasurements
 from experiments.simulation.network import PROFILES, NetworkProfile, profile
 from experiments.simulation.page import write_json, write_page
-from experiments.simulation.parts import Part, SharedRun, key_of
 from experiments.simulation.pauses import Think, parse_think
 from experiments.simulation.progress import RunProgress
 from experiments.simulation.quality import Compared
 from experiments.simulation.report import Machine, ModelFacts, Report, RunSettings
 from experiments.simulation.requests import Visit, compared, plan_visits, rank_beforehand
 from experiments.simulation.runner import run_profile
+from experiments.simulation.shared_run import PartialResult, SharedRun, key_of
 from experiments.simulation.terminal import print_report
 from shared.open_files import SPARE, allow_open_files
 from shared.wire import FORMS, Form
@@ -69,7 +69,7 @@ def _say(report: Report, folder: Path, console: Console) -> None:
 
 
 def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Form]]:
-    """The profiles and forms asked for. Raises ValueError for options that make no run."""
+    """Parses the profiles and forms. Raises ValueError if an option is invalid."""
     for name in ("devices", "requests", "longest", "candidates"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
@@ -94,7 +94,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _allow_devices(count: int) -> None:
-    """Raises ValueError where so many devices cannot have a connection each."""
+    """Raises ValueError if the limit of open files is too low for `count` devices."""
     needed = count + SPARE
     if (allowed := allow_open_files(needed)) < needed:
         raise ValueError(
@@ -147,12 +147,12 @@ def _measure(
     load: Load,
     networks: list[NetworkProfile],
     forms: list[Form],
-) -> Part:
+) -> PartialResult:
     """Plays the visits over every network, with corrections in every form."""
     graphs = Graphs(bundle)
     total = sum(len(visit.requests) for visit in visits)
     ranked: dict[Form, list[Compared]] = {}
-    measurements: list[tuple[str, Taken]] = []
+    measurements: list[tuple[str, RunMeasurements]] = []
     for form in forms:
         ranking = progress.step(f"{form}: rankings to compare with", total)
         rank_beforehand(visits, graphs, options.url, form, ranking.set)
@@ -162,7 +162,7 @@ def _measure(
             played = replace(load, form=form)
             run = run_profile(visits, graphs, options.url, network, played, step.tick)
             measurements.append((network.name, run))
-    return Part(
+    return PartialResult(
         key=_key(options, bundle),
         created=datetime.now(UTC),
         machine=_machine(),
@@ -179,7 +179,7 @@ def _measure(
         ),
         pauses=load.think.pauses.source if load.think.pauses else "",
         compared=ranked,
-        taken=measurements,
+        runs=measurements,
     )
 
 

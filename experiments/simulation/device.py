@@ -1,4 +1,4 @@
-"""One simulated device: a session of its own, its line over a network, and what it measured."""
+"""One simulated device: its session, its link over a simulated network, its measurements."""
 
 import math
 import socket
@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from device_client.correction.budget import Budget
-from device_client.correction.link import CorrectionLink, Received, cloud_times
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import Received, cloud_times
 from device_client.correction.sockets import Connect, SocketLike, tcp_connect
 from device_client.ranking import Ranking
 from device_client.scn import Graphs
@@ -26,7 +27,7 @@ from shared.outcomes import Outcome
 from shared.wire import FORMS, Form, Wire
 
 PATIENCE_S = 0.1
-"""A request that is given up is known to be within this after its timeout."""
+"""A timed-out request is recorded within this time after its timeout, in seconds."""
 
 Tick = Callable[[bool], None]
 """Called after each request; with whether its last rerank was served corrected."""
@@ -56,39 +57,39 @@ class Event:
     pause_s: float | None = None
     device: int = 0
     until: float = math.inf
-    """When the device clicks again."""
+    """When the device's next click is due."""
 
 
 class Punctuality:
-    """How much of a device's lateness is the simulator's own.
+    """Computes how much of a device's lateness the simulator itself caused.
 
-    A click may have to wait for its device, which is still at the click before: for the user's
-    pause, and for a correction, a budget at most. What is later than that, the simulator made
-    late: it had no time for this device.
+    A click may have to wait for its device, which still processes the previous click: for the
+    user's pause, and for a correction, at most one budget. Any further delay was caused by the
+    simulator, which had no time for this device.
     """
 
     def __init__(self, budget: Budget) -> None:
         self._budget_s = budget.tolerance_ms / 1e3
         self._excused = 0.0
 
-    def own(self, late: float, was_free: bool) -> float:
-        """Of a click that began `late`, the simulator's part; seconds. `was_free`: its device had
-        nothing to do when it was due."""
+    def simulator_delay(self, late: float, was_free: bool) -> float:
+        """The simulator's share of `late`, the delay of a click, in seconds. `was_free`: the
+        device was idle when the click was due."""
         if was_free:
             self._excused = 0.0
         return max(late - self._excused, 0.0)
 
     def waited(self, seconds: float) -> None:
-        """A rerank of that click waited so long for its correction."""
+        """Adds the `seconds` that a rerank of that click waited for its correction."""
         self._excused += min(max(seconds, 0.0), self._budget_s)
 
     def paused(self, seconds: float) -> None:
-        """Its user paused so long."""
+        """Adds the `seconds` that the user paused."""
         self._excused += seconds
 
 
 class _Meter:
-    """What crossed one device's sockets, exchange by exchange."""
+    """Counts the bytes that crossed one device's sockets, by exchange."""
 
     def __init__(self, url: str, profile: NetworkProfile, seed: int) -> None:
         if urlsplit(url).scheme != "http":
@@ -96,13 +97,13 @@ class _Meter:
         self._open: Connect = tcp_connect(url)
         self._profile, self._rng = profile, np.random.default_rng(seed)
         self._socket: ShapedSocket | CountedSocket | None = None
-        self._seen = (0, 0)
+        self._counted = (0, 0)
         self.answers: dict[int, tuple[Received, float, int, int]] = {}
 
     def connect(self, timeout: float) -> SocketLike:
         plain = self._open(timeout)
         assert isinstance(plain, socket.socket)
-        self._socket, self._seen = shaped(plain, self._profile, self._rng), (0, 0)
+        self._socket, self._counted = shaped(plain, self._profile, self._rng), (0, 0)
         return self._socket
 
     def watch(self, received: Received) -> None:
@@ -111,24 +112,24 @@ class _Meter:
         if self._socket is not None:
             arrived = self._socket.answer_arrived
             byte_counts = self._socket.sent_bytes, self._socket.received_bytes
-            up, down = byte_counts[0] - self._seen[0], byte_counts[1] - self._seen[1]
-            self._seen = byte_counts
+            up, down = byte_counts[0] - self._counted[0], byte_counts[1] - self._counted[1]
+            self._counted = byte_counts
         self.answers[received.ticket] = received, arrived, up, down
 
 
 @dataclass(slots=True)
 class _Done:
-    """One click that was played: its request, its number at the link, its reranks."""
+    """One simulated click: its event, its ticket at the link, its reranks."""
 
     event: Event
     late: float
-    own: float
+    simulator_delay: float
     ticket: int = 0
     at_once: Ranking | None = None
     after_pause: Ranking | None = None
 
     @property
-    def last(self) -> Ranking:
+    def last_ranking(self) -> Ranking:
         """The rerank that the user saw last."""
         ranking = self.after_pause or self.at_once
         assert ranking is not None
@@ -136,7 +137,7 @@ class _Done:
 
 
 class Device:
-    """One device: it plays its events one after the other, and keeps what came of them."""
+    """One simulated device: plays its events in order and keeps their results."""
 
     def __init__(
         self, graphs: Graphs, url: str, load: Load, profile: NetworkProfile, seed: int
@@ -161,8 +162,8 @@ class Device:
         return max((done.event.due + done.late for done in self._done), default=0.0)
 
     def take(self, event: Event, start: float, tick: Tick) -> None:
-        """Plays the event whose moment has come, and others that come meanwhile. A device that
-        plays already, in another thread, plays it after that."""
+        """Plays the due event and those that arrive meanwhile. If another thread is playing an
+        event of this device, that thread plays this one afterwards."""
         with self._turn:
             self._backlog.append(event)
             if self._busy:
@@ -183,9 +184,9 @@ class Device:
             self._session.preload_rows(event.earlier, ask=False)
         clicked = time.perf_counter()
         late = clicked - due
-        own_delay = self._punctuality.own(late, self._free_at <= due)
+        simulator_delay = self._punctuality.simulator_delay(late, self._free_at <= due)
         self._session.click_row(event.request.click)
-        done = _Done(event, late, own_delay)
+        done = _Done(event, late, simulator_delay)
         if self._load.think.at_once:
             done.at_once = self._rerank(event.request)
         if event.pause_s is not None:
@@ -193,13 +194,13 @@ class Device:
             done.after_pause = self._rerank(event.request)
         done.ticket = self._session.ticket  # that of the latest request, where one was repeated
         self._done.append(done)
-        late_at_last = done.last.outcome is Outcome.LATE
+        late_at_last = done.last_ranking.outcome is Outcome.LATE
         if late_at_last and not self._shaped:
-            # Nobody reads a late answer before the next click: read here, to know when it came.
+            # A late answer is normally read at the next click; read it now to time it.
             last_moment = min(until, time.perf_counter() + self._load.budget.request_timeout_s)
             self._link.wait(done.ticket, int(last_moment * 1e9))
         self._free_at = time.perf_counter()
-        return done.last.outcome is Outcome.APPLIED
+        return done.last_ranking.outcome is Outcome.APPLIED
 
     def _rerank(self, request: Request) -> Ranking:
         ranking = self._session.rerank_rows(request.candidates)
@@ -216,7 +217,7 @@ class Device:
         self._punctuality.paused(max(min(time.perf_counter(), back) - begun, 0.0))
 
     def finish(self) -> list[Measurement]:
-        """Waits for what is still on its way, and hands in the measurements."""
+        """Waits for requests in flight and returns the measurements."""
         self._session.settle(self._load.budget.request_timeout_s)
         self._link.close()
         form = self._load.form
@@ -228,7 +229,7 @@ class Device:
             if answer is not None:
                 received, arrived, up, down = answer
                 is_corrected = received.correction is not None
-                hidden_ns = done.last.timeline.hidden_ns
+                hidden_ns = done.last_ranking.timeline.hidden_ns
                 measured = _with_legs(measured, hidden_ns, received, arrived)._replace(
                     payload_up=wire.hidden_bytes if up else 0,
                     payload_down=wire.answer_bytes(form) if is_corrected else 0,
@@ -240,7 +241,7 @@ class Device:
 
 
 def _measure(done: _Done) -> Measurement:
-    event, timeline = done.event, done.last.timeline
+    event, timeline = done.event, done.last_ranking.timeline
     return Measurement(
         user=event.user,
         local=event.request.local,
@@ -250,7 +251,7 @@ def _measure(done: _Done) -> Measurement:
         hidden_s=(timeline.hidden_ns - timeline.clicked_ns) / 1e9,
         local_s=(timeline.ranked_ns - timeline.applied_ns) / 1e9,
         start_delay_s=max(done.late, 0.0),
-        own_delay_s=done.own,
+        own_delay_s=done.simulator_delay,
     )
 
 

@@ -1,4 +1,4 @@
-"""Collects what each request took and came to, and sums it up for the report.
+"""Collects the times and outcome of each request and summarises them for the report.
 
 Percentiles and histograms are numpy over all values: exact, and a run has far fewer than a
 million requests, so nothing needs an HdrHistogram.
@@ -22,7 +22,7 @@ BUCKETS_PER_DECADE = 50
 
 SHORTEST_S = 1e-6
 CLOCK_S = 1e-6
-"""By so much may the cloud's account exceed the device's: it is rounded to half a microsecond."""
+"""Tolerated excess of the cloud's time over the device's, due to rounding to 0.5 us."""
 
 
 class Rerank(NamedTuple):
@@ -73,8 +73,8 @@ class Measurement(NamedTuple):
         return self.cloud_s + CLOCK_S < (self.queue_s or 0.0) + (self.compute_s or 0.0)
 
 
-class Taken(NamedTuple):
-    """All that one simulation measured over one network, with corrections in one form."""
+class RunMeasurements(NamedTuple):
+    """The measurements of one simulation over one network, with corrections in one form."""
 
     form: Form
     intended_per_s: float
@@ -83,12 +83,14 @@ class Taken(NamedTuple):
     measurements: list[Measurement]
 
 
-def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) -> ProfileResult:
-    """Sums up the runs over `profile` of simulations at one time, all with one form.
+def summarise(
+    profile: NetworkProfile, runs: Sequence[RunMeasurements], budget_s: float
+) -> ProfileResult:
+    """Summarises simultaneous runs over `profile`, all with corrections in one form.
 
-    Percentiles are those of all measurements together. Raises ValueError without any.
+    Percentiles are computed over all measurements together. Raises ValueError if there are none.
     """
-    measurements = [measured for run in taken for measured in run.measurements]
+    measurements = [measured for run in runs for measured in run.measurements]
     if not measurements:
         raise ValueError(f"nothing was measured over {profile.name}: there were no requests")
     totals = [measured.total_s for measured in measurements]
@@ -96,7 +98,7 @@ def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) 
     return ProfileResult(
         name=profile.name,
         description=profile.description,
-        form=taken[0].form,
+        form=runs[0].form,
         link=_link(profile),
         requests=len(measurements),
         cases=_cases(measurements),
@@ -106,12 +108,12 @@ def summarise(profile: NetworkProfile, taken: Sequence[Taken], budget_s: float) 
         latency=histogram(totals),
         traffic=_traffic(measurements),
         arrivals=Arrivals(
-            intended_per_s=sum(run.intended_per_s for run in taken),
-            achieved_per_s=sum(run.achieved_per_s for run in taken),
+            intended_per_s=sum(run.intended_per_s for run in runs),
+            achieved_per_s=sum(run.achieved_per_s for run in runs),
             start_delay=summary(measured.start_delay_s for measured in measurements),
             own_delay=summary(measured.own_delay_s for measured in measurements),
             cpu_share=max(
-                (run.cpu_share for run in taken if run.cpu_share is not None), default=None
+                (run.cpu_share for run in runs if run.cpu_share is not None), default=None
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""Named networks between a device and the cloud, and what each makes a message wait.
+"""Named network profiles between a device and the cloud, and the delays they cause.
 
 - Bandwidth: bytes leave and arrive one after another at the profile's rate. The HTTP headers
   count; those of TCP and IP do not.
@@ -25,11 +25,11 @@ MIN_RTO_S = 0.2
 """Linux's TCP_RTO_MIN, the least it adds to the round trip before it sends again."""
 
 MAX_RESENDS = 6
-"""A packet that was lost this often goes through: a bound on the wait, not a model of anything."""
+"""Most losses of one packet; bounds the wait and models nothing."""
 
 
 class Randomness(Protocol):
-    """What the shaping draws from: a `random.Random` or a `numpy.random.Generator`."""
+    """Source of randomness: a `random.Random` or a `numpy.random.Generator`."""
 
     def random(self) -> float:
         """The next number of [0, 1)."""
@@ -64,7 +64,7 @@ class NetworkProfile:
 
     @property
     def shaped(self) -> bool:
-        """Whether the profile changes anything at all."""
+        """True if the profile changes any delay."""
         bandwidth = self.up_bytes_per_s is not None or self.down_bytes_per_s is not None
         return bandwidth or self.rtt_s > 0 or self.jitter_s > 0 or self.loss > 0
 
@@ -152,7 +152,7 @@ below 20 ms, 6 out of 10 below 50 Mbit/s). Jitter and loss are guesses everywher
 
 
 def profile(name: str) -> NetworkProfile:
-    """The network called `name`. Raises ValueError naming the nearest one there is."""
+    """The profile `name`. Raises ValueError that suggests the most similar name."""
     if name in PROFILES:
         return PROFILES[name]
     near = difflib.get_close_matches(name, PROFILES, n=1, cutoff=0.0)[0]

@@ -1,14 +1,14 @@
-"""Writes a report as one HTML page that needs nothing else, and as JSON."""
+"""Writes a report as one self-contained HTML page, and as JSON."""
 
 from html import escape
 from pathlib import Path
 
 from experiments.simulation import plots, tables
-from experiments.simulation.files import write_whole
+from experiments.simulation.description import PAPER_BUDGET_MS, cautions, headline, ms, seconds
 from experiments.simulation.report import CASES, Report
 from experiments.simulation.style import STYLE
 from experiments.simulation.verdict import verdict
-from experiments.simulation.words import PAPER_BUDGET_MS, cautions, headline, ms, seconds
+from shared.whole_file import write_whole
 
 TITLE = "What the correction was worth, and what it cost"
 
@@ -19,7 +19,7 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def read_json(path: Path) -> Report:
-    """Reads what `write_json` wrote. Raises OSError, or pydantic's ValidationError."""
+    """Reads a file of `write_json`. Raises OSError or pydantic's ValidationError."""
     return Report.model_validate_json(path.read_bytes())
 
 
@@ -29,7 +29,7 @@ def write_page(report: Report, path: Path) -> None:
 
 
 def html(report: Report) -> str:
-    """The page. The same report gives the same text."""
+    """The HTML page; equal reports give equal text."""
     sections = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

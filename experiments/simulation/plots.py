@@ -14,8 +14,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
+from experiments.simulation.description import LegRow, leg_rows, ms, occurred, percent
 from experiments.simulation.report import CASES, Case, Report, Served
-from experiments.simulation.words import LegRow, leg_rows, ms, occurred, percent
 from shared.outcomes import Outcome
 
 INK = "#010101"
@@ -56,7 +56,7 @@ def hue(index: int) -> str:
 
 
 def _drawn(name: str, height: float, draw: Callable[[Figure], None]) -> str:
-    """SVG text of what `draw` draws: the same bytes for the same numbers."""
+    """SVG text of the figure that `draw` fills; deterministic."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
         figure.patch.set_alpha(0)
@@ -69,7 +69,7 @@ def _drawn(name: str, height: float, draw: Callable[[Figure], None]) -> str:
 
 
 def _for_html(svg: str, name: str) -> str:
-    """Drops what HTML has no use for, makes ids unique in the page, and names the colours."""
+    """Removes the XML header, makes ids unique in the page, and names the colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| version="[^"]*"', "", svg)
@@ -158,7 +158,7 @@ def latency_plot(report: Report) -> str:
         for index, result in enumerate(report.profiles):
             points = result.latency.slower()
             if result.latency.unanswered and points:
-                # What never came takes longer than any time: the line goes on to the edge.
+                # Unanswered requests count as longer than any time: extend the line to the edge.
                 points.append((right_end, points[-1][1]))
             axes.plot(
                 [point[0] for point in points],

@@ -1,4 +1,4 @@
-"""How far a run is: bars in a terminal, a line every few seconds elsewhere."""
+"""Shows the progress of a run: bars in a terminal, else a line every few seconds."""
 
 import threading
 import time
@@ -16,13 +16,13 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from experiments.simulation.words import percent
+from experiments.simulation.description import percent
 
 EVERY_S = 3.0
 
 
 class RunProgress:
-    """Shows the steps of a run as they go on. Use it as a context manager."""
+    """Shows the progress of the steps of a run. A context manager."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class RunProgress:
         self._bars.stop()
 
     def step(self, name: str, total: int | None = None) -> "Step":
-        """Begins a step of `total` requests (None: not known yet)."""
+        """Starts a step of `total` requests (None: not known yet)."""
         task = self._bars.add_task(name, total=total, note="")
         return Step(self, name, total, task)
 
     def show(self, step: "Step") -> None:
-        """Shows how far `step` is. With its lock."""
+        """Shows the progress of `step`. Call it with the lock of `step` held."""
         note = step.note(self._clock())
         self._bars.update(step.task, completed=step.done, total=step.total, note=note)
         if self._console.is_terminal:
@@ -72,7 +72,7 @@ class RunProgress:
             text = f"{step.name}: {step.done:,}{of}" + (f" {note}" if note else "")
             self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def now(self) -> float:
+    def clock_s(self) -> float:
         """The clock, in seconds."""
         return self._clock()
 
@@ -85,17 +85,17 @@ class Step:
         self.done = self._corrected = 0
         self._counts_corrected = False
         self._progress = progress
-        self._begun = self.shown = progress.now()
+        self._begun = self.shown = progress.clock_s()
         self._lock = threading.Lock()
 
     def set(self, done: int, total: int) -> None:
-        """So much of the step is done."""
+        """Sets the progress to `done` of `total`."""
         with self._lock:
             self.done, self.total = done, total
             self._progress.show(self)
 
     def tick(self, corrected: bool) -> None:
-        """One more request is done; `corrected`: its last rerank had its correction."""
+        """Counts one finished request; `corrected`: its last rerank was corrected."""
         with self._lock:
             self.done += 1
             self._corrected += corrected

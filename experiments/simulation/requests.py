@@ -1,4 +1,4 @@
-"""What simulated devices will do: the clicks of held-out users, and a candidate list for each.
+"""Plans the requests of simulated devices: clicks of held-out users and candidate lists.
 
 Every profile replays the same requests, so that their rankings can be compared. The rankings
 with the correction and without are worked out beforehand, over an unshaped connection.
@@ -28,14 +28,14 @@ class Request:
     """The item this user clicked next."""
     candidates: NDArray[np.int64]
     local: Rank = None
-    """The target's place without the correction, 0 the first; None: not among the candidates."""
+    """Rank of the target without the correction, from 0; None: not among the candidates."""
     corrected: Rank = None
-    """The same with it."""
+    """Rank of the target with the correction, from 0."""
 
 
 @dataclass(slots=True)
 class Visit:
-    """One user's requests, in the order of his clicks, after `earlier` clicks."""
+    """One user's requests in the order of the clicks, after `earlier` clicks."""
 
     user: int
     earlier: list[int]
@@ -99,7 +99,7 @@ def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> li
 
 
 def compared(visits: Sequence[Visit]) -> list[Compared]:
-    """Where the next click stood, with the correction and without, of every request."""
+    """Ranks of the next click of every request, with and without the correction."""
     return [
         Compared(visit.user, len(visit.earlier) + index, request.corrected, request.local)
         for visit in visits
@@ -138,7 +138,7 @@ def rank_beforehand(
 
 
 def place_of(target: int, candidates: NDArray[np.int64], scores: NDArray[np.float32]) -> Rank:
-    """The place of `target` by score, 0 the first, behind all that tie with it; None: not there."""
+    """Rank of `target` by score, from 0, after all ties; None: not a candidate."""
     at = np.flatnonzero(candidates == target)
     if not len(at):
         return None

@@ -18,7 +18,7 @@ import numpy as np
 
 from device_client.scn import Graphs
 from experiments.simulation.device import Device, Event, Load, Tick
-from experiments.simulation.measure import Taken
+from experiments.simulation.measure import RunMeasurements
 from experiments.simulation.network import NetworkProfile
 from experiments.simulation.requests import Visit
 from experiments.simulation.shaping import wait_until
@@ -47,7 +47,7 @@ class _Threads:
         self._fault: Exception | None = None
 
     def run(self) -> None:
-        """Returns when all events are played, or raises what a device raised."""
+        """Plays all events; re-raises the first exception of a device."""
         self._begin()
         for thread in self._threads:  # which grows meanwhile
             thread.join()
@@ -70,7 +70,7 @@ class _Threads:
                 self._waiting += 1
 
     def _next(self) -> Event | None:
-        """The next event, at its moment."""
+        """Waits until the next event is due and returns it; None at the end."""
         with self._leading:
             event = next(self._events, None)
             if event is None or self._fault is not None:
@@ -90,8 +90,8 @@ def run_profile(
     profile: NetworkProfile,
     load: Load,
     tick: Tick,
-) -> Taken:
-    """Plays every visit once over `profile`, and gives all that was measured."""
+) -> RunMeasurements:
+    """Plays every visit once over `profile` and returns the measurements."""
     events = _schedule(visits, load)
     devices = [
         Device(graphs, url, load, profile, load.seed * 100_003 + n)
@@ -108,7 +108,7 @@ def run_profile(
         sys.setswitchinterval(usual)
     elapsed, used = time.perf_counter() - start, time.process_time() - used
     began = max(device.last_began for device in devices)
-    return Taken(
+    return RunMeasurements(
         form=load.form,
         # Of the moments drawn: a short draw may miss the rate that was asked for by more than a
         # simulator that does not keep up.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SPIN_S = 80e-6
-"""`time.sleep` wakes up to about 60 us late on Linux, so the last stretch of a wait is spun."""
+"""`time.sleep` wakes up to 60 us late on Linux, so the end of a wait is a busy loop."""
 
 POLL_S = 1e-3
 """Python rounds the timeout of poll() up to whole milliseconds: below that, sleep in slices."""
@@ -39,50 +39,50 @@ def wait_until(moment: float) -> None:
 def shaped(
     sock: socket.socket, profile: NetworkProfile, rng: Randomness
 ) -> "ShapedSocket | CountedSocket":
-    """`sock` as if it crossed `profile`; one that changes nothing leaves it a real socket."""
+    """Wraps `sock` to simulate `profile`; only counts bytes if the profile changes nothing."""
     return ShapedSocket(sock, profile, rng) if profile.shaped else CountedSocket(sock)
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Bytes on their way to the device; they may be read from `due` on. Empty: the end."""
+class _Segment:
+    """Bytes in transit to the device, readable from `due` on. Empty data: end of stream."""
 
     due: float
     data: memoryview
 
 
 class CountedSocket(socket.socket):
-    """A connected socket as it is, that counts what crosses it."""
+    """A connected socket that counts the bytes sent and received."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Takes the place of `sock`, which is of no use any more."""
+        """Takes over the descriptor of `sock`, which must not be used any more."""
         timeout = sock.gettimeout()
         super().__init__(fileno=sock.detach())
         self.settimeout(timeout)
         self.sent_bytes = self.received_bytes = 0
-        """Headers and all."""
+        """Bytes including headers."""
         self.answer_arrived = 0.0
         """When the first byte of the latest answer was read (`time.perf_counter`)."""
-        self._asked = False
+        self._awaits_answer = False
 
     def send(self, data: "Buffer", flags: int = 0, /) -> int:
-        """As of a socket."""
+        """Like `socket.socket`, with counting."""
         count = super().send(data, flags)
-        self._asked = True
+        self._awaits_answer = True
         self.sent_bytes += count
         return count
 
     def sendall(self, data: "Buffer", flags: int = 0, /) -> None:
-        """As of a socket."""
+        """Like `socket.socket`, with counting."""
         super().sendall(data, flags)
-        self._asked = True
+        self._awaits_answer = True
         self.sent_bytes += memoryview(data).nbytes
 
     def recv_into(self, buffer: "Buffer", nbytes: int = 0, flags: int = 0, /) -> int:
-        """As of a socket."""
+        """Like `socket.socket`, with counting."""
         count = super().recv_into(buffer, nbytes, flags)
-        if self._asked:
-            self._asked, self.answer_arrived = False, time.perf_counter()
+        if self._awaits_answer:
+            self._awaits_answer, self.answer_arrived = False, time.perf_counter()
         self.received_bytes += count
         return count
 
@@ -109,7 +109,7 @@ class ShapedSocket:
         self._lost = 0.0  # what the losses of the present packet cost
         self._free = 0.0  # when the downlink has passed on all that arrived
         self._due = 0.0  # when the last piece may be read: order is kept
-        self._pieces: deque[_Piece] = deque()
+        self._segments: deque[_Segment] = deque()
         self._ended = False
         self._sent = 0
         self._received = 0
@@ -120,12 +120,12 @@ class ShapedSocket:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes handed to the real socket, headers and all."""
+        """Bytes handed to the real socket, including headers."""
         return self._sent
 
     @property
     def received_bytes(self) -> int:
-        """Bytes handed to the device, headers and all."""
+        """Bytes handed to the device, including headers."""
         return self._received
 
     @property
@@ -150,7 +150,7 @@ class ShapedSocket:
 
     def close(self) -> None:
         """Closes the real socket; what is still on its way is dropped."""
-        self._pieces.clear()
+        self._segments.clear()
         self._sock.close()
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
@@ -180,11 +180,11 @@ class ShapedSocket:
         room = room[:nbytes] if nbytes else room
         deadline = self._deadline(time.perf_counter())
         self._arrive()
-        while not self._pieces:
+        while not self._segments:
             if time.perf_counter() >= deadline:
                 raise TimeoutError("timed out")
             self._listen(deadline)
-        due = self._pieces[0].due
+        due = self._segments[0].due
         until = min(due, deadline)
         while time.perf_counter() < until:
             self._listen(until)
@@ -235,7 +235,7 @@ class ShapedSocket:
         self._arrive()
 
     def _arrive(self) -> None:
-        """Takes in all that the real socket holds, and says when each piece may be read."""
+        """Reads all bytes of the real socket and sets when each segment may be read."""
         while not self._ended:
             try:
                 data = self._sock.recv(READ_BYTES)
@@ -248,17 +248,18 @@ class ShapedSocket:
                 self._offset = 0
             if not data:
                 self._ended = True
-                self._pieces.append(
-                    _Piece(max(self._due, clock_s + self._latency), memoryview(b""))
+                self._segments.append(
+                    _Segment(max(self._due, clock_s + self._latency), memoryview(b""))
                 )
-            for chunk in self._cut(memoryview(data)):
+            for chunk in self._split_packets(memoryview(data)):
                 self._free = max(self._free, clock_s)
                 self._free += self._profile.serialisation_s(len(chunk), up=False)
                 self._due = max(self._due, self._free + self._latency + self._lost)
-                self._pieces.append(_Piece(self._due, chunk))
+                self._segments.append(_Segment(self._due, chunk))
 
-    def _cut(self, data: memoryview) -> Iterator[memoryview]:
-        """Cuts at the packets of the answer, however the reads fell, so that a seed repeats."""
+    def _split_packets(self, data: memoryview) -> Iterator[memoryview]:
+        """Splits at packet boundaries of the answer, independent of how reads were split, so
+        that a seed gives the same delays."""
         while data:
             within = self._offset % PACKET_BYTES
             if within == 0:
@@ -269,18 +270,18 @@ class ShapedSocket:
             data = data[size:]
 
     def _hand_out(self, room: memoryview) -> int:
-        """Copies all that is due into `room` and returns how many bytes that is."""
+        """Copies the due bytes into `room` and returns their number."""
         clock_s = time.perf_counter()
         count = 0
-        while self._pieces and self._pieces[0].due <= clock_s and count < len(room):
-            chunk = self._pieces[0]
+        while self._segments and self._segments[0].due <= clock_s and count < len(room):
+            chunk = self._segments[0]
             if not chunk.data:  # the end stays, for whoever reads again
                 break
             data_part = chunk.data[: len(room) - count]
             room[count : count + len(data_part)] = data_part
             count += len(data_part)
             if len(data_part) == len(chunk.data):
-                self._pieces.popleft()
+                self._segments.popleft()
             else:
-                self._pieces[0] = _Piece(chunk.due, chunk.data[len(data_part) :])
+                self._segments[0] = _Segment(chunk.due, chunk.data[len(data_part) :])
         return count

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from experiments.simulation.measured import Limit, Summary
-from experiments.simulation.report import CASES, Case, Report
-from experiments.simulation.words import (
+from experiments.simulation.description import (
     bandwidth,
     bounds,
     leg_rows,
@@ -17,6 +15,8 @@ from experiments.simulation.words import (
     signed,
     signed_percent,
 )
+from experiments.simulation.measured import Limit, Summary
+from experiments.simulation.report import CASES, Case, Report
 
 LEGS = {
     "upload": "upload ↑: first byte of the request to its last",

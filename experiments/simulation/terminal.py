@@ -4,9 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.simulation.report import CASES, Case, Report
-from experiments.simulation.verdict import verdict
-from experiments.simulation.words import (
+from experiments.simulation.description import (
     cautions,
     headline,
     leg_rows,
@@ -15,6 +13,8 @@ from experiments.simulation.words import (
     percent,
     score,
 )
+from experiments.simulation.report import CASES, Case, Report
+from experiments.simulation.verdict import verdict
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""What a report comes to, for a reader who decides: worth it, not worth it, or not known.
+"""The verdict of a report: the correction is worth it, not worth it, or unknown.
 
 The verdict rests on one test alone, that of the correction against no correction on the same
 requests; what each network let through is then said beside it.
@@ -6,8 +6,7 @@ requests; what each network let through is then said beside it.
 
 from dataclasses import dataclass
 
-from experiments.simulation.report import CASES, Case, ProfileResult, Quality, Report
-from experiments.simulation.words import (
+from experiments.simulation.description import (
     percent_span,
     real_networks,
     relative,
@@ -16,9 +15,10 @@ from experiments.simulation.words import (
     share_span,
     signed,
 )
+from experiments.simulation.report import CASES, Case, ProfileResult, Quality, Report
 
 FEWEST_USERS = 20
-"""With fewer users the interval itself is a guess."""
+"""Fewest users for a reliable interval."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Verdict:
 
 
 def verdict(report: Report) -> Verdict:
-    """The verdict that the numbers allow."""
+    """The verdict on `report`."""
     model = report.model
     if model.training_limit:
         return Verdict(

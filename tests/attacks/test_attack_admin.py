@@ -1,4 +1,4 @@
-"""Whoever comes through something on the cloud's own machine is not the cloud's owner."""
+"""Admin calls through a proxy or a forwarder on the cloud's machine still need the token."""
 
 import http.client
 import http.server
@@ -15,6 +15,8 @@ import pytest
 from cloud_service.admin_token import TOKEN_FILE
 from tests.instruments.processes import BIN, listening, running
 
+pytestmark = pytest.mark.slow(10)
+
 SERVE = ["cloud-service", "serve", "--port", "0"]
 ADMIN_CALLS = [
     "/v1/jobs", "/v1/jobs/x/cancel", "/v1/models/0123456789abcdef/promote",
@@ -23,7 +25,7 @@ ADMIN_CALLS = [
 
 
 class Cloud:
-    """A cloud as a newcomer starts it, without any setting but its folder."""
+    """A cloud that was started without settings except its folder."""
 
     def __init__(self, folder, url):
         self.folder, self.url = folder, url
@@ -36,14 +38,14 @@ def cloud(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
     log = folder / "log"
     with running(SERVE, log, CLOUD_STORE=str(folder / "store"), CLOUD_LOG_LEVEL="debug") as process:
-        found = Cloud(folder, listening(process, log))
-        yield found
-    assert found.token not in log.read_text()
+        served = Cloud(folder, listening(process, log))
+        yield served
+    assert served.token not in log.read_text()
 
 
 @contextmanager
 def forwarder(port):
-    """A plain TCP forwarder on this machine, of a connection at a time; gives its port."""
+    """Runs a TCP forwarder for one connection at a time; yields its port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def pass_on(source, target):
@@ -76,18 +78,18 @@ def forwarder(port):
 
 @contextmanager
 def reverse_proxy(port):
-    """What a bare `proxy_pass` does: the same request, by a name of the proxy's own; its port."""
+    """Runs a reverse proxy that changes only Host and Connection; yields its port."""
 
     class Passing(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):  # the base class's name
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
-            kept = {
+            headers = {
                 k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")
             }
             up = http.client.HTTPConnection("127.0.0.1", port)
-            up.request(self.command, self.path, body, kept)
+            up.request(self.command, self.path, body, headers)
             answer = up.getresponse()
             content = answer.read()
             up.close()
@@ -113,10 +115,10 @@ def reverse_proxy(port):
 NAMES = ["localhost", "127.0.0.1", "localhost:8000", "[::1]", "cloud.example"]
 
 
-@pytest.mark.parametrize("way", [forwarder, reverse_proxy])
+@pytest.mark.parametrize("proxy", [forwarder, reverse_proxy])
 @pytest.mark.parametrize("path", ADMIN_CALLS)
-def test_an_admin_call_through_a_neighbour_of_the_cloud_needs_the_token(cloud, way, path):
-    with way(cloud.port) as port, httpx.Client(trust_env=False) as line:
+def test_an_admin_call_through_a_neighbour_of_the_cloud_needs_the_token(cloud, proxy, path):
+    with proxy(cloud.port) as port, httpx.Client(trust_env=False) as line:
         url = f"http://127.0.0.1:{port}{path}"
         for name in NAMES:
             answer = line.post(url, json={}, headers={"host": name, "connection": "close"})
@@ -135,19 +137,19 @@ def test_nor_does_the_machine_itself_pass_without_it(cloud, path):
     assert httpx.post(cloud.url + path, json={}, headers=near, trust_env=False).status_code == 401
 
 
-@pytest.mark.parametrize("way", [forwarder, reverse_proxy])
-def test_with_the_token_every_way_is_open(tmp_path, way):
+@pytest.mark.parametrize("proxy", [forwarder, reverse_proxy])
+def test_with_the_token_every_way_is_open(tmp_path, proxy):
     log = tmp_path / "log"
     with running(SERVE, log, CLOUD_STORE=str(tmp_path / "store")) as process:
-        found = Cloud(tmp_path, listening(process, log))
-        headers = {"authorization": f"Bearer {found.token}", "connection": "close"}
-        with way(found.port) as port, httpx.Client(trust_env=False) as line:
+        served = Cloud(tmp_path, listening(process, log))
+        headers = {"authorization": f"Bearer {served.token}", "connection": "close"}
+        with proxy(served.port) as port, httpx.Client(trust_env=False) as line:
             answer = line.post(f"http://127.0.0.1:{port}/v1/jobs", json={}, headers=headers)
     assert answer.status_code == 201
 
 
 def submitted(folder, url, **settings):
-    """`cloud-service jobs submit` in that folder."""
+    """Runs `cloud-service jobs submit` in `folder`."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("CLOUD_")}
     return subprocess.run(
         [str(BIN / "cloud-service"), "jobs", "submit", "--url", url, "--epochs", "1"],
@@ -156,7 +158,7 @@ def submitted(folder, url, **settings):
 
 
 def test_the_quick_start_is_two_commands(tmp_path, monkeypatch):
-    """Both from one folder, with no setting at all."""
+    """Both commands run in the same folder, without settings."""
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "log"
     with running(SERVE, log) as process:

@@ -1,4 +1,4 @@
-"""Heads without end: the cloud keeps its memory, and everybody else their corrections."""
+"""Endless request heads: memory stays bounded, and other devices still get corrections."""
 
 import threading
 from contextlib import suppress
@@ -9,20 +9,22 @@ from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, statuses
 from tests.instruments.sockets import request
 
+pytestmark = pytest.mark.slow(8)
+
 SENT = 150 << 20
 GROWTH = 20 << 20
 HEAD_BYTES, HEAD_LINES = 16384, 100
 OPENING = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-MANY_LINES = b"".join(b"x-%d: %s\r\n" % (number, b"y" * 100) for number in range(1000))
+MANY_LINES = b"".join(b"x-%d: %s\r\n" % (index, b"y" * 100) for index in range(1000))
 
 
 @pytest.fixture(scope="module")
 def cloud(small_store, tmp_path_factory):
     log = tmp_path_factory.mktemp("heads") / "log"
-    with attacked(small_store.folder, small_store.production(), log) as found:
-        assert found.correct() == 200
-        yield found
+    with attacked(small_store.folder, small_store.production(), log) as cloud:
+        assert cloud.correct() == 200
+        yield cloud
 
 
 def correction_head(cloud):
@@ -49,31 +51,31 @@ ENDLESS = {
 }  # fmt: skip
 
 
-def send_without_end(line, begun, piece, most=SENT):
-    """Sends until the cloud closes or all is sent; how many bytes went out."""
+def send_without_end(line, begun, chunk, most=SENT):
+    """Sends until the cloud closes or `most` bytes are sent; returns the number of bytes."""
     sent = 0
     with suppress(OSError):
         line.sendall(begun)
         while sent < most:
-            line.sendall(piece)
-            sent += len(piece)
+            line.sendall(chunk)
+            sent += len(chunk)
     return sent
 
 
 def answer_of(line):
     received = b""
     with suppress(ConnectionError):
-        while part := line.recv(65536):
-            received += part
+        while chunk := line.recv(65536):
+            received += chunk
     return received
 
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_what_has_no_end_is_refused_and_closed(cloud, name):
-    begun, piece = ENDLESS[name](cloud)
+    begun, chunk = ENDLESS[name](cloud)
     before = cloud.memory()
     with cloud.connect() as line:
-        sent = send_without_end(line, begun, piece)
+        sent = send_without_end(line, begun, chunk)
         received = answer_of(line)
     assert sent < SENT
     assert statuses(received) == [431]
@@ -87,10 +89,10 @@ def test_others_get_their_corrections_while_all_of_it_comes_at_once(cloud):
     before, over = cloud.memory(), threading.Event()
 
     def attack(name):
-        begun, piece = ENDLESS[name](cloud)
+        begun, chunk = ENDLESS[name](cloud)
         while not over.is_set():
             with suppress(OSError), cloud.connect() as line:
-                send_without_end(line, begun, piece)
+                send_without_end(line, begun, chunk)
 
     attackers = [threading.Thread(target=attack, args=(name,)) for name in ENDLESS]
     for thread in attackers:
@@ -122,13 +124,13 @@ def test_a_sound_request_may_come_byte_by_byte(cloud):
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-@pytest.mark.parametrize("pieces", [1, 7])
-def test_a_head_at_its_limit_is_read_and_one_byte_more_is_not(cloud, extra, pieces):
+@pytest.mark.parametrize("chunks", [1, 7])
+def test_a_head_at_its_limit_is_read_and_one_byte_more_is_not(cloud, extra, chunks):
     lines = [b"Host: x", b"Connection: close"]
     used = len(b"/health") + sum(len(line) + 2 for line in lines)
     lines.append(b"x: " + b"y" * (HEAD_BYTES - used - len(b"x: \r\n") + extra))
     data = b"GET /health HTTP/1.1\r\n" + b"\r\n".join(lines) + b"\r\n\r\n"
-    step = -(-len(data) // pieces)
+    step = -(-len(data) // chunks)
     received = cloud.told(*(data[at : at + step] for at in range(0, len(data), step)))
     assert statuses(received) == [431 if extra else 200]
 
@@ -161,7 +163,7 @@ def test_requests_sent_ahead_cost_little_and_are_all_answered(cloud):
 
 
 def test_more_corrections_than_were_asked_for_ahead_are_not_read(cloud):
-    """The short way holds what comes too early: in its order, and all of it."""
+    """The short cut keeps early requests in their order, and loses none."""
     data = request(cloud.version, hidden()) * 200 + OPENING + b"Connection: close\r\n\r\n"
     answered = statuses(cloud.told(data))
     assert len(answered) == 201

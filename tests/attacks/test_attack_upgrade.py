@@ -1,10 +1,12 @@
-"""One request, one answer: no body is read as the next request, whatever its head says."""
+"""No body is read as another request (request smuggling), whatever its head says."""
 
 import pytest
 
 from shared.wire import correction_path
 from tests.attacks.attacking import attacked, hidden, statuses
 from tests.instruments.sockets import request
+
+pytestmark = pytest.mark.slow
 
 SMUGGLED = b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\n\r\n"
 GOOD = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -13,9 +15,9 @@ GOOD = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 @pytest.fixture(scope="module")
 def cloud(small_store, tmp_path_factory):
     log = tmp_path_factory.mktemp("upgrade") / "log"
-    with attacked(small_store.folder, small_store.production(), log) as found:
-        assert found.correct() == 200
-        yield found
+    with attacked(small_store.folder, small_store.production(), log) as cloud:
+        assert cloud.correct() == 200
+        yield cloud
 
 
 PATHS = [
@@ -35,7 +37,7 @@ WISHES = {
 
 
 def with_hidden_request(cloud, path, lines, method=b"POST"):
-    """A request in whose body is another."""
+    """Returns a request whose body contains another request."""
     if path == "correction":
         body = SMUGGLED + hidden()[len(SMUGGLED) :]
         assert len(body) == 2560
@@ -54,8 +56,8 @@ def test_a_request_that_wishes_for_another_protocol_has_one_answer_and_then_the_
     assert len(statuses(cloud.told(data + SMUGGLED))) == 1
     assert statuses(cloud.told(GOOD + data + SMUGGLED))[0] == 200
     assert len(statuses(cloud.told(GOOD + data + SMUGGLED))) == 2
-    known = request(cloud.version, hidden())
-    assert len(statuses(cloud.told(known, data + SMUGGLED))) == 2
+    known_request = request(cloud.version, hidden())
+    assert len(statuses(cloud.told(known_request, data + SMUGGLED))) == 2
 
 
 @pytest.mark.parametrize("wish", WISHES)
@@ -83,7 +85,7 @@ def test_a_chunked_body_is_a_body_behind_such_a_wish(cloud):
 
 
 def test_the_body_behind_such_a_wish_is_what_the_application_reads(cloud):
-    """Java's client wishes for h2c with every request, and is served all the same."""
+    """The HTTP client of Java requests h2c each time, and must be served anyway."""
     lines = WISHES["h2c"].decode().split("\r\n")[:-1]
     wished = cloud.told(request(cloud.version, hidden(), *lines))
     plain = cloud.told(request(cloud.version, hidden(), "Connection: close"))
@@ -143,10 +145,10 @@ def test_a_body_whose_length_can_be_read_in_two_ways_is_refused_and_closed(cloud
     target = correction_path(cloud.version) if path == "correction" else path
     head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
     data = head % target.encode() + FRAMINGS[framing] + b"\r\n" + SMUGGLED
-    known = request(cloud.version, hidden())
+    known_request = request(cloud.version, hidden())
     assert statuses(cloud.told(data)) == [400]
-    assert statuses(cloud.told(known, data + known)) == [200, 400]
-    assert statuses(cloud.told(known + known + data)) == [200, 200, 400]
+    assert statuses(cloud.told(known_request, data + known_request)) == [200, 400]
+    assert statuses(cloud.told(known_request + known_request + data)) == [200, 200, 400]
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -155,8 +157,8 @@ def test_a_second_length_beside_a_corrections_own_is_refused_and_closed(cloud, f
     if framing == "two equal lengths":
         lines = b"Content-Length: 2560\r\n"
     data = request(cloud.version, b"").removesuffix(b"\r\n") + lines + b"\r\n" + hidden()
-    known = request(cloud.version, hidden())
-    assert statuses(cloud.told(known, known, data)) == [200, 200, 400]
+    known_request = request(cloud.version, hidden())
+    assert statuses(cloud.told(known_request, known_request, data)) == [200, 200, 400]
 
 
 @pytest.mark.parametrize(

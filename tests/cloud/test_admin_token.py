@@ -1,4 +1,4 @@
-"""The admin token that a cloud makes: for its owner alone, and found by the commands beside it."""
+"""The admin token that a cloud creates: only its owner can read it, and the commands find it."""
 
 import os
 import stat
@@ -7,22 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from cloud_service.admin_token import TOKEN_FILE, AdminTokenError, kept_token, read_token
+from cloud_service.admin_token import TOKEN_FILE, AdminTokenError, read_or_create_token, read_token
 from cloud_service.commands.client import CloudRefused, admin_client
 
 
 def test_the_first_start_makes_a_token_and_the_next_keeps_it(tmp_path):
     assert read_token(tmp_path) is None
-    token = kept_token(tmp_path)
+    token = read_or_create_token(tmp_path)
     assert len(token) >= 32
-    assert kept_token(tmp_path) == read_token(tmp_path) == token
+    assert read_or_create_token(tmp_path) == read_token(tmp_path) == token
     assert [path.name for path in tmp_path.iterdir()] == [TOKEN_FILE]
 
 
 def test_only_the_owner_reads_it_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
-        kept_token(tmp_path)
+        read_or_create_token(tmp_path)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / TOKEN_FILE).stat().st_mode) == 0o600
@@ -35,24 +35,24 @@ def test_it_is_never_readable_by_others_not_for_a_moment(tmp_path, monkeypatch):
         modes.append(stat.S_IMODE(source.stat().st_mode))
         link(source, target, **options)
 
-    monkeypatch.setattr("cloud_service.admin_token.os.link", watched)
-    kept_token(tmp_path)
+    monkeypatch.setattr("shared.whole_file.os.link", watched)
+    read_or_create_token(tmp_path)
     assert modes == [0o600]
 
 
 def test_processes_that_start_at_once_use_one_token(tmp_path):
     with ThreadPoolExecutor(16) as threads:
-        tokens = set(threads.map(lambda _: kept_token(tmp_path), range(64)))
+        tokens = set(threads.map(lambda _: read_or_create_token(tmp_path), range(64)))
     assert len(tokens) == 1
     assert [path.name for path in tmp_path.iterdir()] == [TOKEN_FILE]
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o601])
 def test_a_token_that_others_may_read_or_write_is_refused_with_what_to_do(tmp_path, mode):
-    kept_token(tmp_path)
+    read_or_create_token(tmp_path)
     (tmp_path / TOKEN_FILE).chmod(mode)
     with pytest.raises(AdminTokenError, match=f"{mode:04o}.*chmod 600"):
-        kept_token(tmp_path)
+        read_or_create_token(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_file_that_holds_no_token_is_refused(tmp_path, content):
     (tmp_path / TOKEN_FILE).write_bytes(content)
     (tmp_path / TOKEN_FILE).chmod(0o600)
     with pytest.raises(AdminTokenError, match="holds no token of 8 or more"):
-        kept_token(tmp_path)
+        read_or_create_token(tmp_path)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -71,15 +71,15 @@ def test_what_is_no_file_is_refused(tmp_path):
     secret.chmod(0o600)
     (tmp_path / TOKEN_FILE).symlink_to(secret)
     with pytest.raises(AdminTokenError, match="is a link"):
-        kept_token(tmp_path)
+        read_or_create_token(tmp_path)
     (tmp_path / TOKEN_FILE).unlink()
     os.mkfifo(tmp_path / TOKEN_FILE, 0o600)
     with pytest.raises(AdminTokenError, match="is no file"):
-        kept_token(tmp_path)
+        read_or_create_token(tmp_path)
 
 
 def sent_by(url, token, store, monkeypatch, status=200):
-    """The Authorization header of an admin call, as the cloud at `url` gets it."""
+    """Returns the Authorization header that the cloud at `url` gets."""
     seen = []
 
     def answer(request):
@@ -104,7 +104,7 @@ def sent_by(url, token, store, monkeypatch, status=200):
 )
 def test_the_token_of_the_store_is_sent_to_this_machine(tmp_path, monkeypatch, url):
     assert sent_by(url, None, tmp_path, monkeypatch) is None
-    token = kept_token(tmp_path)
+    token = read_or_create_token(tmp_path)
     assert sent_by(url, None, tmp_path, monkeypatch) == f"Bearer {token}"
     assert sent_by(url, "one-that-is-given", tmp_path, monkeypatch) == "Bearer one-that-is-given"
 
@@ -117,7 +117,7 @@ def test_the_token_of_the_store_is_sent_to_this_machine(tmp_path, monkeypatch, u
     ],
 )  # fmt: skip
 def test_the_token_of_the_store_is_sent_nowhere_else(tmp_path, monkeypatch, url):
-    token = kept_token(tmp_path)
+    token = read_or_create_token(tmp_path)
     sent = sent_by(url, None, tmp_path, monkeypatch)
     assert token not in (sent or "")
 
@@ -134,6 +134,6 @@ def test_where_the_token_is_wrong_or_missing_the_message_says_where_it_is(
     tmp_path, monkeypatch, url, made, hint
 ):
     if made:
-        kept_token(tmp_path)
+        read_or_create_token(tmp_path)
     with pytest.raises(CloudRefused, match=hint):
         sent_by(url, None, tmp_path, monkeypatch, status=401)

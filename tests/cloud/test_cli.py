@@ -1,4 +1,4 @@
-"""`cloud-service` at a terminal."""
+"""The commands of `cloud-service`."""
 
 import importlib.util
 import os
@@ -43,7 +43,7 @@ def command(*words, **settings):
 
 @pytest.fixture
 def in_process(monkeypatch, capsys):
-    """Runs a command in this process and gives exit code, stdout and stderr: faster."""
+    """Runs a command in this process; returns exit code, stdout and stderr."""
     from cloud_service.cli import main
 
     def run(*words):
@@ -57,6 +57,7 @@ def in_process(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_every_command_shows_an_example_of_it(in_process, name):
     code, out, _ = in_process(*name.split(), "--help")
@@ -148,6 +149,7 @@ def test_a_misspelt_setting_stops_the_server():
     )
 
 
+@pytest.mark.slow
 def test_a_worker_without_its_database_says_so(tmp_path):
     url = "postgresql://someone:hidden@127.0.0.1:1/jobs?connect_timeout=1"
     done = command("worker", CLOUD_STORE=str(tmp_path), CLOUD_DATABASE_URL=url)
@@ -165,6 +167,7 @@ def url(tmp_path_factory):
         yield listening(process, output)
 
 
+@pytest.mark.slow(8)
 def test_a_job_is_submitted_shown_followed_and_cancelled(in_process, url, monkeypatch):
     refused, _, err = in_process("jobs", "submit", "--url", url)
     assert refused == 2
@@ -278,3 +281,13 @@ def test_the_environment_of_a_composed_training_is_read_as_numbers(monkeypatch):
     recipe = runpy.run_path(str(script))["_recipe"]()
     assert (recipe.optimisation.epochs, recipe.optimisation.learning_rate) == (5, 0.01)
     assert recipe.network.model.dim == 32
+
+
+def test_a_file_of_the_publisher_is_fetched_from_and_another_edition_is_named(tmp_path):
+    (tmp_path / "Yelp.txt").write_text("1 7 3 7\n2 3 9\n")
+    done = command(
+        "fetch", "yelp", "--from", tmp_path / "Yelp.txt", CLOUD_DATA_FOLDER=str(tmp_path)
+    )
+    assert done.returncode == 0
+    assert done.stdout.strip() == str(tmp_path / "yelp.csv.gz")
+    assert "it is another edition" in done.stderr

@@ -91,3 +91,21 @@ def test_a_bad_option_gets_one_line_that_says_what_to_do(arguments, words, capsy
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_every_module_of_the_device_needs_the_devices_extra_alone():
+    """What other extras bring cannot be imported here, and neither can the other packages."""
+    script = """
+import sys
+for name in ("torch", "onnx", "polars", "fastapi", "safetensors", "rich", "matplotlib", "typer",
+             "cloud_service", "experiments", "benchmarks", "tests"):
+    sys.modules[name] = None
+import importlib, pkgutil, device_client
+names = [m.name for m in pkgutil.walk_packages(device_client.__path__, "device_client.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15

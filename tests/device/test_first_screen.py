@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
-from device_client.correction.link import CLOSED, ON_ITS_WAY
+from device_client.correction.received import CLOSED, ON_ITS_WAY
 from device_client.correction.sockets import tcp_connect
 from device_client.scn import Graphs
 from shared.model import ModelSettings
@@ -128,6 +128,7 @@ def test_a_click_after_the_history_asks_for_its_own_correction(graphs, fake_clou
     np.testing.assert_array_equal(wire.decode_hidden(cloud.requests[-1][1]), alone._scn.hidden)
 
 
+@pytest.mark.slow(10)
 @pytest.mark.parametrize(("history", "length", "segment"), [("window", 12, 4), ("carry", 10, 10)])
 def test_every_form_of_history_asks_for_the_h_of_its_last_click(
     history, length, segment, small_split, tmp_path, fake_cloud

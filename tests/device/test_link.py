@@ -8,8 +8,10 @@ import pytest
 
 from device_client.bundle import Bundle
 from device_client.correction.breaker import Breaker
-from device_client.correction.connection import BadAnswer, Connection
-from device_client.correction.link import CorrectionLink, cloud_times
+from device_client.correction.connection import Connection
+from device_client.correction.http_answer import BadAnswer
+from device_client.correction.link import CorrectionLink
+from device_client.correction.received import cloud_times
 from device_client.correction.sockets import tcp_connect
 from device_client.scn import Graphs
 from device_client.session import Session
@@ -84,9 +86,8 @@ def test_a_paused_link_answers_offline_without_a_call_and_tries_again(graphs, fa
         return answer(b"", version="", status="500 Oh")
 
     cloud = fake_cloud(reply)
-    link = CorrectionLink.to(cloud.url, graphs.bundle)
     clock = Clock()
-    link.breaker = Breaker(clock)
+    link = CorrectionLink.to(cloud.url, graphs.bundle, breaker=Breaker(clock))
     with Session(graphs, link) as session:
         for item in range(1, 7):
             session.click_row(item)
@@ -315,9 +316,8 @@ def test_an_h_that_waits_is_answered_as_itself_though_the_breaker_kept_a_newer_o
         return answer(bytes(416), version=graphs.bundle.version)
 
     cloud = fake_cloud(reply)
-    link = CorrectionLink.to(cloud.url, graphs.bundle)
     clock = Clock()
-    link.breaker = Breaker(clock)
+    link = CorrectionLink.to(cloud.url, graphs.bundle, breaker=Breaker(clock))
     with Session(graphs, link) as session:
         session.click_row(1)  # on its way
         eventually(lambda: len(cloud.requests) == 1)

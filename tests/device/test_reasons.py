@@ -14,7 +14,7 @@ import pytest
 
 from device_client import Budget, Bundle, CorrectionLink, Outcome, Session
 from device_client.cloud import Cloud, CloudError
-from device_client.correction.link import BUSY, ON_ITS_WAY
+from device_client.correction.received import BUSY, ON_ITS_WAY
 from device_client.correction.trouble import QUIET_S, Trouble, refusal
 from device_client.scn import Graphs
 from device_client.session import NO_CLOUD
@@ -121,6 +121,20 @@ def test_silence_is_a_timeout_of_so_many_seconds(graphs, fake_cloud):
         received = session.settle(5)
     assert received.outcome is Outcome.TIMEOUT
     assert re.match(r"no answer (within|from 127)", received.reason)
+
+
+def test_silence_on_an_open_connection_is_a_timeout_as_well(graphs, fake_cloud, good):
+    asked = []
+    cloud = fake_cloud(
+        lambda request: time.sleep(1) if asked else (asked.append(request) or good(request))
+    )
+    with Session(graphs, CorrectionLink.to(cloud.url, graphs.bundle, budget=BRIEF)) as session:
+        session.click_row(1)
+        assert session.settle(5).outcome is Outcome.APPLIED
+        session.click_row(2)
+        received = session.settle(5)
+    assert received.outcome is Outcome.TIMEOUT
+    assert received.reason.startswith("no answer within 0.2 s")
 
 
 def test_a_refusal_repeats_the_status_and_what_the_cloud_says(graphs, fake_cloud):

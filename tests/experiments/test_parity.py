@@ -6,6 +6,8 @@ import pytest
 from experiments.parity import ARRAYS, check_parity, read_arrays
 from shared.errors import DataError
 
+pytestmark = pytest.mark.slow(15)
+
 
 def save(path, arrays):
     np.savez(path, **arrays)

@@ -88,7 +88,7 @@ def test_a_row_taken_from_the_full_form_is_that_click_s(wire):
         np.testing.assert_array_equal(row.bias, whole.bias[:, place])
     with pytest.raises(WrongLength):
         wire.decode_row_at(body[:-1], 0)
-    nan = np.full(1, np.nan, wire.number).tobytes()
+    nan = np.full(1, np.nan, wire.wire_dtype).tobytes()
     with pytest.raises(NotFinite):  # in another click's row all the same
         wire.decode_row_at(nan + body[len(nan) :], 1)
 

@@ -1,131 +1,38 @@
-"""The data sets that go by a name, and `load`, the one way to a click log.
+"""`fetch`, which brings a published data set here, and `load`, the one way to a click log.
 
-Nothing is downloaded unless `fetch` is called. An archive is used only if its sha256 is the
-pinned one. The hashes were not taken from the publishers, who sign nothing (GroupLens has an MD5
-beside each archive, UCI nothing): they are the values that several independent public
-repositories state for these files, and the counts of the converted log are checked as well.
+Nothing is downloaded unless `fetch` is called. `sources` says where each set comes from and how
+it is checked, `named_sets` where it lies.
 """
 
 import difflib
 import gzip
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import polars as pl
 
 from cloud_service.recommender.data import synthetic
 from cloud_service.recommender.data.clicks import MIN_SPLIT, ClickLog
-from cloud_service.recommender.data.download import Progress, download, sha256_of, written_whole
+from cloud_service.recommender.data.download import Progress, download, sha256_of
 from cloud_service.recommender.data.log import match_titles, read_log, read_titles
-from cloud_service.recommender.data.prepare import prepare
-from cloud_service.recommender.data.publishers import (
-    Converted,
-    movielens_1m,
-    movielens_100k,
-    online_retail,
+from cloud_service.recommender.data.named_sets import (
+    GENERATED,
+    LogFiles,
+    fetch_command,
+    find_files,
+    log_path,
+    titles_path,
 )
+from cloud_service.recommender.data.prepare import prepare
+from cloud_service.recommender.data.publishers import Converted
+from cloud_service.recommender.data.sources import SOURCES, Source
 from cloud_service.recommender.data.table import FORMATS, format_of
 from cloud_service.recommender.recipe import Repeats, Ties
 from shared.errors import DataError
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set of a publisher.
-
-    Attributes:
-        words: what it is and who made it; opens the preprocessing of its log.
-        licence: what one may do with it, in short.
-        page: where the publisher describes it.
-        url: of the archive; `archive` is its file name here.
-        sha256: of the archive, in hex.
-        max_bytes: no archive is larger.
-        counts: clicks, users and items of the converted log.
-        ordered: the publisher's file has clicks that share a time in the order they were made.
-        convert: from the archive to clicks and titles.
-    """
-
-    name: str
-    words: str
-    licence: str
-    page: str
-    url: str
-    archive: str
-    sha256: str
-    max_bytes: int
-    counts: tuple[int, int, int]
-    convert: Callable[[zipfile.ZipFile], Converted]
-    ordered: bool = False
-
-
-_MOVIELENS_LICENCE = (
-    "research use; cite Harper and Konstan, 2015; no redistribution and no commercial use without "
-    "permission"
-)
-
-SOURCES: Mapping[str, Source] = MappingProxyType(
-    {
-        source.name: source
-        for source in (
-            Source(
-                name="online-retail",
-                words="Online Retail (D. Chen, 2015, UCI id 352): sales of a UK gift shop, each "
-                "invoice line a click; without lines that have no customer, cancellations, "
-                "quantities or prices not above zero, and codes that are no product",
-                licence="CC BY 4.0; attribute D. Chen, 2015, doi 10.24432/C5BW33",
-                page="https://archive.ics.uci.edu/dataset/352/online+retail",
-                url="https://archive.ics.uci.edu/static/public/352/online+retail.zip",
-                archive="online-retail.zip",
-                sha256="f5385cbb54bbebf7196389109c6b0621faab0c304e3702548165e71c84aede8b",
-                max_bytes=32_000_000,
-                counts=(396_337, 4_334, 3_659),
-                convert=online_retail,
-                ordered=True,
-            ),
-            Source(
-                name="movielens-100k",
-                words="MovieLens 100K (GroupLens): film ratings, each a click",
-                licence=_MOVIELENS_LICENCE,
-                page="https://grouplens.org/datasets/movielens/100k/",
-                url="https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-                archive="ml-100k.zip",
-                sha256="50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
-                max_bytes=8_000_000,
-                counts=(100_000, 943, 1_682),
-                convert=movielens_100k,
-            ),
-            Source(
-                name="movielens-1m",
-                words="MovieLens 1M (GroupLens): film ratings, each a click",
-                licence=_MOVIELENS_LICENCE,
-                page="https://grouplens.org/datasets/movielens/1m/",
-                url="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
-                archive="ml-1m.zip",
-                sha256="a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
-                max_bytes=8_000_000,
-                counts=(1_000_209, 6_040, 3_706),
-                convert=movielens_1m,
-            ),
-        )
-    }
-)
-
-NAMES = (synthetic.NAME, *SOURCES)
-"""Every name that `load` knows."""
-
-
-def log_path(name: str, folder: Path) -> Path:
-    """Where `fetch` puts the click log of a named set."""
-    return folder / f"{name}.csv.gz"
-
-
-def items_file(name: str, folder: Path) -> Path:
-    """Where `fetch` puts the titles of a named set."""
-    return folder / f"{name}-items.csv.gz"
+from shared.whole_file import whole_file
 
 
 def fetch(
@@ -133,12 +40,20 @@ def fetch(
     folder: Path,
     progress: Progress | None = None,
     *,
+    published: Path | None = None,
+    warn: Callable[[str], None] = lambda _: None,
     sources: Mapping[str, Source] = SOURCES,
 ) -> Path:
     """Downloads a named set and converts it, unless the converted log is there already.
 
-    An archive that lies in `folder` under its name (put there by hand, say) is used in place of a
-    download, and left there. The converted files appear whole or not at all, the log last.
+    The publisher's file is used in place of a download where `published` names it, or where it
+    lies in `folder` under its name (put there by hand, say); it is left where it is. The converted
+    files appear whole or not at all, the log last.
+
+    Args:
+        folder: where the converted files go.
+        published: the publisher's file, downloaded by hand.
+        warn: called with a sentence where the log is not the one that was published with figures.
 
     Returns:
         The path of the click log, a .csv.gz for `read_log`.
@@ -153,25 +68,20 @@ def fetch(
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        archive = folder / source.archive
-        by_hand = archive.is_file()
+        file = published or folder / source.archive
+        by_hand = published is not None or file.is_file()
         if by_hand:
-            _check_hash(source, archive)
+            _check_file(source, file)
         else:
-            download(
-                source.url,
-                archive,
-                sha256=source.sha256,
-                max_bytes=source.max_bytes,
-                advice=f"download it by hand, put it at {archive} and fetch again, or use "
-                "--data PATH with a click log of your own.",
-                progress=progress,
-            )
-        converted = _convert(source, archive)
-        _write(converted.titles, items_file(name, folder))
-        _write(converted.clicks, target)
+            _download(source, file, folder, progress)
+        converted = _convert(source, file)
+        log = converted.clicks.write_csv().encode()
+        _check_log(source, converted.clicks, log, warn)
+        if converted.titles is not None:
+            _write(converted.titles.write_csv().encode(), titles_path(name, folder))
+        _write(log, target)
         if not by_hand:
-            archive.unlink()
+            file.unlink()
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}): check it.") from error
     return target
@@ -194,8 +104,8 @@ def load(
     """The click log of a named set or of a file, filtered and numbered (see `prepare`).
 
     Args:
-        name_or_path: one of `NAMES`, or the path of a file for `read_log`.
-        folder: where `fetch` put the named sets.
+        name_or_path: a name (`named_sets.NAMES`), or the path of a file for `read_log`.
+        folder: where the named sets lie: fetched ones, or copies.
         items_path: titles, a file for `read_titles`; a fetched set has its own.
         columns: names of a file's columns, for `read_log`.
 
@@ -203,7 +113,7 @@ def load(
         DataError: an unknown name, a set not fetched yet, or a file that cannot be used.
     """
     name = str(name_or_path)
-    if name == synthetic.NAME:
+    if name == GENERATED:
         if items_path is not None or columns is not None:
             raise DataError(
                 "The synthetic set has titles and columns of its own: leave the item file and the "
@@ -215,80 +125,100 @@ def load(
             iterate=iterate,
             max_user_clicks=max_user_clicks,
         )
-    ordered = name in sources and sources[name].ordered
-    if name in sources:
+    source = sources.get(name)
+    if source is not None:
         if columns is not None:
             raise DataError(f"{name} has columns of its own: leave the choice of columns out.")
-        path, words = _fetched(sources[name], folder), sources[name].words
-        own = items_file(name, folder)
-        items_path = items_path or (own if own.is_file() else None)
+        files = _fetched(source, folder)
+        path, items_path = files.clicks, items_path or files.titles
     else:
-        path, words = Path(name_or_path), ""
+        path = Path(name_or_path)
         if not path.exists() and format_of(path) is None and len(path.parts) == 1:
             raise _unknown(name, sources, "data set or file")
         name = path.name[: -len(format_of(path) or "")] or path.name
     log = read_log(path, columns)
     titles, notes = None, list(log.notes)
-    words = "; ".join(word for word in (words, log.words) if word)
     if items_path is not None:
         items = read_titles(items_path, columns)
         titles = items.titles
         notes += [*items.notes, *match_titles(items_path, titles, log.frame["item_id"])]
+    in_file_order = source is not None and source.ordered
+    descriptions = (source.description if source else "", log.description)
     return prepare(
         log.frame,
         name=name,
         titles=titles,
-        ties=ties if ties != "auto" else "file" if ordered else "shuffled",
+        ties=ties if ties != "auto" else "file" if in_file_order else "shuffled",
         repeats=repeats,
         max_user_clicks=max_user_clicks,
         min_item=min_item,
         min_user=min_user,
         iterate=iterate,
-        source=words,
+        source="; ".join(filter(None, descriptions)),
         cautions=notes,
     )
 
 
 def _source(name: str, sources: Mapping[str, Source]) -> Source:
-    if name == synthetic.NAME:
+    if name == GENERATED:
         raise DataError("The synthetic set is generated: there is nothing to fetch, load it.")
     if name not in sources:
         raise _unknown(name, sources, "data set")
     return sources[name]
 
 
-def _unknown(name: str, sources: Mapping[str, Source], what: str) -> DataError:
-    names = (synthetic.NAME, *sources)
+def _unknown(name: str, sources: Mapping[str, Source], noun: str) -> DataError:
+    names = (GENERATED, *sources)
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return DataError(
-        f"There is no {what} {name!r}: {hint}Give one of {', '.join(names)}, or the path of a "
+        f"There is no {noun} {name!r}: {hint}Give one of {', '.join(names)}, or the path of a "
         f"file ({', '.join(FORMATS)})."
     )
 
 
-def _fetched(source: Source, folder: Path) -> Path:
-    path = log_path(source.name, folder)
-    if not path.is_file():
+def _fetched(source: Source, folder: Path) -> LogFiles:
+    files = find_files(source.name, folder)
+    if files is None:
         raise DataError(
-            f"{source.name} is not in {folder} yet: fetch it first (from {source.url}; licence: "
-            f"{source.licence}), or use --data PATH with a click log of your own."
+            f"{source.name} is not in {folder}: `{fetch_command(source.name, folder)}` fetches it "
+            f"(licence: {source.licence}); or use --data PATH with a click log of your own."
         )
-    return path
+    return files
 
 
-def _check_hash(source: Source, archive: Path) -> None:
-    if archive.stat().st_size > source.max_bytes or sha256_of(archive) != source.sha256:
+def _download(source: Source, file: Path, folder: Path, progress: Progress | None) -> None:
+    if source.url is None:
         raise DataError(
-            f"{archive} is not the published archive (its sha256 is not {source.sha256}): remove "
+            f"{source.name} is handed out only after an agreement: accept it at {source.page}, "
+            f"download the archive, then `{fetch_command(source.name, folder)} --from PATH`."
+        )
+    download(
+        source.url,
+        file,
+        sha256=source.sha256,
+        max_bytes=source.max_bytes,
+        advice=f"download it by hand, put it at {file} and fetch again, or use "
+        "--data PATH with a click log of your own.",
+        progress=progress,
+    )
+
+
+def _check_file(source: Source, file: Path) -> None:
+    if not file.is_file():
+        raise DataError(f"There is no file {file}: check the path.")
+    if source.sha256 is None:
+        return  # the converted log is checked
+    if file.stat().st_size > source.max_bytes or sha256_of(file) != source.sha256:
+        raise DataError(
+            f"{file} is not the published archive (its sha256 is not {source.sha256}): remove "
             f"it and fetch again, or download {source.url} anew."
         )
 
 
-def _convert(source: Source, archive: Path) -> Converted:
+def _convert(source: Source, file: Path) -> Converted:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            converted = source.convert(opened)
+        return source.convert(file)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -298,23 +228,36 @@ def _convert(source: Source, archive: Path) -> Converted:
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{archive} cannot be converted ({reason}): remove it and fetch again."
+            f"{file} cannot be converted ({reason}): remove it and fetch again."
         ) from error
-    clicks = converted.clicks
+
+
+def _check_log(
+    source: Source, clicks: pl.DataFrame, log: bytes, warn: Callable[[str], None]
+) -> None:
+    """Compares a converted log with the published one. Raises DataError, or warns of editions."""
     counts = (clicks.height, clicks["user_id"].n_unique(), clicks["item_id"].n_unique())
     if counts != source.counts:
         shown = "{:,} clicks, {:,} users and {:,} items"
+        difference = f"{shown.format(*counts)}, not the published {shown.format(*source.counts)}"
+    elif source.log_sha256 not in (None, digest := hashlib.sha256(log).hexdigest()):
+        difference = f"a log with the sha256 {digest}, not {source.log_sha256}"
+    else:
+        return
+    if not source.editions:
         raise DataError(
-            f"{source.name} came out as {shown.format(*counts)}, not the published "
-            f"{shown.format(*source.counts)}: the publisher changed it, and it is not used."
+            f"{source.name} came out as {difference}: the publisher changed it, and it is not used."
         )
-    return converted
+    warn(
+        f"{source.name} came out as {difference}: it is another edition, and figures measured on "
+        "it are not comparable with the published ones"
+    )
 
 
-def _write(frame: pl.DataFrame, path: Path) -> None:
+def _write(content: bytes, path: Path) -> None:
     # No time and no name in the gzip header: the same clicks are the same bytes.
     with (
-        written_whole(path) as file,
+        whole_file(path) as file,
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
     ):
-        packed.write(frame.write_csv().encode())
+        packed.write(content)

@@ -18,9 +18,9 @@ MIN_SPLIT = 3
 """Clicks a user needs: one to train on, one to validate, one to test."""
 
 _REPEATS = 0.01
-"""A user clicks again whose training clicks are on an item clicked before at this share or more."""
+"""A user repeats items if at least this share of the training clicks are repeats."""
 _REPEATING_USERS = 0.1
-"""Where fewer of the users click again, nobody clicks twice: `auto`."""
+"""If fewer users repeat items, `seen="auto"` leaves clicked items out of rankings."""
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -28,14 +28,14 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ClickLog:
-    """The clicks of all users, each user's in order of time, one user after the other.
+    """The clicks of all users in one array: user after user, each in order of time.
 
     Item number n (from 1; 0 is padding) is `item_ids[n - 1]`. User row u (from 0) is
     `user_ids[u]` and owns the flat positions `offsets[u]` up to, not including, `offsets[u + 1]`.
 
     Attributes:
         name: of the data set.
-        synthetic: no real person clicked.
+        synthetic: the clicks were generated.
         preprocessing: filters and repetitions, in words.
         item_ids: sorted by their UTF-8 bytes.
         items: item numbers, (clicks,) int32.
@@ -43,8 +43,8 @@ class ClickLog:
         offsets: (users + 1,) int64.
         user_ids: sorted by their UTF-8 bytes.
         titles: one per item of `item_ids` ("" where it has none), or None if no item has one.
-        cautions: what makes figures of the log doubtful, a clause each.
-        checks: counts behind the cautions; None of a log that was not made by `prepare`.
+        cautions: what makes figures on the log doubtful, one clause each.
+        checks: counts behind the cautions; None if the log was not made by `prepare`.
     """
 
     name: str
@@ -80,12 +80,12 @@ class ClickLog:
         return self.offsets[1:] - self.offsets[:-1]
 
     def digest(self) -> str:
-        """A sha256 over everything that training sees, in hex."""
-        found = hashlib.sha256()
+        """The sha256, in hex, of everything that training reads."""
+        sha256 = hashlib.sha256()
         for array in (self.items, self.timestamps, self.offsets):
-            found.update(np.ascontiguousarray(array).tobytes())
-        found.update("\0".join(self.item_ids).encode("utf-8", "surrogatepass"))
-        return found.hexdigest()
+            sha256.update(np.ascontiguousarray(array).tobytes())
+        sha256.update("\0".join(self.item_ids).encode("utf-8", "surrogatepass"))
+        return sha256.hexdigest()
 
     def sequence(self, user: int) -> Int32:
         """The item numbers of user row `user`, oldest first; a view."""
@@ -94,24 +94,24 @@ class ClickLog:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Leave-one-out: of each training user the last click tests, the one before validates.
+    """Leave-one-out: each training user's last click tests, the click before it validates.
 
-    The rest trains. Replay users are in neither part: their clicks are played one by one to
-    simulated devices, and nothing was learned from them. All positions are flat positions in
-    `log.items`, in the order of `train_users`.
+    All other clicks train. Replay users are in none of these parts: their clicks are played one
+    by one to simulated devices, and no model learns from them. All positions are flat positions
+    in `log.items`, in the order of `train_users`.
 
     Attributes:
         train_users: rows of the users trained and tested on, ascending, int64.
         replay_users: rows of the users held out altogether, ascending, int64.
-        words: the split, in words.
-        seen_left_out: a ranking of all items leaves out what its user clicked before.
-        cautions: those of the log, and what makes figures of this split doubtful.
+        description: the split, in words.
+        seen_left_out: rankings of all items leave out the items that the user clicked before.
+        cautions: those of the log, and those of this split.
     """
 
     log: ClickLog
     train_users: Int64
     replay_users: Int64
-    words: str
+    description: str
     seen_left_out: bool = False
     cautions: tuple[str, ...] = ()
 
@@ -142,19 +142,19 @@ class Split:
 
     @cached_property
     def nobody_clicks_twice(self) -> bool:
-        """Whether next to no user clicks again on an item in the training clicks.
+        """Whether almost no user repeats items in the training clicks.
 
-        A user clicks again where at least 1 in 100 of the user's clicks are repeats. Users
-        decide, not clicks, and never a single one: nobody clicks twice where fewer than 1 in 10
-        of the users with two training clicks or more click again.
+        A user repeats items if at least 1% of the user's training clicks are repeats. The property
+        is true if this holds for fewer than 10% of the users with two training clicks or more, or
+        for a single user only.
         """
         counts = self.stops - self.starts
         rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         width = self.log.item_count + 1
         different = np.unique(rows * width + self.log.items[self.train_positions])
         repeats = counts - np.bincount(different // width, minlength=len(counts))
-        again = int(((repeats > 0) & (repeats >= _REPEATS * counts)).sum())
-        return again <= 1 or again < _REPEATING_USERS * int((counts > 1).sum())
+        repeating_users = int(((repeats > 0) & (repeats >= _REPEATS * counts)).sum())
+        return repeating_users <= 1 or repeating_users < _REPEATING_USERS * int((counts > 1).sum())
 
     def train_counts(self) -> Int64:
         """How often each item was clicked in training, (items + 1,); entry 0 is padding's, 0."""
@@ -164,7 +164,7 @@ class Split:
 
 
 def ranges(starts: Int64, stops: Int64) -> Int64:
-    """The numbers of all half-open ranges, one after the other: [2, 5), [7, 8) is 2, 3, 4, 7."""
+    """Concatenates half-open ranges: [2, 5) and [7, 8) give 2, 3, 4, 7."""
     lengths = stops - starts
     ends = np.cumsum(lengths)
     shifts: Int64 = np.repeat(starts - (ends - lengths), lengths)
@@ -178,10 +178,10 @@ def recent(items: Int32, starts: Int64, positions: Int64, length: int) -> Int32:
         items: item numbers of all users, (clicks,).
         starts: the first flat position of the user of each position, (n,).
         positions: flat positions; the click at a position itself is not included, (n,).
-        length: how many clicks at most.
+        length: maximum number of clicks.
 
     Returns:
-        (n, length) int32; where there are fewer clicks, padding 0 fills the right.
+        (n, length) int32, padded with 0 on the right.
     """
     count = np.minimum(positions - starts, length)
     steps = np.arange(length, dtype=np.int64)
@@ -194,15 +194,15 @@ def recent(items: Int32, starts: Int64, positions: Int64, length: int) -> Int32:
 def split(
     log: ClickLog, *, holdout_users: float = 0.0, seed: int = 0, seen: Seen = "auto"
 ) -> Split:
-    """Leave-one-out of all users but a random share, which is kept out for replay.
+    """Splits a log leave-one-out; holds a random share of the users out for replay.
 
     Items that only held-out users clicked stay in the catalogue, without a training click.
 
     Args:
         holdout_users: the share of users to hold out, at least 0 and below 1; rounded to whole
             users, at least one user where it is above 0.
-        seen: whether rankings of all items hold what the user clicked before. `auto` leaves it
-            out where next to no user clicks again (`Split.nobody_clicks_twice`).
+        seen: whether rankings of all items contain the items that the user clicked before.
+            `auto` leaves them out if almost no user repeats items (`nobody_clicks_twice`).
 
     Raises:
         DataError: a user has fewer than 3 clicks, or nobody is left to train on.
@@ -222,23 +222,28 @@ def split(
             "lower holdout_users or give more users."
         )
     order = np.random.default_rng(seed).permutation(log.user_count)
-    words = "leave-one-out (last click test, the one before validation, the rest training)"
+    description = "leave-one-out (last click test, the one before validation, the rest training)"
     if held:
-        words += f"; {held:,} random users (seed {seed}) held out of it for replay"
-    parts = Split(log, np.sort(order[held:]), np.sort(order[:held]), words)
-    left_out = seen == "left-out" or (seen == "auto" and parts.nobody_clicks_twice)
+        description += f"; {held:,} random users (seed {seed}) held out of it for replay"
+    result = Split(log, np.sort(order[held:]), np.sort(order[:held]), description)
+    left_out = seen == "left-out" or (seen == "auto" and result.nobody_clicks_twice)
     if left_out:
-        words += "; items clicked before left out of rankings"
-    again, before = _clicked_again(parts)
-    found = split_cautions(same_again=again, seen_before=before, seen_left_out=left_out)
-    return replace(parts, words=words, seen_left_out=left_out, cautions=(*log.cautions, *found))
+        description += "; items clicked before left out of rankings"
+    same_again, before = _clicked_again(result)
+    new_cautions = split_cautions(same_again=same_again, seen_before=before, seen_left_out=left_out)
+    return replace(
+        result,
+        description=description,
+        seen_left_out=left_out,
+        cautions=(*log.cautions, *new_cautions),
+    )
 
 
-def _clicked_again(parts: Split) -> tuple[float, float]:
-    """Shares of the test clicks on the item clicked just before, and on one clicked before."""
-    tests, items = parts.test_positions, parts.log.items
-    targets = np.repeat(items[tests], tests - parts.starts)
-    rows = np.repeat(np.arange(len(tests), dtype=np.int64), tests - parts.starts)
-    same = items[ranges(parts.starts, tests)] == targets
-    seen = np.bincount(rows, same, minlength=len(tests)) > 0
+def _clicked_again(log_split: Split) -> tuple[float, float]:
+    """Shares of test clicks on the item of the click just before, and on any earlier item."""
+    tests, items = log_split.test_positions, log_split.log.items
+    targets = np.repeat(items[tests], tests - log_split.starts)
+    rows = np.repeat(np.arange(len(tests), dtype=np.int64), tests - log_split.starts)
+    on_target = items[ranges(log_split.starts, tests)] == targets
+    seen = np.bincount(rows, on_target, minlength=len(tests)) > 0
     return float((items[tests] == items[tests - 1]).mean()), float(seen.mean())

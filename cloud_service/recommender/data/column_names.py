@@ -11,23 +11,23 @@ EXAMPLE: Final = "user=NAME,item=NAME,time=NAME"
 KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {"user": "user_id", "item": "item_id", "time": "timestamp"}
 )
-"""What the option calls them, and what they are called in the project."""
+"""The keys of the option, and the column names that they stand for."""
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Reads `user=NAME,item=NAME,time=NAME`, in any order; what is left out has a usual name.
+    """Reads `user=NAME,item=NAME,time=NAME`, in any order; a missing key keeps its usual name.
 
     A name may hold blanks or an equals sign, but no comma. Blanks around names do not count.
 
     Returns:
-        The file's name of user_id, item_id and timestamp, as far as given.
+        The file's column names by user_id, item_id and timestamp, for the keys in `text`.
 
     Raises:
-        DataError: a part is no KEY=NAME, its key is unknown, or a key or a name comes twice.
+        DataError: a part is not KEY=NAME, its key is unknown, or a key or name is repeated.
     """
     names: dict[str, str] = {}
     for assignment in text.split(","):
-        key, equals, name = (piece.strip() for piece in assignment.partition("="))
+        key, equals, name = (text_part.strip() for text_part in assignment.partition("="))
         if not equals or not name or key not in KEYS:
             raise DataError(
                 f"columns: {assignment.strip()!r} is none of user=NAME, item=NAME, time=NAME: give "

@@ -1,8 +1,8 @@
-"""Which column of a file is the user's, the item's, the time's: by our names or by known ones.
+"""Finds the columns of user, item and time in a header, by our names or by well-known ones.
 
 The names of well-known sets (MovieLens, RetailRocket, H&M, REES46, Amazon's reviews, RecBole's
-atomic files) are understood where only one reading is possible; any other name is given with
-`columns="user=NAME,item=NAME,time=NAME"`. A name that is wanted itself is never proposed.
+atomic files) are recognised if the choice is unambiguous; any other name is given with
+`columns="user=NAME,item=NAME,time=NAME"`. A required column's own name is never reinterpreted.
 """
 
 import difflib
@@ -30,7 +30,7 @@ KNOWN: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "title": (("title",), ("prod_name", "movie_title", "product_name", "item_name", "name")),
     }
 )
-"""Names in small letters, `_` for blanks, without RecBole's types; an earlier group wins."""
+"""Known names in lower case, `_` for blanks, without RecBole's types; earlier groups win."""
 
 _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -40,7 +40,7 @@ _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "title": ("title", "name"),
     }
 )
-"""Words in a column's name that point to its use: for proposals alone."""
+"""Words in a column's name that suggest its use; used in error messages only."""
 
 _SHOWN: Final = 12
 _TIME: Final = re.compile(r"\d{8,}(\.\d+)?|\d{4}-\d\d-\d\d([ T].*)?")
@@ -50,59 +50,60 @@ _TAOBAO: Final = frozenset(("pv", "buy", "cart", "fav"))
 
 @dataclass(frozen=True)
 class Choice:
-    """How far the wanted columns are in a header.
+    """The required columns of a header: found, missing and ambiguous ones.
 
     Attributes:
-        header: the names as the file has them, without blanks around them.
-        columns: position in the header of each wanted column that is there.
-        missing: wanted columns that are not.
-        doubtful: wanted columns that several may be, and these.
-        given: names that the user gave.
+        header: the column names of the file, stripped of blanks.
+        columns: position in the header of each required column that was found.
+        missing: required columns that were not found.
+        doubtful: required columns with several candidates, and these candidates.
+        header_names: names that the user gave, by the column they stand for.
     """
 
     header: tuple[str, ...]
     columns: Mapping[str, int]
     missing: tuple[str, ...]
     doubtful: Mapping[str, tuple[str, ...]]
-    given: Mapping[str, str]
+    header_names: Mapping[str, str]
 
     @property
     def complete(self) -> bool:
-        """Whether every wanted column is there once."""
+        """Whether every required column was found exactly once."""
         return not self.missing and not self.doubtful
 
-    def words(self) -> str:
-        """Which columns are read under another name; "" where none is."""
+    def description(self) -> str:
+        """Says which columns are read under another name; "" if none is."""
         names = {name: self.header[index] for name, index in self.columns.items()}
-        other = {name: own for name, own in names.items() if own != name}
-        if not other:
+        renamed = {name: header_name for name, header_name in names.items() if header_name != name}
+        if not renamed:
             return ""
-        noun = "column" if len(other) == 1 else "columns"
-        return f"{noun} {_listed(list(other.values()))} read as {_listed(list(other))}"
+        noun = "column" if len(renamed) == 1 else "columns"
+        return f"{noun} {_listed(list(renamed.values()))} read as {_listed(list(renamed))}"
 
 
 def choose_columns(
-    header: Sequence[str], wanted: Sequence[str], given: Mapping[str, str]
+    header: Sequence[str], required: Sequence[str], header_names: Mapping[str, str]
 ) -> Choice:
-    """Finds the wanted columns in a header: as given, by their own names, or by known ones."""
+    """Finds the required columns: by the given names, by their own, or by well-known names."""
     names = [name.strip(" \t\r\n\ufeff\u00a0") for name in header]
-    taken = {given.get(name, name) for name in wanted}
+    reserved = {header_names.get(name, name) for name in required}
     at: dict[str, int] = {}
     missing: list[str] = []
     doubtful: dict[str, tuple[str, ...]] = {}
     plain = {_plain(name) for name in names}
     of_the_day = plain & {"date", "day"}  # beside it, `time` is half a time
-    for name in wanted:
-        own = given.get(name, name)
-        own = "" if name not in given and own in given.values() else own  # another's by choice
-        near = [index for index, other in enumerate(names) if other == own]
-        for group in () if name in given else KNOWN[name]:
+    for name in required:
+        header_name = header_names.get(name, name)
+        if name not in header_names and name in header_names.values():
+            header_name = ""  # the user gave this name to another column
+        near = [index for index, candidate in enumerate(names) if candidate == header_name]
+        for group in () if name in header_names else KNOWN[name]:
             near = near or [
                 index
-                for index, other in enumerate(names)
-                if other not in taken
-                and _plain(other) in group
-                and not (of_the_day and name == "timestamp" and _plain(other) == "time")
+                for index, candidate in enumerate(names)
+                if candidate not in reserved
+                and _plain(candidate) in group
+                and not (of_the_day and name == "timestamp" and _plain(candidate) == "time")
             ]
         if len(near) == 1:
             at[name] = near[0]
@@ -110,22 +111,22 @@ def choose_columns(
             doubtful[name] = tuple(names[index] for index in near)
         else:
             missing.append(name)
-    return Choice(tuple(names), at, tuple(missing), doubtful, given)
+    return Choice(tuple(names), at, tuple(missing), doubtful, header_names)
 
 
-def advice(choice: Choice, wanted: Sequence[str]) -> str:
-    """What is wrong with a header, and what to do: goes on after the name of the file."""
+def advice(choice: Choice, required: Sequence[str]) -> str:
+    """Says what is wrong with a header and what to do; the text follows the file's name."""
     if choice.doubtful:
         name, twins = next(iter(choice.doubtful.items()))
         if len(set(twins)) == 1:
             return f"has the column {twins[0]} twice: keep one of them."
         return (
             f"has no column {name} but several that may be it ({', '.join(twins)}): "
-            f"{_option(choice, wanted, {}) or f'rename one of them to {name}'}."
+            f"{_option(choice, required, {}) or f'rename one of them to {name}'}."
         )
-    lost = [choice.given.get(name, name) for name in choice.missing]
+    lost = [choice.header_names.get(name, name) for name in choice.missing]
     opening = f"has no column{'s' * (len(lost) > 1)} {_listed(lost)}"
-    if not choice.columns and (line := _data_line(choice.header, wanted)):
+    if not choice.columns and (line := _data_line(choice.header, required)):
         return (
             f"{opening}: the first line must name the columns, and it is {_shown(choice.header)}; "
             f"{line}."
@@ -142,22 +143,22 @@ def advice(choice: Choice, wanted: Sequence[str]) -> str:
             "2024-05-31T18:30:00Z."
         )
     near = _proposals(choice)
-    if option := _option(choice, wanted, near):
+    if option := _option(choice, required, near):
         return f"{opening}; {option}."
-    steps = [f"{own!r} to {name}" for name, own in near.items()]
+    steps = [f"{header_name!r} to {name}" for name, header_name in near.items()]
     if steps:
         return f"{opening}; rename {_listed(steps)}."
-    return f"{opening}; name the columns {_listed(list(wanted))} in the first line."
+    return f"{opening}; name the columns {_listed(list(required))} in the first line."
 
 
-def data_for_names(choice: Choice, wanted: Sequence[str]) -> str:
-    """What is wrong with a header whose time was given by a time: it is a row; else ""."""
+def data_for_names(choice: Choice, required: Sequence[str]) -> str:
+    """Says that the first line is data if its `timestamp` column is named like a time; else ""."""
     index = choice.columns.get("timestamp")
     if index is None or not _TIME.fullmatch(choice.header[index]):
         return ""
     return (
         f"has a first line that is a row and names no columns, {_shown(choice.header)}: "
-        f"{_data_line(choice.header, wanted) or 'add a line of names before it'}."
+        f"{_data_line(choice.header, required) or 'add a line of names before it'}."
     )
 
 
@@ -172,43 +173,47 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name in small letters, without blanks and RecBole's type ("item_id:token")."""
+    """A name in lower case, without blanks and without RecBole's type ("item_id:token")."""
     return re.sub(r"[\s-]+", "_", name.strip().lower().partition(":")[0])
 
 
-def _option(choice: Choice, wanted: Sequence[str], near: Mapping[str, str]) -> str:
-    """What to give as the option that names columns; "" where there is none."""
-    if set(wanted) != set(KEYS.values()):
+def _option(choice: Choice, required: Sequence[str], near: Mapping[str, str]) -> str:
+    """Suggests a `--columns` option; "" if the command has none."""
+    if set(required) != set(KEYS.values()):
         return ""
     names = {name: choice.header[index] for name, index in choice.columns.items()} | dict(near)
-    given = ",".join(f"{key}={names.get(name, 'NAME')}" for key, name in KEYS.items())
-    quoted = f'"{given}"' if " " in given else given
+    assignments = ",".join(f"{key}={names.get(name, 'NAME')}" for key, name in KEYS.items())
+    quoted = f'"{assignments}"' if " " in assignments else assignments
     return f"say which is which with --columns {quoted}"
 
 
 def _proposals(choice: Choice) -> dict[str, str]:
-    """For each missing column the one free column whose name points to it, if one does."""
+    """The only unused column whose name suggests each missing one, where there is exactly one."""
     used = set(choice.columns.values())
     free = [name for index, name in enumerate(choice.header) if index not in used and name]
     near: dict[str, str] = {}
     for name in choice.missing:
-        pointed = [other for other in free if other not in near.values() and _points(other, name)]
+        pointed = [
+            candidate
+            for candidate in free
+            if candidate not in near.values() and _points(candidate, name)
+        ]
         if len(pointed) == 1:
             near[name] = pointed[0]
     return near
 
 
-def _points(other: str, name: str) -> bool:
-    """Whether a column's name points to the use `name`: by a word, or nearly by the letters."""
-    plain = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", other))
-    if any(word in _HINTS[name] for word in re.split(r"[^a-z0-9]+", plain)):
+def _points(header_name: str, name: str) -> bool:
+    """Whether a column's name suggests the use `name`, by a word in it or by similar spelling."""
+    plain = _plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", header_name))
+    if any(token in _HINTS[name] for token in re.split(r"[^a-z0-9]+", plain)):
         return True
     return bool(difflib.get_close_matches(plain, [name], n=1, cutoff=0.75))
 
 
-def _data_line(header: Sequence[str], wanted: Sequence[str]) -> str:
-    """What to do about a first line that is data; "" where it names columns."""
-    numbers = [name for name in header if _NUMBER.fullmatch(name)]
+def _data_line(header: Sequence[str], required: Sequence[str]) -> str:
+    """Says what to do if the first line is data; "" if it names columns."""
+    numeric = [name for name in header if _NUMBER.fullmatch(name)]
     if any("::" in name for name in header):
         return (
             "fields between double colons, as MovieLens has them, are not read: fetch the set by "
@@ -219,19 +224,19 @@ def _data_line(header: Sequence[str], wanted: Sequence[str]) -> str:
             "add the line user_id,item_id,category_id,behavior,timestamp (the columns of Taobao's "
             "UserBehavior.csv) before it"
         )
-    if len(numbers) < 2:
+    if len(numeric) < 2:
         return ""
-    if len(header) == 4 and len(numbers) == 4 and header[2] in {"1", "2", "3", "4", "5"}:
+    if len(header) == 4 and len(numeric) == 4 and header[2] in {"1", "2", "3", "4", "5"}:
         return (
             "add a line with the names user_id, item_id, rating and timestamp (the columns of "
             "MovieLens' u.data) before it, or fetch movielens-100k by its name"
         )
-    if len(header) == len(wanted):
+    if len(header) == len(required):
         return (
-            f"add the line {','.join(wanted)} (in the order of your columns, and parted as they "
+            f"add the line {','.join(required)} (in the order of your columns, and parted as they "
             "are) before it"
         )
     return (
         f"add a line of {len(header)} names before it, parted as your columns are, with "
-        f"{_listed(list(wanted))} for those that are these"
+        f"{_listed(list(required))} for those that are these"
     )

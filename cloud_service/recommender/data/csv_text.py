@@ -1,6 +1,6 @@
-"""Files of text: unpacked and decoded, and their records as Python's `csv` tells them apart.
+"""Text files: unpacks and decodes them, and splits them into records with Python's `csv`.
 
-That is by RFC 4180: a quote opens a field at its beginning alone; anywhere else it is a letter.
+By RFC 4180 a quote opens a field only at its beginning; anywhere else it is a plain character.
 """
 
 import codecs
@@ -16,14 +16,14 @@ from typing import IO, Literal
 from shared.errors import DataError
 
 ATOMIC = (".inter", ".item")
-"""RecBole's files: fields between tabs, and never quoted."""
+"""RecBole's files: separated by tabs, never quoted."""
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-"""What may part the fields, and its name."""
+"""Field separators, and what messages call them."""
 
 Row = list[str]
 CHUNK = 1 << 22
-"""Bytes that are looked at together."""
+"""Bytes read at once."""
 _START = 32
 _GZIP_MAGIC = b"\x1f\x8b"
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -36,49 +36,49 @@ _OTHERS = {
     b"[{": "JSON",
 }
 _PLACEHOLDERS = (b"<!doctype", b"<html", b"version https://git-lfs")
-"""How what comes in place of a file begins, in small letters: a web page, a pointer of Git LFS."""
+"""First bytes, in lower case, of a web page or a Git LFS pointer downloaded instead of a file."""
 
-# A field that nobody reads may hold a whole document: the default limit is 128 KiB.
+# A column that is not read may hold whole documents; the default limit is 128 KiB.
 csv.field_size_limit((1 << 31) - 1)
 
 
 @dataclass(frozen=True)
 class Text:
-    """The bytes of a text file as UTF-8: in memory, or as they lie on the disk.
+    """The bytes of a text file as UTF-8, in memory or on the disk.
 
     Attributes:
-        path: of the file, for what is said of it.
-        content: the bytes, or None where the file's own are read.
-        literal: a quote never has a meaning in this kind of file.
-        words: what was done to it, in words.
+        path: of the file, for messages.
+        content: the bytes; None if the file is read as it is.
+        literal: quotes have no special meaning in this kind of file.
+        description: how the file was decoded.
     """
 
     path: Path
     content: bytes | None
     literal: bool
-    words: str = ""
+    description: str = ""
 
     def open(self) -> IO[bytes]:
-        """The bytes from their beginning."""
+        """Opens the bytes for reading."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
     def blocks(self) -> Iterator[bytes]:
-        """The bytes in pieces that end where a line ends; a missing last line end is added."""
+        """Yields the bytes in blocks of whole lines; adds a missing line end to the last line."""
         with self.open() as file:
-            rest: list[bytes] = []
+            unfinished: list[bytes] = []
             while block := file.read(CHUNK):
                 cut = block.rfind(b"\n") + 1
                 if cut:
-                    yield b"".join((*rest, block[:cut]))
-                    rest = []
-                rest.append(block[cut:])
-            if any(rest):
-                yield b"".join((*rest, b"\n"))
+                    yield b"".join((*unfinished, block[:cut]))
+                    unfinished = []
+                unfinished.append(block[cut:])
+            if any(unfinished):
+                yield b"".join((*unfinished, b"\n"))
 
 
 @dataclass(frozen=True)
 class Record:
-    """The fields of a record, and the lines (from 1) that it begins and ends on."""
+    """The fields of a record, with its first and last line (from 1)."""
 
     fields: Row
     line: int
@@ -86,13 +86,13 @@ class Record:
 
 
 def records(text: Text, separator: str, padded: bool = False) -> Iterator[Record]:
-    """The records of a text, the header first; a blank line is a record without fields.
+    """Yields the records of a text, the header first; a blank line is a record without fields.
 
     Args:
-        padded: blanks after a separator do not count, so that a quote behind them opens a field.
+        padded: skip blanks after a separator, so that a quote after them opens a field.
 
     Raises:
-        DataError: a quote is not closed, or not doubled within a quoted field; names the line.
+        DataError: a quote is not closed, or not doubled in a quoted field; names the line.
     """
     quoting: Literal[0, 3] = csv.QUOTE_NONE if text.literal else csv.QUOTE_MINIMAL
     with io.TextIOWrapper(text.open(), "utf-8-sig", errors="surrogateescape", newline="") as stream:
@@ -108,16 +108,16 @@ def records(text: Text, separator: str, padded: bool = False) -> Iterator[Record
             raise DataError(_fault(text.path, str(error), line, reader.line_num)) from error
 
 
-def _fault(path: Path, reason: str, line: int, last: int) -> str:
+def _fault(path: Path, reason: str, line: int, last_line: int) -> str:
     if "expected after" in reason:
-        where = f"line {last}" if last == line else f"lines {line} to {last}"
+        where = f"line {last_line}" if last_line == line else f"lines {line} to {last_line}"
         return (
             f"{path}: {where}: a quote within a quoted field is not doubled, or the field was "
             'never meant to be quoted: check its quotes, and write "" for one in a quoted field.'
         )
     return (
         f"{path}: a quote opened in the row at line {line} is not closed (looked up to line "
-        f'{last}): check its quotes, and write "" for one in a quoted field.'
+        f'{last_line}): check its quotes, and write "" for one in a quoted field.'
     )
 
 
@@ -125,12 +125,12 @@ def open_text(path: Path, ending: str) -> Text:
     """Unpacks and decodes a file as far as needed.
 
     Raises:
-        DataError: it is damaged, or of another kind than its name says.
+        DataError: the file is damaged, or is of another kind than its name says.
     """
     with path.open("rb") as file:
         start = file.read(_START)
     content = None
-    words = ""
+    encoding = ""
     if start.startswith(_GZIP_MAGIC):
         content = _unpacked(path)
         start = content[:_START]
@@ -148,9 +148,9 @@ def open_text(path: Path, ending: str) -> Text:
         )
     if start[:2] in _WIDE_MARKS:
         content = _decoded(path, path.read_bytes() if content is None else content)
-        words = "UTF-16 text"
+        encoding = "UTF-16 text"
     literal = ending.removesuffix(".gz") in ATOMIC
-    return Text(path, content, literal, words)
+    return Text(path, content, literal, encoding)
 
 
 def bad_byte(text: Text) -> tuple[int, int] | None:
@@ -171,8 +171,19 @@ def bad_byte(text: Text) -> tuple[int, int] | None:
             lines += chunk.count(b"\n")
 
 
+def not_utf8(text: Text) -> DataError | None:
+    """The error for a text with a byte that is not UTF-8, or None."""
+    bad = bad_byte(text)
+    if bad is None:
+        return None
+    return DataError(
+        f"{text.path} is not UTF-8 text (line {bad[0]} holds the byte 0x{bad[1]:02x}): save it "
+        "as UTF-8."
+    )
+
+
 def _unpacked(path: Path) -> bytes:
-    """All members of a gzip file; zeros after the last, as tapes and downloads leave, are none."""
+    """Unpacks all members of a gzip file; zeros after the last member are ignored."""
     try:
         with gzip.open(path) as file:
             return file.read()

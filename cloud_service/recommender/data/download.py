@@ -1,38 +1,21 @@
-"""One file over HTTP: bounded, checked against its hash, and there whole or not at all."""
+"""Downloads one file over HTTP: limited in size, hash checked, written whole or not at all."""
 
 import hashlib
-import os
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 
 from shared.errors import DataError, UnusableProxy
 from shared.proxies import Proxy, proxy_for
+from shared.whole_file import whole_file
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes done and, where the server told, the bytes there are."""
+"""Called with the bytes received and, if the server sent it, the total."""
 
 _CHUNK = 1 << 16
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when all went well, and is gone otherwise."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -45,7 +28,7 @@ def download(
     url: str,
     path: Path,
     *,
-    sha256: str,
+    sha256: str | None,
     max_bytes: int,
     advice: str,
     progress: Progress | None = None,
@@ -53,21 +36,21 @@ def download(
     """Downloads `url` to `path`.
 
     Args:
-        sha256: of the file, in hex.
-        max_bytes: stop when there is more.
-        advice: what to do instead, a clause that ends each error.
+        sha256: of the file, in hex; None: the caller checks what it holds.
+        max_bytes: the download stops with an error beyond this.
+        advice: what to do instead; the last clause of each error.
 
     Raises:
         DataError: no connection, an HTTP error, a cut or oversized answer, or another hash.
-            `path` is then as it was before.
+            `path` is unchanged then.
     """
     digest = hashlib.sha256()
     try:
-        with written_whole(path) as file:
+        with whole_file(path) as file:
             for chunk in _chunks(url, max_bytes, advice, progress):
                 digest.update(chunk)
                 file.write(chunk)
-            if digest.hexdigest() != sha256:
+            if sha256 not in (None, digest.hexdigest()):
                 raise DataError(
                     f"{url} has the sha256 {digest.hexdigest()}, not {sha256}: it was changed or "
                     f"damaged on the way, and is not used; {advice}"
@@ -78,7 +61,7 @@ def download(
 
 
 class _ByProxy(httpx.BaseTransport):
-    """Sends each request, redirected ones too, by way of the proxy for its own address."""
+    """Sends each request, also redirected ones, through the proxy for its address."""
 
     def __init__(self) -> None:
         self._certificates = ssl.create_default_context()

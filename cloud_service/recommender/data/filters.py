@@ -11,22 +11,22 @@ Int64 = NDArray[np.int64]
 
 
 def numbered(column: pl.Series) -> tuple[Int64, pl.Series]:
-    """Numbers from 0 for the values of a string column, in the order of their bytes."""
+    """Codes from 0 for the values of a string column, and the values, sorted by their bytes."""
     values = column.unique().sort()
     codes = column.cast(pl.Enum(values)).to_physical()
     return codes.to_numpy().astype(np.int64), values
 
 
 def compact(codes: Int64, values: pl.Series) -> tuple[Int64, pl.Series]:
-    """The same numbering without the values that no code uses any more."""
+    """Renumbers codes without gaps after some values have lost all their rows."""
     used = np.bincount(codes, minlength=len(values)) > 0
     return (np.cumsum(used) - 1)[codes], values.filter(pl.Series(used))
 
 
-def kept(
+def filter_clicks(
     users: Int64, items: Int64, *, min_item: int, min_user: int, iterate: bool
 ) -> tuple[Int64, str]:
-    """Flat positions that stay, and what each filter took, in words."""
+    """Flat positions that the filters keep, and a sentence with what each filter removed."""
     keep = np.arange(len(users), dtype=np.int64)
     by_items = by_users = 0
     while True:
@@ -45,7 +45,7 @@ def kept(
 
 
 def filter_words(min_item: int, min_user: int, iterate: bool) -> str:
-    """The filters, in words."""
+    """Describes the filters."""
     if min_item == 1:
         return f"users with at least {min_user} interactions"
     return (
@@ -55,32 +55,32 @@ def filter_words(min_item: int, min_user: int, iterate: bool) -> str:
 
 
 def order_words(checks: LogChecks, max_user_clicks: int | None) -> str:
-    """What was done to identical rows, to clicks at one time and to users with many clicks."""
-    words = []
+    """Describes what was done to identical rows and to users with many clicks."""
+    clauses = []
     if checks.identical:
         counted = "and are left out" if checks.repeats == "once" else "and count"
-        words.append(
+        clauses.append(
             f"{checks.identical:,} of {checks.rows:,} rows repeat the user, item and time of "
             f"another {counted}"
         )
     if checks.clicks_cut:
         users = "1 user" if checks.users_cut == 1 else f"{checks.users_cut:,} users"
-        words.append(
+        clauses.append(
             f"of {users} only the newest {max_user_clicks:,} clicks "
             f"({checks.clicks_cut:,} left out)"
         )
-    return "; ".join(words)
+    return "; ".join(clauses)
 
 
 def repetition_words(users: Int64, items: Int64, times: Int64, ties: Ties) -> str:
-    """What makes next-item figures easier or less certain than they look."""
+    """Describes what makes next-item figures easier or less certain: repeats and shared times."""
     pairs = users * (int(items.max()) + 1) + items
     repeated = len(pairs) - len(np.unique(pairs))
     shared = int(((np.diff(users) == 0) & (np.diff(times) == 0)).sum())
-    words = []
+    clauses = []
     if repeated:
-        words.append(f"{repeated:,} of {len(pairs):,} clicks repeat an earlier user-item pair")
+        clauses.append(f"{repeated:,} of {len(pairs):,} clicks repeat an earlier user-item pair")
     if shared:
         order = "keep the file's order" if ties == "file" else "are shuffled"
-        words.append(f"{shared:,} clicks share the time of the one before and {order}")
-    return "; ".join(words)
+        clauses.append(f"{shared:,} clicks share the time of the one before and {order}")
+    return "; ".join(clauses)

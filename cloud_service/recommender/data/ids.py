@@ -1,7 +1,8 @@
-"""Ids as files have them, as text: exact or refused, and what spreadsheets and tables did to them.
+"""Reads ids as text, exactly, and detects what spreadsheets and dataframes did to them.
 
-Nothing that could be another id is changed. What is changed (blanks around an id, a `.0` behind
-every id of a column) is said, and so is what is left but looks damaged.
+Only two changes are made, both reported: blanks around an id are removed, and so is a `.0` at the
+end of every id of a column. Ids that look damaged are kept and reported. Ids that cannot be read
+exactly are refused.
 """
 
 import re
@@ -16,10 +17,10 @@ from cloud_service.recommender.data.table import Table
 from shared.errors import DataError
 
 ID_BYTES = 256
-"""No id is longer: devices hold all item ids at the width of the longest."""
+"""Longest id: devices store all item ids at the width of the longest."""
 
 _EXACT: Final = {pl.Float32: 24, pl.Float64: 53}
-"""Bits of a whole number that a type of numbers holds exactly."""
+"""Bits of an integer that a floating-point type holds exactly."""
 
 _INVISIBLE: Final = " \t\r\n\v\f\u00a0\u2007\u202f\u3000\u200b\u2060\ufeff"
 MISSING: Final = frozenset(
@@ -29,7 +30,7 @@ MISSING: Final = frozenset(
         *("#SPILL!", "#CALC!", "[object Object]", *("#" * width for width in range(3, 33))),
     )
 )
-"""What programs write where a value is missing."""
+"""What programs write for a missing value."""
 _ROUNDED: Final = r"^-?\d(\.\d+)?[eE]\+\d+$|^-?\d\.\d+[eE]\d+$"
 _POINT_ZERO: Final = r"^-?\d+\.0+$"
 _ODD: Final = (
@@ -55,9 +56,9 @@ class Ids:
     """A column of ids.
 
     Attributes:
-        column: String, none null.
-        count: how many different ones there are.
-        notes: everything odd about them, a clause each.
+        column: the ids as String, without nulls.
+        count: number of distinct ids.
+        notes: everything unusual about them, one clause each.
     """
 
     column: pl.Series
@@ -66,10 +67,10 @@ class Ids:
 
 
 def read_ids(table: Table, name: str) -> Ids:
-    """Column `name` of a table as ids.
+    """Reads column `name` of a table as ids.
 
     Raises:
-        DataError: an id is missing, too long, or not what the file's maker had; says where.
+        DataError: an id is missing, too long, or was changed by a program; says where.
     """
     notes: list[str] = []
     ids = _as_text(table, table.frame[name], notes)
@@ -89,7 +90,7 @@ def read_ids(table: Table, name: str) -> Ids:
 
 
 def _as_text(table: Table, column: pl.Series, notes: list[str]) -> pl.Series:
-    """`column` as strings. Raises DataError where its type cannot hold ids exactly."""
+    """Converts a column to strings. Raises DataError if its type cannot hold ids exactly."""
     dtype, where = column.dtype, f"{table.path}: column {column.name}"
     if dtype == pl.String or dtype.is_integer() or dtype == pl.Null:
         return column.cast(pl.String)
@@ -111,21 +112,21 @@ def _as_text(table: Table, column: pl.Series, notes: list[str]) -> pl.Series:
             f"exactly (the largest here is {float(str(largest)):.0f}), so that different ids "
             "became one: write it again from its source as text or integers."
         )
-    whole = column.cast(pl.Int64, strict=False)
-    if not (whole.cast(dtype) == column).all():
+    integers = column.cast(pl.Int64, strict=False)
+    if not (integers.cast(dtype) == column).all():
         raise DataError(f"{where} holds fractions ({dtype}): ids are text or whole numbers.")
     notes.append(f"{column.name} was stored as {dtype}, and is read as the same whole numbers")
-    return whole.cast(pl.String)
+    return integers.cast(pl.String)
 
 
 def _check_values(table: Table, name: str, ids: pl.Series, values: pl.Series) -> None:
-    def refuse(bad: pl.Series, what: str, remedy: str) -> None:
+    def refuse(bad: pl.Series, fault: str, remedy: str) -> None:
         if bad.any():
             rows = ids.is_in(values.filter(bad).implode())
             row = int(rows.arg_max() or 0)
             raise DataError(
-                f"{table.path}: the {name} of {table.where(row)} {what.format(ids[row][:60])}"
-                f"{_others(rows)}: {remedy}."
+                f"{table.path}: the {name} of {table.where(row)} {fault.format(ids[row][:60])}"
+                f"{_such_rows(rows)}: {remedy}."
             )
 
     refuse(
@@ -152,7 +153,7 @@ def _refuse(table: Table, name: str, ids: pl.Series, bad: pl.Series) -> None:
     if bad.any():
         row = int(bad.arg_max() or 0)
         raise DataError(
-            f"{table.path}: {table.where(row)} has no {name}{_others(bad)}: "
+            f"{table.path}: {table.where(row)} has no {name}{_such_rows(bad)}: "
             "fill it in or remove the row."
         )
 
@@ -160,7 +161,7 @@ def _refuse(table: Table, name: str, ids: pl.Series, bad: pl.Series) -> None:
 def _without_points(
     table: Table, ids: pl.Series, values: pl.Series, pointed: pl.Series, notes: list[str]
 ) -> tuple[pl.Series, pl.Series]:
-    """Without the `.0` that a column of numbers with gaps gets, if every id of it has it."""
+    """Removes the `.0` that a dataframe adds to integers, if every id of the column ends in it."""
     name = ids.name
     bare = values.filter(pointed).str.replace(r"\.0+$", "")
     if pointed.all() and bare.n_unique() == len(bare):
@@ -190,25 +191,25 @@ def _without_points(
 
 
 def _doubts(values: pl.Series) -> Iterator[str]:
-    """What is odd about ids, a clause each."""
-    for pattern, what in _ODD:
+    """Yields one clause for each unusual thing about the ids."""
+    for pattern, oddity in _ODD:
         odd = values.str.contains(pattern)
         if odd.any():
             yield f"{int(odd.sum()):,} of {len(values):,} ids, such as " + (
-                f"{values.filter(odd).sort()[0][:60]!r}, {what}"
+                f"{values.filter(odd).sort()[0][:60]!r}, {oddity}"
             )
     yield from _twins(values)
     yield from _roundings(values)
 
 
 def _twins(values: pl.Series) -> Iterator[str]:
-    """Ids that look the same, or are the same number: which programs may make of one id two."""
+    """Reports ids that look alike or are the same number: a program may have made two of one id."""
     wide = values.str.contains(r"[^\x00-\x7f]").any()
     composed = values.str.normalize("NFC") if wide else values
     small = composed.str.to_lowercase()
     bare = (small.str.normalize("NFKC") if wide else small).str.replace_all(r"[\s\p{Cf}]+", "")
-    known = 0
-    for folded, what, quoted in (
+    counted = 0
+    for folded, relation, quoted in (
         (composed, "are the letters of another, composed differently", ascii),
         (small, "differ from another only in capitals", repr),
         (bare, "differ from another only in blanks, wide or invisible letters", ascii),
@@ -218,17 +219,17 @@ def _twins(values: pl.Series) -> Iterator[str]:
             repr,
         ),
     ):
-        count = len(folded) - folded.n_unique() - known
-        known += count
+        count = len(folded) - folded.n_unique() - counted
+        counted += count
         if count:
             repeated = folded.filter(folded.is_duplicated()).unique().sort()
-            pairs = (values.filter(folded == first).to_list()[:2] for first in repeated)
+            pairs = (values.filter(folded == value).to_list()[:2] for value in repeated)
             shown = " and ".join(map(quoted, next(pairs)))
-            yield f"{count:,} of {len(values):,} ids {what} ({shown}), and count as others"
+            yield f"{count:,} of {len(values):,} ids {relation} ({shown}), and count as others"
 
 
 def _roundings(values: pl.Series) -> Iterator[str]:
-    """Long numbers that all end as if a spreadsheet or a floating-point number had held them."""
+    """Reports long numbers that all end as if a spreadsheet or a float had rounded them."""
     long = values.filter(values.str.contains(r"^[1-9]\d{15,18}$")).to_list()
     if not long:
         return
@@ -247,13 +248,13 @@ def _roundings(values: pl.Series) -> Iterator[str]:
     )
 
 
-def alike(first: Sequence[str], second: Sequence[str]) -> tuple[str, str, str] | None:
-    """An id of each side that programs on the way made different, and in what; None for none."""
-    for change, what in _CHANGES:
-        changed = {change(value): value for value in reversed(second)}
-        for value in first:
+def alike(left_ids: Sequence[str], right_ids: Sequence[str]) -> tuple[str, str, str] | None:
+    """Finds an id on each side that differ only by what programs change; also says in what."""
+    for change, difference in _CHANGES:
+        changed = {change(value): value for value in reversed(right_ids)}
+        for value in left_ids:
             if change(value) in changed:
-                return value, changed[change(value)], what
+                return value, changed[change(value)], difference
     return None
 
 
@@ -272,6 +273,6 @@ def _many(count: int, name: str) -> str:
     return f"1 {name}" if count == 1 else f"{count:,} {name}s"
 
 
-def _others(bad: pl.Series) -> str:
+def _such_rows(bad: pl.Series) -> str:
     count = int(bad.sum())
     return f" ({count:,} such rows)" if count > 1 else ""

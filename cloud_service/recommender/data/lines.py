@@ -1,8 +1,8 @@
-"""Lines of a text as bytes: which are records, and whether all have the header's fields. Fast.
+"""Checks the lines of a text as bytes, with numpy: is each line a record as wide as the header?
 
-Where no field begins with a quote, a quote is a letter and every line is a record. Where all
-quotes stand as RFC 4180 has them and none holds a line end, every line is a record as well. Of
-anything else `csv_text.records` has to say what it is.
+If no field begins with a quote, quotes are plain characters and every line is a record. Every line
+is also a record if all quotes follow RFC 4180 and none encloses a line end. All other texts are
+left to `csv_text.records`, which is slower.
 """
 
 import codecs
@@ -28,12 +28,12 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Style:
-    """How quotes and line ends stand in a text.
+    """How a text uses quotes and line ends.
 
     Attributes:
         quoted: some field begins with a quote.
-        padded: of these, some begins with blanks before it.
-        lone: some line may end in a carriage return alone.
+        padded: some quoted field has blanks before its quote.
+        lone: some line may end in a single carriage return.
     """
 
     quoted: bool
@@ -42,7 +42,7 @@ class Style:
 
 
 def style_of(text: Text, separator: str) -> Style:
-    """Looks through a text once."""
+    """Determines the style in one pass over a text."""
     quoted = padded = lone = False
     opening = [f'{before}"'.encode() for before in (separator, "\n", "\r")]
     hidden = re.compile(re.escape(separator).encode() + b' +"')
@@ -60,7 +60,7 @@ def style_of(text: Text, separator: str) -> Style:
 
 
 def with_line_feeds(text: Text) -> Text:
-    """The text with every line end as a line feed; quoted fields lose theirs too."""
+    """The text with every line end replaced by a line feed, also within quoted fields."""
     with text.open() as file:
         content = file.read().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return replace(text, content=content)
@@ -74,15 +74,15 @@ def count_lines(
     *,
     quoted: bool,
 ) -> int | None:
-    """Counts the lines of a text, and finds those of another width.
+    """Counts the lines of a text, and reports those with another number of fields.
 
     Args:
-        irregular: called with the line (from 1) and the fields of every line that has not
-            `width` fields; raises what is to be said of it.
+        irregular: called with the line (from 1) and the fields of every line that does not
+            have `width` fields; raises an error if the line cannot be accepted.
         quoted: fields may be quoted.
 
     Returns:
-        How many there are; None if not every line is a record.
+        The number of lines; None if not every line is a record.
     """
     mark = ord(separator)
     lines = 0
@@ -109,7 +109,7 @@ def count_lines(
 
 
 def blank_lines(text: Text, separator: str, skipped: int, rows: NDArray[np.int64]) -> set[int]:
-    """Which of `rows` (from 0, after `skipped` lines) hold nothing but separators and blanks."""
+    """Those of `rows` (from 0, after `skipped` lines) that hold only separators and blanks."""
     suspects = set(rows.tolist())
     blank = set()
     nothing = separator.encode() + b' "\t\r\n'
@@ -126,9 +126,9 @@ def _lone_returns(window: bytes) -> bool:
 
 
 def _inside(letters: NDArray[np.uint8], mark: int) -> Bool | None:
-    """Which letters of whole lines are within quotes; None where a quote or line end is odd."""
+    """Marks the bytes within quotes; None if a quote or line end is not as RFC 4180 has it."""
     is_quote = letters == _QUOTE
-    # The count overflows, and its last bit stays right.
+    # The 8-bit count overflows, but its last bit stays correct.
     inside = (np.cumsum(is_quote, dtype=np.uint8) & 1).astype(bool)
     if inside[letters == _LINE_END].any():
         return None
@@ -145,7 +145,7 @@ def _inside(letters: NDArray[np.uint8], mark: int) -> Bool | None:
 def _irregular(
     letters: NDArray[np.uint8], marks: NDArray[np.int64], is_end: Bool, width: int
 ) -> Iterator[tuple[int, str]]:
-    """The lines (from 1) that have not `width` fields, without their ends."""
+    """Yields the lines (from 1) that do not have `width` fields, without their line ends."""
     ends = np.flatnonzero(is_end)
     fields = np.diff(ends, prepend=-1)
     for index in np.flatnonzero(fields != width).tolist():
@@ -156,15 +156,15 @@ def _irregular(
 
 @dataclass
 class Widths:
-    """Refuses records of another width than the header's, unless only nothing differs.
+    """Refuses records that have more or fewer fields than the header, with three exceptions.
 
-    Missing fields do no harm below columns without a name, nor does a blank line. Empty fields
-    beyond the last column do none where all records have them: else a separator within a field
-    without quotes may have moved the rest of a record.
+    Accepted are blank lines, missing fields below columns without a name, and empty fields beyond
+    the last column if all records have them. If only some have, a separator within an unquoted
+    field may have moved the rest of the record.
 
     Attributes:
-        movable: such a separator could change what is read.
-        first_wider: the line of the first record with such fields.
+        movable: such a separator could change the columns that are read.
+        first_wider: the line of the first record with empty fields beyond the last column.
         regular: some record has the width of the header.
     """
 
@@ -175,7 +175,7 @@ class Widths:
     regular: bool = False
 
     def check(self, line: int, row: Row) -> None:
-        """Raises DataError for a record that cannot be told apart; names the line (from 1)."""
+        """Raises DataError, with the line (from 1), if a record's fields cannot be assigned."""
         _check_width(self.path, self.header, line, row)
         width = len(self.header)
         if len(row) > width and self.first_wider is None and any(map(str.strip, row)):
@@ -183,7 +183,7 @@ class Widths:
         self.regular = self.regular or len(row) == width
 
     def finish(self) -> None:
-        """Raises DataError where only some records have fields beyond the header."""
+        """Raises DataError if only some records have fields beyond the header."""
         if self.movable and self.first_wider is not None and self.regular:
             raise DataError(
                 f"{self.path}: line {self.first_wider} has more fields than the header, others "

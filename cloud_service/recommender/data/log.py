@@ -1,9 +1,9 @@
-"""Click logs and item files as they come: any ids, any order, ISO-8601 or numeric times.
+"""Reads click logs and item files: any ids, any order, ISO-8601 or numeric times.
 
 log = read_log(Path("clicks.csv.gz"))   # log.frame: user_id, item_id, timestamp
 items = read_titles(Path("items.csv"))  # items.titles: item_id to title
 
-What was odd but could be read is in their `notes`: never wrong in silence.
+Whatever was unusual but could be read is reported in `notes`.
 """
 
 import math
@@ -30,30 +30,30 @@ class LogFile:
     Attributes:
         frame: user_id (String), item_id (String) and timestamp (Int64), sorted by user (by
             bytes), then timestamp; ties keep the file's order.
-        words: how it was read where the file is no plain one (separators, names of columns).
-        notes: what was odd but accepted, a clause each.
+        description: how a file that is not plain CSV was read (separators, column names).
+        notes: what was unusual but accepted, one clause each.
     """
 
     frame: pl.DataFrame
-    words: str = ""
+    description: str = ""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class ItemFile:
-    """An item file as it was read: the title of each item that has one; the rest as in LogFile."""
+    """An item file as it was read: item id to title; the other fields are as in LogFile."""
 
     titles: Mapping[str, str]
-    words: str = ""
+    description: str = ""
     notes: tuple[str, ...] = ()
 
 
 def read_log(path: Path, columns: str | None = None) -> LogFile:
     """Reads a click log: text (.csv, .tsv, .txt, RecBole's .inter, each also .gz) or .parquet.
 
-    Whole numbers stay as they are as times, numbers with fractions are multiplied by 10^6,
-    ISO-8601 texts become microseconds since 1970 (UTC), Parquet datetimes keep their unit: only
-    the order of times is to be relied on.
+    Times that are integers stay unchanged, numbers with fractions are multiplied by 10^6, ISO-8601
+    texts become microseconds since 1970 (UTC), Parquet datetimes keep their unit: rely only on the
+    order of times.
 
     Args:
         columns: the names of its columns, `user=NAME,item=NAME,time=NAME`; None takes user_id,
@@ -69,7 +69,7 @@ def read_log(path: Path, columns: str | None = None) -> LogFile:
     frame = pl.DataFrame({"user_id": users.column, "item_id": items.column, "timestamp": times})
     return LogFile(
         frame.sort("user_id", "timestamp", maintain_order=True),
-        table.words,
+        table.description,
         (*users.notes, *items.notes, *notes),
     )
 
@@ -77,17 +77,18 @@ def read_log(path: Path, columns: str | None = None) -> LogFile:
 def read_titles(path: Path, columns: str | None = None) -> ItemFile:
     """Reads an item file with the columns item_id and title, in the formats of `read_log`.
 
-    Of a repeated item the first title counts; line breaks, tabs and runs of blanks become one
+    The first title of a repeated item counts; line breaks, tabs and runs of blanks become one
     blank. Items without a title are left out.
 
     Args:
-        columns: of the log; its item column may have this name here too.
+        columns: as for the log; the item column may have the same name in the item file.
 
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    given = parse_columns(columns) if columns is not None else {}
-    table = _item_table(path, {name: own for name, own in given.items() if name == "item_id"})
+    header_names = parse_columns(columns) if columns is not None else {}
+    of_items = {name: header_names[name] for name in ("item_id",) if name in header_names}
+    table = _item_table(path, of_items)
     ids = read_ids(table, "item_id")
     notes = list(ids.notes)
     titles = _titles(table).str.replace_all(r"\s+", " ").str.strip_chars()
@@ -108,13 +109,13 @@ def read_titles(path: Path, columns: str | None = None) -> ItemFile:
         )
     return ItemFile(
         dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True)),
-        table.words,
+        table.description,
         tuple(f"{path.name}: {note}" for note in notes),
     )
 
 
 def match_titles(path: Path, titles: Mapping[str, str], items: pl.Series) -> tuple[str, ...]:
-    """What to say of the titles of a log's items: nothing where every item has one.
+    """A note about items of the log that have no title; none if every item has one.
 
     Args:
         path: of the item file.
@@ -122,7 +123,7 @@ def match_titles(path: Path, titles: Mapping[str, str], items: pl.Series) -> tup
         items: item ids of the log, in any order, String.
 
     Raises:
-        DataError: no item has one; shows an id of each side, and what tells them apart.
+        DataError: no item has a title; shows an id of each side, and how they differ.
     """
     ids = items.unique().sort()
     named = ids.is_in(pl.Series(list(titles), dtype=pl.String).implode())
@@ -144,19 +145,19 @@ def match_titles(path: Path, titles: Mapping[str, str], items: pl.Series) -> tup
             f"titles have {theirs!r}: {hint}."
         )
     share = math.floor(1000 * count / len(ids)) / 10
-    said = f"{count:,} of {len(ids):,} items ({share:.1f}%) have a title in {path.name}"
+    coverage = f"{count:,} of {len(ids):,} items ({share:.1f}%) have a title in {path.name}"
     if pair:
-        return (f"{said}: {pair[0]!r} has none, and {pair[1]!r} differs from it in {pair[2]}",)
-    return (f"{said}: {lone[0]!r} has none",)
+        return (f"{coverage}: {pair[0]!r} has none, and {pair[1]!r} differs from it in {pair[2]}",)
+    return (f"{coverage}: {lone[0]!r} has none",)
 
 
-def _item_table(path: Path, given: Mapping[str, str]) -> Table:
-    """The item column by the log's name for it where the file has that, else by a usual one."""
-    if given:
+def _item_table(path: Path, header_names: Mapping[str, str]) -> Table:
+    """Reads the item file with the log's name for the item column, else with a usual name."""
+    if header_names:
         try:
-            return read_table(path, TITLE_COLUMNS, given)
+            return read_table(path, TITLE_COLUMNS, header_names)
         except DataError:
-            # Said by the reading below, if the usual names are not there either.
+            # The second attempt reports the error if the usual names are absent, too.
             pass
     return read_table(path, TITLE_COLUMNS)
 

@@ -1,4 +1,4 @@
-"""Which rows of a log count, and the order of clicks that share a time."""
+"""Identical rows of a log, and the order of clicks that share a time."""
 
 from hashlib import blake2b
 
@@ -14,36 +14,36 @@ _KEY = b"the order of clicks that share a time"
 
 
 def tied(users: Int64, times: Int64) -> Bool:
-    """Which clicks share their time with another of the same user; sorted by user, then time."""
-    same = _same_as_before(users, times)
-    found = same.copy()
-    found[:-1] |= same[1:]
-    return found
+    """Marks clicks with the same time as another click of their user; input sorted by both."""
+    repeats_time = _same_as_before(users, times)
+    shared = repeats_time.copy()
+    shared[:-1] |= repeats_time[1:]
+    return shared
 
 
 def first_of_identical(users: Int64, items: Int64, times: Int64) -> Bool:
-    """False at every row whose user, item and time an earlier row has; sorted as for `tied`."""
-    first = np.ones(len(users), bool)
+    """False for rows with the user, item and time of an earlier row; input sorted as for `tied`."""
+    is_first = np.ones(len(users), bool)
     index = np.flatnonzero(tied(users, times))
     if len(index):
         groups = np.cumsum(~_same_as_before(users, times))[index]
         keys = groups * (int(items.max()) + 1) + items[index]
-        first[index] = False
-        first[index[np.unique(keys, return_index=True)[1]]] = True
-    return first
+        is_first[index] = False
+        is_first[index[np.unique(keys, return_index=True)[1]]] = True
+    return is_first
 
 
 def shuffled_ties(
     users: Int64, items: Int64, times: Int64, user_ids: pl.Series, item_ids: pl.Series
 ) -> Int64:
-    """The order of all clicks in which those of one user at one time are shuffled, (clicks,).
+    """A permutation of all clicks that shuffles those of one user at one time, (clicks,).
 
     A keyed hash of user, item and time decides: the same clicks have the same order on every
     machine, whatever the order of the file, and no item comes before another in general.
 
     Args:
         users, items, times: sorted by user, then time.
-        user_ids, item_ids: the texts that `users` and `items` number.
+        user_ids, item_ids: the ids that `users` and `items` are codes of.
     """
     order = np.arange(len(users), dtype=np.int64)
     index = np.flatnonzero(tied(users, times))
@@ -57,21 +57,21 @@ def shuffled_ties(
 
 
 def newest(users: Int64, count: int) -> Bool:
-    """Which clicks are among the last `count` of their user; sorted by user."""
-    last = np.cumsum(np.bincount(users)) - 1
-    kept: Bool = np.arange(len(users)) > last[users] - count
-    return kept
+    """Marks the last `count` clicks of each user; input sorted by user."""
+    last_rows = np.cumsum(np.bincount(users)) - 1
+    newest_clicks: Bool = np.arange(len(users)) > last_rows[users] - count
+    return newest_clicks
 
 
 def _same_as_before(users: Int64, times: Int64) -> Bool:
-    same = np.zeros(len(users), bool)
-    same[1:] = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
-    return same
+    repeats_time = np.zeros(len(users), bool)
+    repeats_time[1:] = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
+    return repeats_time
 
 
-def _hashes(numbers: Int64, texts: pl.Series, role: bytes) -> UInt64:
-    """A hash of the text behind each number."""
-    used, index = np.unique(numbers, return_inverse=True)
+def _hashes(codes: Int64, texts: pl.Series, role: bytes) -> UInt64:
+    """A keyed hash of the id behind each code."""
+    used, index = np.unique(codes, return_inverse=True)
     digests = b"".join(
         blake2b(text.encode(), digest_size=8, key=_KEY, person=role).digest()
         for text in texts.gather(used).to_list()

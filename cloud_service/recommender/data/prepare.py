@@ -1,4 +1,4 @@
-"""From the clicks of a file to a click log: ordered, filtered, numbered, and looked at."""
+"""Turns the clicks of a file into a click log: orders, filters, numbers and checks them."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from cloud_service.recommender.data.checks import (
 from cloud_service.recommender.data.clicks import MIN_SPLIT, ClickLog
 from cloud_service.recommender.data.filters import (
     compact,
+    filter_clicks,
     filter_words,
-    kept,
     numbered,
     order_words,
     repetition_words,
@@ -56,19 +56,19 @@ def prepare(
     source: str = "",
     cautions: Sequence[str] = (),
 ) -> ClickLog:
-    """Orders and filters the clicks of `read_log` and numbers what is left.
+    """Orders and filters the clicks of `read_log`, and numbers the users and items that are left.
 
     Args:
         frame: user_id, item_id, timestamp; sorted by user, then timestamp, as `read_log` does.
-        ties: the order of one user's clicks at one time: one that nothing can be learned from
-            (see `shuffled_ties`), or that of the frame.
-        repeats: rows with the same user, item and time count once, or each.
-        max_user_clicks: of each user only so many clicks stay, the newest; None for all.
-        min_item: then items with fewer interactions go.
-        min_user: then users with fewer interactions left go; at least 3.
-        iterate: repeat both until nothing more goes (a k-core), instead of once each.
-        source: what was done before, in words; opens `preprocessing`.
-        cautions: what reading the log gave rise to; open those of the log.
+        ties: order of one user's clicks that share a time: shuffled, so that nothing can be
+            learned from it (see `shuffled_ties`), or as in the frame.
+        repeats: whether rows with the same user, item and time count once or all.
+        max_user_clicks: number of newest clicks to keep of each user; None keeps all.
+        min_item: then items with fewer interactions are removed.
+        min_user: then users with fewer interactions left are removed; at least 3.
+        iterate: repeat both until stable (a k-core), instead of once each.
+        source: describes earlier processing; `preprocessing` begins with it.
+        cautions: notes from reading the log; the log's cautions begin with them.
 
     Raises:
         DataError: the filters make no sense, or leave fewer than two users or two items.
@@ -83,7 +83,7 @@ def prepare(
         order = shuffled_ties(*clicks, user_ids, item_ids)
         clicks = clicks._replace(items=clicks.items[order])
     clicks, cut = _newest(clicks, max_user_clicks)
-    keep, story = kept(*clicks[:2], min_item=min_item, min_user=min_user, iterate=iterate)
+    keep, story = filter_clicks(*clicks[:2], min_item=min_item, min_user=min_user, iterate=iterate)
     clicks = clicks.at(keep)
     users, user_ids = compact(clicks.users, user_ids)
     items, item_ids = compact(clicks.items, item_ids)
@@ -102,7 +102,7 @@ def prepare(
         clicks_cut=int(cut.sum()),
         **_shares(clicks, item_ids),
     )
-    words = [
+    clauses = [
         source,
         order_words(checks, max_user_clicks),
         filter_words(min_item, min_user, iterate),
@@ -112,7 +112,7 @@ def prepare(
     return ClickLog(
         name=name,
         synthetic=synthetic,
-        preprocessing="; ".join(word for word in words if word),
+        preprocessing="; ".join(clause for clause in clauses if clause),
         item_ids=tuple(item_ids.to_list()),
         items=(items + 1).astype(np.int32),
         timestamps=clicks.times,
@@ -125,14 +125,14 @@ def prepare(
 
 
 def _without_identical(clicks: _Clicks, repeats: Repeats) -> tuple[_Clicks, int]:
-    """The clicks that count, and how many rows are like an earlier one."""
-    first = first_of_identical(*clicks)
-    identical = len(first) - int(first.sum())
-    return (clicks.at(first) if identical and repeats == "once" else clicks), identical
+    """The clicks that count, and the number of rows that repeat an earlier one."""
+    is_first = first_of_identical(*clicks)
+    identical = len(is_first) - int(is_first.sum())
+    return (clicks.at(is_first) if identical and repeats == "once" else clicks), identical
 
 
 def _newest(clicks: _Clicks, count: int | None) -> tuple[_Clicks, Int64]:
-    """The last `count` clicks of each user, and how many each user lost."""
+    """The last `count` clicks of each user, and the number that each user lost."""
     before = np.bincount(clicks.users)
     if count is not None:
         clicks = clicks.at(newest(clicks.users, count))
@@ -140,7 +140,7 @@ def _newest(clicks: _Clicks, count: int | None) -> tuple[_Clicks, Int64]:
 
 
 def _shares(clicks: _Clicks, item_ids: pl.Series) -> dict[str, float | None]:
-    """What LogChecks says of the clicks that are left."""
+    """The fields of LogChecks that describe the filtered clicks."""
     users, items, times = clicks
     by_user, by_item = np.bincount(users), np.bincount(items)
     shared, mostly = tied_shares(users, times)

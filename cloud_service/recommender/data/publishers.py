@@ -1,4 +1,4 @@
-"""From the archives of three publishers to clicks and titles.
+"""Converts the zip archives of UCI and GroupLens to clicks and titles.
 
 Members of an archive are read by their fixed names; nothing is unpacked to disk.
 """
@@ -24,17 +24,23 @@ _RETAIL_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """Clicks (user_id, item_id, timestamp in Unix seconds; sorted) and titles (item_id, title)."""
+    """A published set in the project's form.
+
+    Attributes:
+        clicks: user_id, item_id and timestamp, sorted; the timestamp is in Unix seconds, or the
+            position in the user's sequence where the publisher has no times.
+        titles: item_id and title; None where the publisher has none.
+    """
 
     clicks: pl.DataFrame
-    titles: pl.DataFrame
+    titles: pl.DataFrame | None
 
 
 def online_retail(archive: zipfile.ZipFile) -> Converted:
     """UCI Online Retail: one click per invoice line, in the order of the workbook.
 
     Dropped: lines without a customer, cancellations (invoice starting with C), quantities or
-    prices not above zero, and codes that are no product (a product has five leading digits).
+    prices not above zero, and codes that are not products (those have five leading digits).
     Times are taken as UTC, to the minute. The title of an item is its most frequent description.
     """
     with open_member(archive, "Online Retail.xlsx", _MAX_WORKBOOK_BYTES) as member:
@@ -45,21 +51,20 @@ def online_retail(archive: zipfile.ZipFile) -> Converted:
             raise DataError(
                 f"The workbook has no column {missing[0]}: it is not the published one."
             )
-        places = [header.index(name) for name in _RETAIL_COLUMNS]
-        kept = [[row[p] if p < len(row) else None for p in places] for row in rows]
-    lines = pl.DataFrame(kept, schema=dict.fromkeys(_RETAIL_COLUMNS, pl.String), orient="row")
-    del kept
-    number = pl.Float64
+        columns = [header.index(name) for name in _RETAIL_COLUMNS]
+        cells = [[row[i] if i < len(row) else None for i in columns] for row in rows]
+    lines = pl.DataFrame(cells, schema=dict.fromkeys(_RETAIL_COLUMNS, pl.String), orient="row")
+    del cells
     lines = lines.filter(
         pl.col("CustomerID").is_not_null(),
         ~pl.col("InvoiceNo").str.starts_with("C"),
-        pl.col("Quantity").cast(number) > 0,
-        pl.col("UnitPrice").cast(number) > 0,
+        pl.col("Quantity").cast(pl.Float64) > 0,
+        pl.col("UnitPrice").cast(pl.Float64) > 0,
         pl.col("StockCode").str.contains(r"^\d{5}"),
     )
-    minutes = (pl.col("InvoiceDate").cast(number) - _DAYS_TO_1970) * _MINUTES_A_DAY
+    minutes = (pl.col("InvoiceDate").cast(pl.Float64) - _DAYS_TO_1970) * _MINUTES_A_DAY
     clicks = lines.select(
-        user_id=pl.col("CustomerID").cast(number).cast(pl.Int64),
+        user_id=pl.col("CustomerID").cast(pl.Float64).cast(pl.Int64),
         item_id="StockCode",
         timestamp=minutes.round().cast(pl.Int64) * 60,
     )
@@ -81,24 +86,24 @@ def movielens_100k(archive: zipfile.ZipFile) -> Converted:
 
 def movielens_1m(archive: zipfile.ZipFile) -> Converted:
     """MovieLens 1M: one click per rating; the rating itself is dropped."""
-    # Fields are parted by two colons: split at one, every other field is empty.
+    # Fields are separated by two colons: split at one, every second field is empty.
     clicks = _ratings(archive, "ml-1m/ratings.dat", ":", (0, 2, 6))
     return Converted(clicks, _movies(archive, "ml-1m/movies.dat", "::"))
 
 
 def _ratings(
-    archive: zipfile.ZipFile, member: str, separator: str, places: tuple[int, int, int]
+    archive: zipfile.ZipFile, member: str, separator: str, fields: tuple[int, int, int]
 ) -> pl.DataFrame:
     with open_member(archive, member, _MAX_TEXT_BYTES) as file:
         text = file.read()
     raw = pl.read_csv(
         text, separator=separator, has_header=False, infer_schema=False, quote_char=None
     )
-    if raw.width <= max(places):
+    if raw.width <= max(fields):
         raise DataError(f"{member!r} has {raw.width} fields a line: it is not the published file.")
     chosen = raw.select(
-        pl.nth(place).alias(name).cast(pl.Int64)
-        for place, name in zip(places, ("user_id", "item_id", "timestamp"), strict=True)
+        pl.nth(field).alias(name).cast(pl.Int64)
+        for field, name in zip(fields, ("user_id", "item_id", "timestamp"), strict=True)
     )
     rows = text.count(b"\n") + (not text.endswith(b"\n"))
     if chosen.height != rows or any(chosen.null_count().row(0)):
@@ -109,12 +114,12 @@ def _ratings(
 def _movies(archive: zipfile.ZipFile, member: str, separator: str) -> pl.DataFrame:
     with open_member(archive, member, _MAX_TEXT_BYTES) as file:
         text = file.read().decode("latin-1")
-    # Not splitlines: it parts lines at a character that Latin-1 has within titles, too.
+    # Not splitlines: it also splits at a character that occurs within titles in Latin-1.
     lines = [line.rstrip("\r") for line in text.split("\n")]
-    fields = [line.split(separator) for line in lines if line]
-    if any(len(field) < 2 for field in fields):
+    films = [line.split(separator) for line in lines if line]
+    if any(len(film) < 2 for film in films):
         raise DataError(f"{member!r} has lines that are no titles: it is not the published file.")
-    titles = [(field[0], " ".join(field[1].split())) for field in fields]
+    titles = [(film[0], " ".join(film[1].split())) for film in films]
     return pl.DataFrame(titles, schema={"item_id": pl.String, "title": pl.String}, orient="row")
 
 

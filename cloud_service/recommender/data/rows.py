@@ -1,4 +1,4 @@
-"""The rows of a text: which separator, which line is the header, and every record below it."""
+"""Reads the rows of a text: finds the separator and the header, then every record below it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cloud_service.recommender.data.columns import Choice, advice, choose_columns, data_for_names
-from cloud_service.recommender.data.csv_text import SEPARATORS, Record, Row, Text, bad_byte, records
+from cloud_service.recommender.data.csv_text import SEPARATORS, Record, Row, Text, not_utf8, records
 from cloud_service.recommender.data.lines import (
     Widths,
     blank_lines,
@@ -25,27 +25,27 @@ from shared.errors import DataError
 _ROWS: Final = 1 << 16
 _HEADER_LINES: Final = 20
 _TELLING_LENGTH: Final = 8
-"""A shorter time may be any number."""
+"""Shorter times are too much like other numbers to be recognised."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The wanted columns of a text.
+    """The required columns of a text.
 
     Attributes:
-        frame: strings, an empty field as null, without blank lines.
+        frame: strings, empty fields as null, without blank lines.
         lines: the line of the file that each row begins on, (rows,).
-        words: how the text was read where it is no plain CSV.
+        description: how a text that is not plain CSV was read.
     """
 
     frame: pl.DataFrame
     lines: NDArray[np.int64]
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a text is laid out."""
+    """Separator, header and required columns of a text."""
 
     separator: str
     choice: Choice
@@ -56,48 +56,48 @@ class _Layout:
         return self.choice.header
 
     def widths(self, path: Path) -> Widths:
-        """The check of the widths of the records, for one reading."""
+        """A new check of the records' widths, for one pass over the text."""
         at = self.choice.columns
         leading = max(at.values()) < len(at)
-        # Ids and times hold no separators, titles do.
+        # Titles may contain separators; ids and times do not.
         cut = "title" in at and len(self.header) > len(at)
         return Widths(path, self.header, movable=cut or not leading)
 
     def names(self) -> list[str]:
-        """The wanted columns, in the order of the file."""
+        """The required columns, in the order of the file."""
         return sorted(self.choice.columns, key=lambda name: self.choice.columns[name])
 
 
-def read_rows(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> Rows:
-    """Reads the wanted columns of a text; others are ignored, whatever they hold.
+def read_rows(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> Rows:
+    """Reads the required columns of a text; all others are ignored.
 
     Args:
-        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
+        header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
-        DataError: a column is missing, a record cannot be told apart, or the header comes again;
-            names the line.
+        DataError: a column is missing, a record cannot be split into fields, or the header is
+            repeated; names the line.
     """
-    layout = _layout(text, columns, given)
-    words = [text.words]
+    layout = _layout(text, columns, header_names)
+    notes = [text.description]
     if layout.separator != ",":
-        words.append(f"{SEPARATORS[layout.separator]} between fields")
-    words.append(layout.choice.words())
+        notes.append(f"{SEPARATORS[layout.separator]} between fields")
+    notes.append(layout.choice.description())
     frame, lines = _all_rows(text, layout)
     _check_repeated_header(text.path, frame, lines, layout.choice)
-    return Rows(frame.select(columns), lines, ", ".join(word for word in words if word))
+    return Rows(frame.select(columns), lines, ", ".join(note for note in notes if note))
 
 
-def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _Layout:
-    """The separator that parts the first line into the wanted columns, or the error about it."""
+def _layout(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> _Layout:
+    """Finds the separator that splits the first line into the required columns, or raises."""
     closest: tuple[tuple[int, int], _Layout] | None = None
     for separator in SEPARATORS:
         line, header = next(_headers(text, separator), (1, []))
-        choice = choose_columns(header, columns, given)
+        choice = choose_columns(header, columns, header_names)
         layout = _Layout(separator, choice, line)
         if choice.complete:
-            if words := data_for_names(choice, columns):
-                raise DataError(f"{text.path} {words}")
+            if fault := data_for_names(choice, columns):
+                raise DataError(f"{text.path} {fault}")
             return layout
         score = len(choice.columns) + len(choice.doubtful), len(header)
         if closest is None or score > closest[0]:
@@ -117,7 +117,7 @@ def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _La
         )
     for separator in SEPARATORS:
         for line, header in islice(_headers(text, separator), 1, _HEADER_LINES):
-            if choose_columns(header, columns, given).complete:
+            if choose_columns(header, columns, header_names).complete:
                 raise DataError(
                     f"{text.path}: the line that names the columns is line {line}: remove what is "
                     "above it."
@@ -126,7 +126,7 @@ def _layout(text: Text, columns: Sequence[str], given: Mapping[str, str]) -> _La
 
 
 def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
-    """The first records that are not blank, with their lines, up to one that makes no sense."""
+    """Yields the records that are not blank, with their lines, up to the first malformed one."""
     try:
         for record in records(text, separator, padded=separator != "\t"):
             if any(record.fields):
@@ -136,7 +136,7 @@ def _headers(text: Text, separator: str) -> Iterator[tuple[int, Row]]:
 
 
 def _all_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """The rows by the fast way where every line is a record, else by Python's csv module."""
+    """Reads the rows with polars if every line is a record, else with Python's csv module."""
     style = style_of(text, layout.separator)
     if style.lone and not style.quoted:
         text = with_line_feeds(text)
@@ -150,7 +150,7 @@ def _all_rows(text: Text, layout: _Layout) -> tuple[pl.DataFrame, NDArray[np.int
 def _line_rows(
     text: Text, layout: _Layout, *, quoted: bool
 ) -> tuple[pl.DataFrame, NDArray[np.int64]] | None:
-    """The rows of a text whose lines are its records; None if they are not."""
+    """Reads a text in which every line is a record; None if that is not so."""
     header, separator = layout.header, layout.separator
     widths = layout.widths(text.path)
     odd = 0
@@ -184,39 +184,39 @@ def _line_rows(
         )
     if quoted:
         frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
-    numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
-    first = frame.to_series(0)
-    empty = (first.is_null() | first.str.contains(r"^\s")).to_numpy()
+    line_numbers = np.arange(frame.height, dtype=np.int64) + layout.header_line + 1
+    first_column = frame.to_series(0)
+    empty = (first_column.is_null() | first_column.str.contains(r"^\s")).to_numpy()
     if not empty.any():
-        return frame, numbers
+        return frame, line_numbers
     blank = blank_lines(text, separator, layout.header_line, np.flatnonzero(empty))
     keep = np.ones(frame.height, bool)
     keep[list(blank)] = False
-    return frame.filter(pl.Series(keep)), numbers[keep]
+    return frame.filter(pl.Series(keep)), line_numbers[keep]
 
 
 def _record_rows(
     text: Text, layout: _Layout, *, padded: bool
 ) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """The rows of a text in which quotes hold fields together."""
+    """Reads a text in which quoted fields may contain separators and line ends."""
     rows = _checked(text, layout, padded)
     names = layout.names()
     at = [layout.choice.columns[name] for name in names]
     schema = dict.fromkeys(names, pl.String)
-    pieces = [pl.DataFrame(schema=schema)]
+    frames = [pl.DataFrame(schema=schema)]
     lines = [np.zeros(0, np.int64)]
-    while piece := list(islice(rows, _ROWS)):
+    while batch := list(islice(rows, _ROWS)):
         values = {
-            name: [(fields[index] if index < len(fields) else "") or None for _, fields in piece]
+            name: [(fields[index] if index < len(fields) else "") or None for _, fields in batch]
             for name, index in zip(names, at, strict=True)
         }
-        pieces.append(pl.DataFrame(values, schema=schema))
-        lines.append(np.array([line for line, _ in piece], np.int64))
-    return pl.concat(pieces), np.concatenate(lines)
+        frames.append(pl.DataFrame(values, schema=schema))
+        lines.append(np.array([line for line, _ in batch], np.int64))
+    return pl.concat(frames), np.concatenate(lines)
 
 
 def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, Row]]:
-    """The records below the header that are not blank, with their lines."""
+    """Yields the non-blank records below the header, with their lines."""
     widths = layout.widths(text.path)
     for record in records(text, layout.separator, padded):
         if record.line <= layout.header_line or not any(map(str.strip, record.fields)):
@@ -229,35 +229,37 @@ def _checked(text: Text, layout: _Layout, padded: bool) -> Iterator[tuple[int, R
 
 
 def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
-    """Refuses a quoted field that holds what looks like a row: its quote was none.
+    """Refuses a quoted field that contains a line like a row: the quote was not meant as one.
 
-    It looks like one if it has as many fields as the header, the wanted ones filled, and its time
-    (or its id, where no time is wanted) is written as that of the row around it. Where the first
-    and the last line of a record look like rows, two quotes of two rows made one of both; so they
-    did where there are fields for two rows, and another time among them.
+    A line is like a row if it has as many fields as the header, the required ones are filled, and
+    its time (or its id, if no time is required) is written as in the surrounding record. Two rows
+    were also merged if the first and the last line of a record are like rows, or if the record
+    has fields enough for two rows and a second time among them.
     """
     columns = layout.choice.columns
     telling = columns.get("timestamp", columns["item_id"])
     written = _shape(record.fields[telling])
 
     def like_row(line: str) -> bool:
-        pieces = line.split(layout.separator)
+        fields = line.split(layout.separator)
         return (
-            len(pieces) == len(layout.header)
-            and all(pieces[index].strip() for index in columns.values())
-            and _shape(pieces[telling]) == written
+            len(fields) == len(layout.header)
+            and all(fields[index].strip() for index in columns.values())
+            and _shape(fields[telling]) == written
         )
 
     within = [line for field in record.fields for line in field.splitlines()[1:]]
-    first, *_, last = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
-    swallowed = next(filter(like_row, within), last if like_row(first) and like_row(last) else None)
+    first_line, *_, last_line = re.split(r"\r\n?|\n", layout.separator.join(record.fields))
+    swallowed = next(filter(like_row, within), None)
+    if swallowed is None and like_row(first_line) and like_row(last_line):
+        swallowed = last_line
     time = record.fields[telling].strip()
     if swallowed is None and "timestamp" in columns and len(time) >= _TELLING_LENGTH:
         lines = [line for field in record.fields if "\n" in field for line in field.splitlines()]
-        pieces = [piece.strip() for line in lines for piece in line.split(layout.separator)]
-        if len(record.fields) + len(pieces) > 2 * len(layout.header):
-            like_time = (piece for piece in pieces if len(piece) == len(time))
-            swallowed = next((piece for piece in like_time if _shape(piece) == written), None)
+        fields = [field.strip() for line in lines for field in line.split(layout.separator)]
+        if len(record.fields) + len(fields) > 2 * len(layout.header):
+            like_time = (field for field in fields if len(field) == len(time))
+            swallowed = next((field for field in like_time if _shape(field) == written), None)
     if swallowed is not None:
         raise DataError(
             f"{path}: a quoted field in the row at lines {record.line} to {record.last_line} holds "
@@ -267,36 +269,26 @@ def _check_swallowed(path: Path, record: Record, layout: _Layout) -> None:
 
 
 def _shape(text: str) -> str:
-    """How a value is written: "2024-05-31" as "9-9-9"."""
+    """The pattern of a value: "2024-05-31" gives "9-9-9"."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
 
 
 def _check_repeated_header(
     path: Path, frame: pl.DataFrame, lines: NDArray[np.int64], choice: Choice
 ) -> None:
-    """Refuses a header in the middle: of files that were joined, the second may differ."""
-    again = np.ones(frame.height, bool)
+    """Refuses a second header: files were joined, and their columns may differ."""
+    repeated = np.ones(frame.height, bool)
     for name, index in reversed(list(choice.columns.items())):
         alike = frame[name].str.contains(choice.header[index], literal=True).fill_null(False)
-        again &= alike.to_numpy()
-        if not again.any():
+        repeated &= alike.to_numpy()
+        if not repeated.any():
             return
-    rows = frame.filter(pl.Series(again)).select(pl.all().str.strip_chars()).rows()
+    rows = frame.filter(pl.Series(repeated)).select(pl.all().str.strip_chars()).rows()
     header = tuple(choice.header[choice.columns[name]] for name in frame.columns)
     if header not in rows:
         return
-    line = lines[again][rows.index(header)]
+    line = lines[repeated][rows.index(header)]
     raise DataError(
         f"{path}: line {line} repeats the header, as files that were joined have it: remove that "
         "line if the columns below it are the same."
-    )
-
-
-def not_utf8(text: Text) -> DataError | None:
-    bad = bad_byte(text)
-    if bad is None:
-        return None
-    return DataError(
-        f"{text.path} is not UTF-8 text (line {bad[0]} holds the byte 0x{bad[1]:02x}): save it "
-        "as UTF-8."
     )

@@ -1,10 +1,10 @@
-"""A seeded world of clicks, for those who have no log: nobody clicked here, and the log says so.
+"""Generates a log from a seed, for those who have none. The log is marked as synthetic.
 
 Items belong to categories and have a popularity that falls like Zipf's law and a few likely
 successors, mostly of their own category. Users have tastes over categories; tastes drift from
 session to session. A session opens in a category of the user's taste and then goes on, from click
 to click, to a successor of the last item, to something else of the category, or somewhere new.
-Figures measured on such a log say that a program works, not how good it is for people.
+Figures measured on such a log show that a program works, not how good it is for people.
 """
 
 from dataclasses import dataclass
@@ -58,13 +58,13 @@ class _World:
 
     Attributes:
         category: of each row, (items,).
-        first: the first row of each category, (categories + 1,).
+        first_row: the first row of each category, (categories + 1,).
         mass: cumulative popularity, (items + 1,).
         successors: rows that tend to follow each row, (items, 4).
     """
 
     category: Int64
-    first: Int64
+    first_row: Int64
     mass: Float
     successors: Int64
 
@@ -80,13 +80,13 @@ def synthetic_log(
     iterate: bool = False,
     max_user_clicks: int | None = None,
 ) -> ClickLog:
-    """A made-up log: the same arguments give the same clicks.
+    """Generates a log; the same arguments give the same clicks.
 
     Args:
-        users: how many; each has at least 5 clicks.
-        items: how many; those that nobody clicks are not in the log.
+        users: number of users; each has at least 5 clicks.
+        items: number of items; those that nobody clicks are not in the log.
         clicks_per_user: the mean number of clicks; single users have up to 6 times as many.
-        seed: of everything random.
+        seed: of all random numbers.
         min_item, min_user, iterate, max_user_clicks: as in `prepare`.
 
     Raises:
@@ -104,14 +104,14 @@ def synthetic_log(
     clicked, opened = _walk(random, world, lengths)
     times = _times(random, opened)
     present = np.arange(clicked.shape[1]) < lengths[:, None]
-    # Item numbers say nothing of their category: a model has to learn it.
-    number = random.permutation(items)
+    # Item numbers do not reveal the category: a model has to learn it.
+    item_numbers = random.permutation(items)
     item_ids = [f"item-{n:06d}" for n in range(1, items + 1)]
     user_ids = [f"user-{n:06d}" for n in range(1, users + 1)]
     frame = pl.DataFrame(
         {
             "user_id": pl.Series(user_ids).gather(np.repeat(np.arange(users), lengths)),
-            "item_id": pl.Series(item_ids).gather(number[clicked[present]]),
+            "item_id": pl.Series(item_ids).gather(item_numbers[clicked[present]]),
             "timestamp": times[present],
         }
     )
@@ -120,7 +120,7 @@ def synthetic_log(
         name=NAME,
         synthetic=True,
         titles=dict(
-            zip(item_ids, _titles(random, world.category[np.argsort(number)]), strict=True)
+            zip(item_ids, _titles(random, world.category[np.argsort(item_numbers)]), strict=True)
         ),
         min_item=min_item,
         min_user=min_user,
@@ -131,21 +131,23 @@ def synthetic_log(
 
 
 def _make_world(random: np.random.Generator, items: int) -> _World:
-    kinds = len(_CATEGORIES)
-    category = np.sort(np.concatenate([np.arange(kinds), random.integers(0, kinds, items - kinds)]))
+    categories = len(_CATEGORIES)
+    category = np.sort(
+        np.concatenate([np.arange(categories), random.integers(0, categories, items - categories)])
+    )
     popularity = random.permutation(np.arange(1, items + 1) ** -_POPULARITY_EXPONENT)
     mass = np.concatenate([[0.0], np.cumsum(popularity)])
-    first = np.searchsorted(category, np.arange(kinds + 1))
-    own = np.repeat(category, _SUCCESSORS)
-    near = random.integers(first[own], first[own + 1])
-    far = random.integers(0, items, len(own))
-    inside = random.random(len(own)) < _SUCCESSOR_SAME_CATEGORY
+    first_rows = np.searchsorted(category, np.arange(categories + 1))
+    own_category = np.repeat(category, _SUCCESSORS)
+    near = random.integers(first_rows[own_category], first_rows[own_category + 1])
+    far = random.integers(0, items, len(own_category))
+    inside = random.random(len(own_category)) < _SUCCESSOR_SAME_CATEGORY
     successors = np.where(inside, near, far).reshape(items, _SUCCESSORS)
-    return _World(category, first, mass, successors)
+    return _World(category, first_rows, mass, successors)
 
 
 def _pick_popular(random: np.random.Generator, mass: Float, low: Float, high: Float) -> Int64:
-    """Rows between two bounds of the cumulative `mass`, in proportion to popularity."""
+    """Draws rows between two bounds of the cumulative `mass`, in proportion to popularity."""
     drawn = low + random.random(len(low)) * (high - low)
     return np.minimum(np.searchsorted(mass, drawn, side="right") - 1, len(mass) - 2)
 
@@ -164,7 +166,7 @@ def _tastes(random: np.random.Generator, users: int) -> Float:
 
 
 def _walk(random: np.random.Generator, world: _World, lengths: Int64) -> tuple[Int64, Bool]:
-    """All users click side by side, one step at a time.
+    """Simulates the clicks of all users, one step at a time.
 
     Returns:
         item rows and whether a session opened, both (users, longest); steps past a user's length
@@ -175,7 +177,7 @@ def _walk(random: np.random.Generator, world: _World, lengths: Int64) -> tuple[I
     opened = np.zeros((users, steps), bool)
     taste = _tastes(random, users)
     topic = np.zeros(users, np.int64)
-    last = np.zeros(users, np.int64)
+    last_item = np.zeros(users, np.int64)
     odds = np.cumsum(_SUCCESSOR_ODDS)
     for step in range(steps):
         active = np.flatnonzero(lengths > step)
@@ -190,16 +192,16 @@ def _walk(random: np.random.Generator, world: _World, lengths: Int64) -> tuple[I
         mood = random.random(len(active))
         follow = ~new & (mood < _FOLLOW)
         explore = ~new & (mood >= _FOLLOW + _STAY)
-        bounds = world.first[topic[active]], world.first[topic[active] + 1]
+        bounds = world.first_row[topic[active]], world.first_row[topic[active] + 1]
         low = np.where(explore, 0.0, world.mass[bounds[0]])
         high = np.where(explore, world.mass[-1], world.mass[bounds[1]])
         choice = np.searchsorted(odds, random.random(len(active)) * odds[-1], side="right")
         choice = np.minimum(choice, _SUCCESSORS - 1)
         item = _pick_popular(random, world.mass, low, high)
-        item = np.where(follow, world.successors[last[active], choice], item)
+        item = np.where(follow, world.successors[last_item[active], choice], item)
         clicked[active, step] = item
         opened[active, step] = new
-        last[active] = item
+        last_item[active] = item
     return clicked, opened
 
 
@@ -214,10 +216,10 @@ def _times(random: np.random.Generator, opened: Bool) -> Int64:
 
 def _titles(random: np.random.Generator, category: Int64) -> list[str]:
     """One title per item, such as "Blue mug 12": the noun tells the category, no two are equal."""
-    nouns = [words.split() for words in _CATEGORIES]
+    nouns = [category_nouns.split() for category_nouns in _CATEGORIES]
     noun = random.integers(0, len(nouns[0]), len(category))
     adjective = random.integers(0, len(_ADJECTIVES), len(category))
     return [
-        f"{_ADJECTIVES[a]} {nouns[c][n].replace('-', ' ')} {number}"
-        for number, (a, c, n) in enumerate(zip(adjective, category, noun, strict=True), 1)
+        f"{_ADJECTIVES[a]} {nouns[c][n].replace('-', ' ')} {row}"
+        for row, (a, c, n) in enumerate(zip(adjective, category, noun, strict=True), 1)
     ]

@@ -1,6 +1,7 @@
-"""Files of rows: text and Parquet, every row of them or an error that helps.
+"""Reads text and Parquet files: every row, or an error that says what to do.
 
-Text is parted by commas, tabs, semicolons or bars, whichever part the first line into the columns.
+The separator of a text (comma, tab, semicolon or bar) is the one that splits the first line into
+the required columns.
 """
 
 import csv
@@ -15,13 +16,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cloud_service.recommender.data.columns import advice, choose_columns
-from cloud_service.recommender.data.csv_text import ATOMIC, Text, open_text
-from cloud_service.recommender.data.rows import not_utf8, read_rows
+from cloud_service.recommender.data.csv_text import ATOMIC, Text, not_utf8, open_text
+from cloud_service.recommender.data.rows import read_rows
 from shared.errors import DataError
 
 _TEXTS = (".csv", ".tsv", ".txt", *ATOMIC)
 FORMATS = (*(ending for text in _TEXTS for ending in (text, f"{text}.gz")), ".parquet")
-"""The endings `read_table` knows; .inter and .item are RecBole's."""
+"""The endings that `read_table` accepts; .inter and .item are RecBole's."""
 
 T = TypeVar("T")
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -29,23 +30,23 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The wanted columns of a file.
+    """The required columns of a file.
 
     Attributes:
         path: of the file.
-        frame: the columns under the names they are wanted by; of a text all are strings, an empty
-            field null; Parquet columns keep their types. Blank lines of a text are left out.
+        frame: the columns under the required names. Columns of a text are strings, with empty
+            fields null and without blank lines; Parquet columns keep their types.
         lines: the line of the file that each row begins on, (rows,); None in Parquet.
-        words: how the file was read where it is no plain CSV, in words.
+        description: how a file that is not plain CSV was read.
     """
 
     path: Path
     frame: pl.DataFrame
     lines: NDArray[np.int64] | None
-    words: str
+    description: str
 
     def where(self, row: int) -> str:
-        """Where row `row` (from 0) is to be found in the file: "line 2", "row 1"."""
+        """The place of row `row` (from 0) in the file: "line 2", or "row 1" in Parquet."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
 
@@ -55,23 +56,25 @@ def format_of(path: Path) -> str | None:
     return next((ending for ending in FORMATS if name.endswith(ending)), None)
 
 
-def read_table(path: Path, columns: Sequence[str], given: Mapping[str, str] = _NONE) -> Table:
-    """Reads the wanted columns, in this order; others are ignored, whatever they hold.
+def read_table(
+    path: Path, columns: Sequence[str], header_names: Mapping[str, str] = _NONE
+) -> Table:
+    """Reads the required columns, in this order; all others are ignored.
 
     Args:
-        given: the file's names of some of the `columns`; see `choose_columns` for the rest.
+        header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
 
     Raises:
         DataError: the file is missing, of no known format, damaged, empty, lacks a column, or
-            has a row that cannot be told apart; says where and what to do.
+            has a row that cannot be split into fields; says where and what to do.
     """
     ending = _check_file(path)
     if ending == ".parquet":
-        table = _read_parquet(path, columns, given)
+        table = _read_parquet(path, columns, header_names)
     else:
         text = _guarded(path, lambda: open_text(path, ending))
-        rows = _guarded(path, lambda: read_rows(text, columns, given), text)
-        table = Table(path, rows.frame, rows.lines, rows.words)
+        rows = _guarded(path, lambda: read_rows(text, columns, header_names), text)
+        table = Table(path, rows.frame, rows.lines, rows.description)
     if table.frame.height == 0:
         raise DataError(f"{path} has a header but no rows: give a file with data in it.")
     return table
@@ -98,19 +101,19 @@ def _check_file(path: Path) -> str:
     return ending
 
 
-def _read_parquet(path: Path, columns: Sequence[str], given: Mapping[str, str]) -> Table:
+def _read_parquet(path: Path, columns: Sequence[str], header_names: Mapping[str, str]) -> Table:
     header = _guarded(path, lambda: list(pl.read_parquet_schema(path)))
-    choice = choose_columns(header, columns, given)
+    choice = choose_columns(header, columns, header_names)
     if not choice.complete:
         raise DataError(f"{path} {advice(choice, columns)}")
     names = {header[index]: name for name, index in choice.columns.items()}
     frame = _guarded(path, lambda: pl.read_parquet(path, columns=list(names), glob=False))
     frame = frame.rename(names).select(columns)
-    return Table(path, frame, None, choice.words())
+    return Table(path, frame, None, choice.description())
 
 
 def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
-    """Runs `read` and turns whatever the reader raises into a DataError."""
+    """Runs `read` and converts whatever it raises into a DataError."""
     try:
         return read()
     except MemoryError as error:
@@ -120,7 +123,7 @@ def _guarded(path: Path, read: Callable[[], T], text: Text | None = None) -> T:
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError, csv.Error) as error:
         raise _explained(path, text, error) from error
     except BaseException as error:
-        # A damaged Parquet page can panic in Rust, and that is no Exception.
+        # A damaged Parquet page can panic in Rust, which raises a BaseException.
         if type(error).__name__ != "PanicException":
             raise
         raise _explained(path, text, error) from error

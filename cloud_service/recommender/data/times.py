@@ -1,8 +1,8 @@
-"""Times as files have them, as whole numbers: one kind a file, and what makes them doubtful.
+"""Reads times as integers, one kind per file, and reports what makes them doubtful.
 
-Of a column of numbers nobody says the unit. Where all of them would be dates from 1980 to 2100 in
-one unit (seconds, milliseconds, microseconds or nanoseconds since 1970) it is taken to be this,
-for warnings alone: the numbers stay as they are.
+A column of numbers does not state its unit. If all numbers would be dates from 1980 to 2100 in one
+unit (seconds, milliseconds, microseconds or nanoseconds since 1970), this unit is assumed, but only
+for warnings: the numbers are not changed.
 """
 
 import math
@@ -23,7 +23,7 @@ _ISO_FORMATS: Final = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%dT%H:%M%#z",
 )
-"""Date and time with a T (a blank becomes one), a zone or none (then UTC), or a date alone."""
+"""Date and time with a T (or a blank), with or without a zone (then UTC), or only a date."""
 
 _NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _EXPONENT: Final = r"^[+-]?\d+(?:\.(\d*))?[eE]\+?(\d+)$"
@@ -40,23 +40,23 @@ _UNITS: Final = (
     ("nanoseconds", 1_000_000_000),
 )
 _DAYS: Final = (29_221, 73_050)
-"""1980 and 2100 as a spreadsheet counts days."""
+"""1980 and 2100 as the day numbers of a spreadsheet."""
 _ROUNDED_FROM: Final = 6
-"""The power of ten from which programs that print six digits round."""
+"""Power of ten from which a program that prints six digits rounds."""
 _FLOAT32_EXACT: Final = 2**24
 _FLOAT64_EXACT: Final = 2**53
 _FLOAT_DIGITS: Final = 15
-"""So many digits behind the point are all that a floating-point number has."""
+"""Number of digits after the point at which a float has all its digits."""
 
 
 def read_times(table: Table, name: str) -> tuple[pl.Series, list[str]]:
-    """Column `name` of a table as times.
+    """Reads column `name` of a table as times.
 
     Returns:
-        The times (Int64, none null; see `read_log`), and a sentence for everything odd about them.
+        The times (Int64, without nulls; see `read_log`), and a note for everything unusual.
 
     Raises:
-        DataError: a time is missing or cannot be read, or they cannot all be of one kind; says
+        DataError: a time is missing or cannot be read, or the times are of several kinds; says
             where.
     """
     column = table.frame[name]
@@ -112,50 +112,50 @@ def _check_all_read(table: Table, column: pl.Series, times: pl.Series) -> None:
             "give every row a number or an ISO-8601 time such as 2024-05-31T18:30:00Z, one kind "
             "per file"
         )
-    said = "is missing" if value is None or not text else f"is {text[:60]!r}"
+    shown = "is missing" if value is None or not text else f"is {text[:60]!r}"
     raise DataError(
-        f"{table.path}: the {column.name} of {table.where(row)} {said}{_others(bad)}: {remedy}."
+        f"{table.path}: the {column.name} of {table.where(row)} {shown}{_such_rows(bad)}: {remedy}."
     )
 
 
 def _from_text(table: Table, column: pl.Series, notes: list[str]) -> tuple[pl.Series, int | None]:
-    """Numbers if the first value is one, else ISO-8601; the unit of the latter."""
-    first = column.drop_nulls().head(1).str.strip_chars()
-    if first.str.contains(_NUMBER).all():
-        whole = column.cast(pl.Int64, strict=False)
-        if whole.null_count() == column.null_count():
-            return whole, None
-        return _numbers(table, column.str.strip_chars()), None
+    """Reads numbers if the first value is one, else ISO-8601; also returns its unit."""
+    first_value = column.drop_nulls().head(1).str.strip_chars()
+    if first_value.str.contains(_NUMBER).all():
+        integers = column.cast(pl.Int64, strict=False)
+        if integers.null_count() == column.null_count():
+            return integers, None
+        return _parse_numbers(table, column.str.strip_chars()), None
     return _dates(column, notes), _MICROSECONDS
 
 
-def _numbers(table: Table, column: pl.Series) -> pl.Series:
-    """Numbers, not all of them whole, from text without blanks around it."""
-    whole = column.cast(pl.Int64, strict=False)
-    if whole.null_count() == column.null_count():
-        return whole
+def _parse_numbers(table: Table, column: pl.Series) -> pl.Series:
+    """Parses numbers, of which some have fractions or exponents, from stripped text."""
+    integers = column.cast(pl.Int64, strict=False)
+    if integers.null_count() == column.null_count():
+        return integers
     if column.str.contains(r"[eE]").any():
-        pieces = column.str.extract_groups(_EXPONENT).struct
-        digits = pieces.field("1").fill_null("").str.len_bytes().cast(pl.Int64)
-        power = pieces.field("2").cast(pl.Int64, strict=False)
-        # A program that writes larger numbers in full (R does) has rounded none of these.
-        full = math.log10(max(int(str(whole.max() or 1)), 1))
+        exponent_parts = column.str.extract_groups(_EXPONENT).struct
+        digits = exponent_parts.field("1").fill_null("").str.len_bytes().cast(pl.Int64)
+        power = exponent_parts.field("2").cast(pl.Int64, strict=False)
+        # A program that writes larger numbers in full, as R does, has not rounded these.
+        full = math.log10(max(int(str(integers.max() or 1)), 1))
         lost = ((power > digits) & (power > max(full, _ROUNDED_FROM - 1))).fill_null(False)
-        # One that writes all digits (Java does) leaves out zeros at the end of some.
+        # A program that writes all digits, as Java does, omits trailing zeros of some.
         whole_too = ((power <= digits) & (digits > _ROUNDED_FROM)) | (digits >= _FLOAT_DIGITS)
         if lost.any() and not whole_too.any():
             row = int(lost.arg_max() or 0)
             raise DataError(
                 f"{table.path}: the {column.name} of {table.where(row)} is {column[row]!r}, a "
-                f"number that a spreadsheet or a dataframe rounded{_others(lost)}: export the "
+                f"number that a spreadsheet or a dataframe rounded{_such_rows(lost)}: export the "
                 "times again from their source with all digits."
             )
-    # As fractions, whole numbers of many digits would lose their order in silence.
+    # As floats, integers of many digits would lose their order without an error.
     exact = column.str.replace(r"\.0*$", "")
-    whole = exact.cast(pl.Int64, strict=False)
-    if (whole.is_not_null() | exact.str.contains(r"^[+-]?\d+$") | column.is_null()).all():
-        return whole
-    large = (whole.abs() >= _FLOAT64_EXACT).fill_null(False)
+    integers = exact.cast(pl.Int64, strict=False)
+    if (integers.is_not_null() | exact.str.contains(r"^[+-]?\d+$") | column.is_null()).all():
+        return integers
+    large = (integers.abs() >= _FLOAT64_EXACT).fill_null(False)
     if large.any():
         row = int(large.arg_max() or 0)
         raise DataError(
@@ -167,7 +167,7 @@ def _numbers(table: Table, column: pl.Series) -> pl.Series:
 
 
 def _dates(column: pl.Series, notes: list[str]) -> pl.Series:
-    """ISO-8601 texts as microseconds since 1970 in UTC; null where one is none."""
+    """Parses ISO-8601 texts as microseconds since 1970 in UTC; null for any other text."""
     name = column.name
     column = column.str.strip_chars().str.replace(r" ?(UTC|GMT)$", "Z")
     column = pl.select(
@@ -196,12 +196,12 @@ def _dates(column: pl.Series, notes: list[str]) -> pl.Series:
 
 
 def _from_floats(column: pl.Series) -> pl.Series:
-    """Whole numbers as they are, others as millionths, or as thousandths or rounded where they
-    are too large for that; null where not finite or larger still."""
+    """Converts floats to integers: unchanged if all are whole, else times 10^6 (or 10^3 or 1
+    if they are too large for that); null if not finite or out of range."""
     finite = column.cast(pl.Float64).fill_nan(None)
-    whole = finite.cast(pl.Int64, strict=False)
-    if (whole.cast(pl.Float64) == finite).all():
-        return whole
+    integers = finite.cast(pl.Int64, strict=False)
+    if (integers.cast(pl.Float64) == finite).all():
+        return integers
     largest = float(str(finite.filter(finite.is_finite()).abs().max() or 0))
     scale = next((scale for scale in (_MICROSECONDS, 1_000) if largest * scale < 2**63), 1)
     return (finite * scale).round().cast(pl.Int64, strict=False)
@@ -219,10 +219,10 @@ def _check_float(table: Table, column: pl.Series) -> None:
 
 
 def _unit(table: Table, column: pl.Series, times: pl.Series) -> int | None:
-    """How many of a number's units a second has, if the numbers are dates; None if they are not.
+    """The units per second, if the numbers are dates; None if they are not.
 
     Raises:
-        DataError: some are dates in one unit, others in another.
+        DataError: the numbers are dates in several units.
     """
     counts = {name: times.is_between(_1980 * unit, _2100 * unit) for name, unit in _UNITS}
     used = [name for name, mask in counts.items() if mask.any()]
@@ -233,23 +233,23 @@ def _unit(table: Table, column: pl.Series, times: pl.Series) -> int | None:
             + " and ".join(f"{column[row]} in {table.where(row)}" for row in rows)
             + "): give all times in one unit."
         )
-    # Zeros and such stand for missing times, be they most.
+    # Zeros and the like stand for missing times, even if they are the majority.
     if len(used) != 1 or 2 * int(counts[used[0]].sum()) < int((times > 0).sum()):
         return None
     return dict(_UNITS)[used[0]]
 
 
 def _continuous(times: pl.Series, units: list[int]) -> bool:
-    """Whether times lie between the dates in these units too: as those since a start do."""
+    """Whether times also lie between the dates of these units, as times since a start do."""
     between = times.is_between(_1980 * units[0], _2100 * units[-1])
     dated = sum(int(times.is_between(_1980 * unit, _2100 * unit).sum()) for unit in units)
     return int(between.sum()) - dated > 0.01 * len(times)
 
 
 def _check_early(table: Table, column: pl.Series, times: pl.Series, unit: int) -> None:
-    """Refuses times before 1971 where others are after 1980: they stand for missing ones.
+    """Refuses times before 1971 if others are after 1980: they stand for missing times.
 
-    Not where times lie between, as those of a clock that starts anywhere do.
+    If there are times in between, the clock may have started anywhere, and none is refused.
     """
     late = times >= _1980 * unit
     early = times < 366 * 86_400 * unit
@@ -258,14 +258,14 @@ def _check_early(table: Table, column: pl.Series, times: pl.Series, unit: int) -
         row = int(early.arg_max() or 0)
         raise DataError(
             f"{table.path}: the {column.name} of {table.where(row)} is {str(column[row])[:60]!r}, "
-            f"before 1971 where others are after 1980{_others(early)}, as missing times are "
+            f"before 1971 where others are after 1980{_such_rows(early)}, as missing times are "
             "written: remove these rows, or give their times."
         )
 
 
 def _late(times: pl.Series, unit: int) -> list[str]:
-    now = int(datetime.now(UTC).timestamp()) + 86_400
-    future = int((times > now * unit).sum())
+    tomorrow = int(datetime.now(UTC).timestamp()) + 86_400
+    future = int((times > tomorrow * unit).sum())
     if not future:
         return []
     return [f"{times.name}: {future:,} of {len(times):,} times lie in the future"]
@@ -273,11 +273,11 @@ def _late(times: pl.Series, unit: int) -> list[str]:
 
 def _are_days(column: pl.Series, times: pl.Series) -> bool:
     """Whether all numbers are days since 1900 between 1980 and 2100, with fractions or without."""
-    first = str(column[0]).strip()
-    unit = _MICROSECONDS if not first.isdigit() and times[0] > _DAYS[1] else 1
+    first_value = str(column[0]).strip()
+    unit = _MICROSECONDS if not first_value.isdigit() and times[0] > _DAYS[1] else 1
     return bool(times.is_between(_DAYS[0] * unit, _DAYS[1] * unit).all())
 
 
-def _others(bad: pl.Series) -> str:
+def _such_rows(bad: pl.Series) -> str:
     count = int(bad.sum())
     return f" ({count:,} such rows)" if count > 1 else ""

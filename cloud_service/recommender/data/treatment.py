@@ -1,4 +1,4 @@
-"""What is done to a click log before anything is learned from it, as one value."""
+"""The preprocessing of a click log as one value."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +11,7 @@ from cloud_service.recommender.recipe import Repeats, Ties
 
 @dataclass(frozen=True)
 class Treatment:
-    """How a log is read, ordered and filtered: see `prepare`, and DataRecipe for the names."""
+    """How a log is read, ordered and filtered; the fields are those of DataRecipe."""
 
     columns: str | None = None
     ties: Ties = "auto"
@@ -22,12 +22,14 @@ class Treatment:
     iterate_filters: bool = False
 
     @classmethod
-    def of(cls, asked: object) -> Self:
-        """That of a DataRecipe, or of any object with its attributes."""
-        return cls(**{name: getattr(asked, name) for name in (field.name for field in fields(cls))})
+    def of(cls, recipe: object) -> Self:
+        """The treatment in a DataRecipe, or in any object with the same attributes."""
+        return cls(
+            **{name: getattr(recipe, name) for name in (field.name for field in fields(cls))}
+        )
 
     def load(self, data: str, folder: Path, items: Path | None = None) -> ClickLog:
-        """The click log of a named set or of a file (see `load`). Raises DataError."""
+        """Loads a named set or a file (see `catalog.load`). Raises DataError."""
         return load(
             data,
             folder=folder,

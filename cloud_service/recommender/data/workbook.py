@@ -1,8 +1,8 @@
-"""The first sheet of an .xlsx file, read with the standard library.
+"""Reads the first sheet of an .xlsx file with the standard library.
 
-An .xlsx file is a zip of XML parts (ECMA-376). Only what a plain table needs is read here:
+An .xlsx file is a zip of XML parts (ECMA-376). Only the parts of a plain table are read:
 shared strings, inline strings and numbers. Formulas, styles and dates are not interpreted: a date
-is the number of days since 1899-12-30 that it is stored as.
+is read as it is stored, as the number of days since 1899-12-30.
 """
 
 import zipfile
@@ -42,21 +42,21 @@ def open_member(archive: zipfile.ZipFile, member: str, max_bytes: int) -> IO[byt
 
 
 def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
-    """The rows of the first sheet, each a list from column A on; an empty cell is None.
+    """Yields the rows of the first sheet, each a list from column A on; an empty cell is None.
 
     Args:
         file: a seekable .xlsx file.
 
     Raises:
-        DataError: the file is no workbook of this plain kind.
+        DataError: the file is not a workbook of this kind.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             strings = _strings(archive) if STRINGS in archive.namelist() else []
-            with open_member(archive, SHEET, MAX_PART_BYTES) as part:
-                last = 0
-                for row in _elements(part, "row"):
-                    last = _after(row.get("r"), last)
+            with open_member(archive, SHEET, MAX_PART_BYTES) as xml:
+                row_number = 0
+                for row in _elements(xml, "row"):
+                    row_number = _after(row.get("r"), row_number)
                     yield _row(row, strings)
     except (
         zipfile.BadZipFile,
@@ -69,9 +69,9 @@ def sheet_rows(file: IO[bytes]) -> Iterator[list[str | None]]:
         raise DataError(f"The workbook cannot be read ({error}): download it again.") from error
 
 
-def _elements(part: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
-    """The elements of one tag, each freed once used: a sheet can be larger than memory."""
-    events = ElementTree.iterparse(part, events=("start", "end"))
+def _elements(xml: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
+    """Yields the elements with a tag and frees each after use: a sheet may exceed memory."""
+    events = ElementTree.iterparse(xml, events=("start", "end"))
     parents: list[ElementTree.Element] = []
     for event, element in events:
         if event == "start":
@@ -83,21 +83,21 @@ def _elements(part: IO[bytes], tag: str) -> Iterator[ElementTree.Element]:
             parents[-1].clear()
 
 
-def _after(reference: str | None, last: int) -> int:
-    """The number of a row; rows come in order, and none twice."""
-    number = int(reference) if reference is not None else last + 1
-    if number <= last:
-        raise ValueError(f"row {number} comes after row {last}")
-    return number
+def _after(reference: str | None, previous: int) -> int:
+    """The number of a row. Raises ValueError if it is not larger than the previous one."""
+    row = int(reference) if reference is not None else previous + 1
+    if row <= previous:
+        raise ValueError(f"row {row} comes after row {previous}")
+    return row
 
 
 def _strings(archive: zipfile.ZipFile) -> list[str]:
-    with open_member(archive, STRINGS, MAX_PART_BYTES) as part:
-        return [_text(entry) for entry in _elements(part, "si")]
+    with open_member(archive, STRINGS, MAX_PART_BYTES) as xml:
+        return [_text(entry) for entry in _elements(xml, "si")]
 
 
 def _text(entry: ElementTree.Element) -> str:
-    return "".join(piece.text or "" for piece in entry.iter(_SPACE + "t"))
+    return "".join(run.text or "" for run in entry.iter(_SPACE + "t"))
 
 
 def _row(row: ElementTree.Element, strings: list[str]) -> list[str | None]:
@@ -124,19 +124,19 @@ def _value(cell: ElementTree.Element, strings: list[str]) -> str | None:
     return _digits(stored) if written == "n" else stored
 
 
-def _digits(number: str) -> str:
-    """A number as it is stored, but a whole one ("1.0002E4", "10002.0") by its digits alone."""
-    if number.lstrip("-").isdigit():
-        return number
-    value = float(number)
-    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else number
+def _digits(stored: str) -> str:
+    """A stored number as text; an integer ("1.0002E4", "10002.0") by its digits only."""
+    if stored.lstrip("-").isdigit():
+        return stored
+    value = float(stored)
+    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else stored
 
 
 def _column(reference: str) -> int:
     """The column of a cell reference, from 0: "A1" is 0, "AB12" is 27."""
-    number = 0
+    column = 0
     for letter in reference.rstrip("0123456789"):
-        number = number * 26 + ord(letter) - ord("A") + 1
-    if not 1 <= number <= 16_384:
+        column = column * 26 + ord(letter) - ord("A") + 1
+    if not 1 <= column <= 16_384:
         raise ValueError(f"bad cell reference {reference!r}")
-    return number - 1
+    return column - 1

@@ -1,1 +1,1 @@
-"""From trained weights to ONNX graphs, bundles and the proof that nothing changed on the way."""
+"""Exports trained models to ONNX graphs, and counts what a graph costs."""

@@ -1,13 +1,13 @@
-"""ONNX graphs of recommenders as a device would run them, to compare with the SCN's own.
+"""Exports ONNX graphs of the baselines as a device would run them, to compare with the SCN.
 
 ranker   item_table (V+1, D), clicks (L,), candidates (N,) -> scores (N,)
 step     item_table, click (), NAME ... -> user_state (D,), next_NAME ...
 scorer   item_table, user_state (D,), candidates (N,) -> scores (N,)
 
-Clicks are padded with 0 on the right. Step and scorer are for a model that carries a state from
-click to click; NAME is each name in its `carried`. As in `graphs.py` there is no batch, and the
-item table, `item_embedding` of every model that learns one, is an input. The user is nobody: a
-device does not know its number.
+Clicks are padded with 0 on the right. `step` and `scorer` are for a model that carries a state from
+click to click; NAME is each name in its `carried`. There is no batch axis, and the item table (the
+`item_embedding` of a model) is an input. The user is the unknown user 0, because a device does not
+know its user number.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _DYNAMIC = {
 
 
 class _Call(nn.Module):
-    """Calls a function on a model, as `functional_call` calls nothing but `forward`."""
+    """Calls a function on a model from `forward`, the only method `functional_call` can call."""
 
     def __init__(self, model: Recommender, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _Call(nn.Module):
 
 
 class _Graph(nn.Module):
-    """A function of a model that looks items up in a table which is handed in."""
+    """A function of a model, with the item table as an input."""
 
     def __init__(self, model: Recommender, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -54,28 +54,28 @@ class _Graph(nn.Module):
 
 
 class RankerGraph(_Graph):
-    """Clicks and candidates to scores."""
+    """Computes scores from clicks and candidates."""
 
     def forward(self, item_table: Tensor, clicks: Tensor, candidates: Tensor) -> Any:
         return self.called(item_table, clicks, candidates)
 
 
 class StepGraph(_Graph):
-    """One more click and what is carried, to the user state and what is carried on."""
+    """Computes the user state and the new carried state after one more click."""
 
     def forward(self, item_table: Tensor, click: Tensor, carried: dict[str, Tensor]) -> Any:
         return self.called(item_table, click, carried)
 
 
 class ScorerGraph(_Graph):
-    """A user state and candidates to scores."""
+    """Computes scores from a user state and candidates."""
 
     def forward(self, item_table: Tensor, user_state: Tensor, candidates: Tensor) -> Any:
         return self.called(item_table, user_state, candidates)
 
 
 def export_ranker(model: Recommender, length: int) -> bytes:
-    """`ranker` for at most `length` clicks, as ONNX bytes. Raises DataError without a table."""
+    """Exports `ranker` for at most `length` clicks. Raises DataError if there is no item table."""
     return export_module(
         RankerGraph(model.eval().cpu(), _rank),
         {
@@ -89,8 +89,8 @@ def export_ranker(model: Recommender, length: int) -> bytes:
 
 
 def export_step(model: Stepwise) -> bytes:
-    """`step`, as ONNX bytes. A user begins with what `initial_state` gives."""
-    state = (part[0] for part in model.eval().cpu().initial_state(1))
+    """Exports `step`. The carried state of a new user is `initial_state`."""
+    state = (tensor[0] for tensor in model.eval().cpu().initial_state(1))
     return export_module(
         StepGraph(model, _step),
         {
@@ -104,7 +104,7 @@ def export_step(model: Stepwise) -> bytes:
 
 
 def export_scorer(model: Stepwise) -> bytes:
-    """`scorer`, as ONNX bytes."""
+    """Exports `scorer`."""
     rows = _rows(model.eval().cpu())
     return export_module(
         ScorerGraph(model, _score),
@@ -115,7 +115,7 @@ def export_scorer(model: Stepwise) -> bytes:
 
 
 def table_name(model: Recommender) -> str:
-    """The full name of a model's item table. Raises DataError where it has none."""
+    """The full name of a model's item table. Raises DataError if it has none."""
     for name, _ in model.named_parameters():
         if name.rsplit(".", 1)[-1] == TABLE:
             return name
@@ -134,7 +134,7 @@ def _rank(model: Recommender, clicks: Tensor, candidates: Tensor) -> Tensor:
 def _step(model: Stepwise, click: Tensor, carried: dict[str, Tensor]) -> tuple[Tensor, ...]:
     before = tuple(carried[name][None] for name in model.carried)
     states, after = model.step(before, click[None])
-    return states[0], *(part[0] for part in after)
+    return states[0], *(tensor[0] for tensor in after)
 
 
 def _score(model: Stepwise, user_state: Tensor, candidates: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""What a graph costs a device: floating-point operations and parameters.
+"""Counts the floating-point operations and parameters of a graph.
 
 A multiply-add counts 2 (CoCorrRec's formula for a transformer counts it once). Every node of the
 exported graph is counted, in two sums: `matrix`, the products of MatMul, Gemm, Conv and GRU, and
-`elementwise`, all other arithmetic, where a function of a number (exp, tanh, GELU) counts 1.
-Moving numbers, looking them up, comparing them and all work on integers are free.
+`elementwise`, all other arithmetic, where a function of one number (exp, tanh, GELU) counts 1.
+Moving, looking up and comparing numbers, and all integer operations, count 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ _EACH_OUTPUT = {
     "Softmax": 3,  # exp, sum, division
     "LayerNormalization": 7,  # mean, difference, square, mean, division, weight, bias
 }
-"""Operations for each number that comes out."""
+"""Operations per element of the output."""
 
 _EACH_INPUT = {"ReduceSum": 1, "ReduceMean": 1, "ReduceMax": 1, "ReduceL2": 2}
-"""Operations for each number that goes in."""
+"""Operations per element of the input."""
 
 _FREE = {
     *("Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Gather", "GatherND", "Identity"),
@@ -49,7 +49,7 @@ _FREE = {
 }
 
 _GRU_UNIT = 17
-"""Elementwise operations of a GRU's unit a step: 6 biases, 3 sums, 3 functions, 5 to mix."""
+"""Elementwise operations per unit and step of a GRU: 6 biases, 3 sums, 3 functions, 5 to mix."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Matrix and elementwise operations together."""
         return self.matrix + self.elementwise
 
     def __add__(self, other: "Flops") -> "Flops":
@@ -70,28 +70,28 @@ class Flops:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Trained numbers of a model, those of its item table apart."""
+    """Numbers of trained parameters: the item table, and all others."""
 
     network: int
     item_table: int
 
 
 def count_parameters(model: Recommender) -> Parameters:
-    """The parameters of a model with an item table."""
+    """Counts the parameters of a model with an item table."""
     table = model.get_parameter(table_name(model)).numel()
-    return Parameters(sum(each.numel() for each in model.parameters()) - table, table)
+    return Parameters(sum(parameter.numel() for parameter in model.parameters()) - table, table)
 
 
 def count_flops(graph: bytes, **sizes: int) -> Flops:
-    """What one run of a graph costs; `sizes` are the lengths of its open axes, by name.
+    """Operations of one run of a graph; `sizes` are the lengths of its dynamic axes, by name.
 
-    Raises DataError for a node that it does not know, or a shape that cannot be told.
+    Raises DataError for an unknown kind of node, or a shape that cannot be inferred.
     """
     model = _sized(onnx.load_from_string(graph), sizes)
-    shapes, kinds = _shapes(model)
+    shapes, element_types = _shapes(model)
     total = Flops()
     for node in model.graph.node:
-        if node.op_type in _FREE or kinds.get(node.output[0]) not in _FLOATS:
+        if node.op_type in _FREE or element_types.get(node.output[0]) not in _FLOATS:
             continue
         count = _PRODUCTS.get(node.op_type, _elementwise)
         total += count(node, shapes)
@@ -102,7 +102,7 @@ _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorPro
 
 
 def _sized(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelProto:
-    """The model with its open axes closed, and the shape of every value told."""
+    """The model with its dynamic axes fixed and the shapes of all values inferred."""
     for value in model.graph.input:
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
@@ -116,20 +116,20 @@ def _sized(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelProto:
 
 
 def _shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
-    """Shape and element type of every value by its name."""
+    """The shape and the element type of every value, by name."""
     graph = model.graph
-    shapes = {each.name: tuple(each.dims) for each in graph.initializer}
-    kinds = {each.name: each.data_type for each in graph.initializer}
+    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    element_types = {weight.name: weight.data_type for weight in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
-        kinds[value.name] = tensor.elem_type
+        element_types[value.name] = tensor.elem_type
         axes = tensor.shape.dim
         if tensor.HasField("shape") and all(axis.HasField("dim_value") for axis in axes):
             shapes[value.name] = tuple(axis.dim_value for axis in axes)
     for node in graph.node:
         if node.op_type not in _FREE and node.output[0] not in shapes:
             raise DataError(f"the shape of {node.output[0]} ({node.op_type}) cannot be told")
-    return shapes, kinds
+    return shapes, element_types
 
 
 def _elementwise(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
@@ -145,8 +145,8 @@ def _matmul(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
 
 
 def _gemm(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
-    first, out = shapes[node.input[0]], prod(shapes[node.output[0]])
-    inner = first[0] if _attribute(node, "transA") else first[1]
+    first_shape, out = shapes[node.input[0]], prod(shapes[node.output[0]])
+    inner = first_shape[0] if _attribute(node, "transA") else first_shape[1]
     return Flops(2 * out * inner, out if len(node.input) > 2 else 0)
 
 
@@ -164,7 +164,7 @@ def _gru(node: NodeProto, shapes: Mapping[str, Shape]) -> Flops:
 
 
 def _attribute(node: NodeProto, name: str) -> int:
-    return next((each.i for each in node.attribute if each.name == name), 0)
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
 
 
 _PRODUCTS: dict[str, Callable[[NodeProto, Mapping[str, Shape]], Flops]] = {

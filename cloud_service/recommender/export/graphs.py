@@ -1,6 +1,5 @@
-"""From a module to an ONNX graph; what is in them: `cloud_graphs.py`, `device_graphs.py`."""
+"""Exports a torch module as an ONNX graph; see `cloud_graphs.py` and `device_graphs.py`."""
 
-import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 OPSET = 20
 
-# It says at every export that torchvision, which no graph here uses, is not installed.
+# The exporter warns every time that torchvision is not installed; no graph here uses it.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
@@ -21,21 +20,24 @@ def export_module(
     inputs: Mapping[str, Tensor | Mapping[str, Tensor]],
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[Any, Any]],
+    published_names: Mapping[str, str] | None = None,
 ) -> bytes:
-    """One module as a checked ONNX model of a single file.
+    """Exports a module as the bytes of an ONNX model, which is checked.
 
-    `inputs` are examples of what `forward` takes, by name; those in a mapping of their own become
-    inputs of the graph by their own names.
+    `inputs` are examples of the arguments of `forward`, by name; tensors in a mapping become inputs
+    under their own names. `published_names` gives the names of inputs in the graph that differ from
+    those of the arguments.
     """
+    published = published_names or {}
     names = [
-        name
+        published.get(name, name)
         for key, value in inputs.items()
         for name in (value if isinstance(value, Mapping) else [key])
     ]
-    # The exporter compiles a loop for every GRU; what one leaves in the cache breaks the next.
+    # The exporter compiles a loop for every GRU, and a cached one breaks the next export.
     torch.compiler.reset()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations are not ours to mend
+        warnings.simplefilter("ignore")  # deprecations within the exporter
         program = torch.onnx.export(
             module.eval(),
             (),
@@ -48,8 +50,30 @@ def export_module(
             optimize=True,
             verbose=False,
         )
-    assert program is not None  # with dynamo=True and no file there always is one
-    buffer = io.BytesIO()
-    onnx.save(program.model_proto, buffer)
-    onnx.checker.check_model(buffer.getvalue())
-    return buffer.getvalue()
+    assert program is not None  # always a program with dynamo=True and no file
+    model = program.model_proto
+    _drop_notes(model)
+    for function in model.functions:
+        _drop_notes(function)
+    _drop_notes_of_graph(model.graph)
+    graph = model.SerializeToString(deterministic=True)
+    onnx.checker.check_model(graph)
+    return bytes(graph)
+
+
+def _drop_notes_of_graph(graph: onnx.GraphProto) -> None:
+    """Drops the exporter's notes: they hold stack traces with paths of the machine it ran on."""
+    _drop_notes(graph)
+    for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        _drop_notes(value)
+    for node in graph.node:
+        _drop_notes(node)
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if body.node:
+                    _drop_notes_of_graph(body)
+
+
+def _drop_notes(proto: Any) -> None:
+    del proto.metadata_props[:]
+    proto.ClearField("doc_string")

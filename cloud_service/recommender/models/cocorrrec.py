@@ -1,4 +1,4 @@
-"""SCN and GCN together, as they are trained and evaluated (CoCorrRec, Section 4.3)."""
+"""SCN and GCN combined, for training and evaluation (CoCorrRec, Section 4.3)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cloud_service.recommender.models.baselines.parts import prefixes
 from cloud_service.recommender.models.gcn import Correcting, Predicting, gcn_of
-from cloud_service.recommender.models.projected import Named, ProjectedGCN, named
+from cloud_service.recommender.models.projected import ItemResiduals, ProjectedGCN, unpack_residuals
 from cloud_service.recommender.models.recommender import DotProduct, Recommender, at_last
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.models.ttt import State
@@ -16,12 +16,12 @@ from cloud_service.recommender.recipe import Ablation
 from shared.model import ModelSettings
 
 _TOGETHER = 64
-"""Corrections that a projected GCN computes at once: with 1,024, each takes 2.4 times as long."""
+"""Corrections that a projected GCN computes at once; with 1,024, each takes 2.4 times as long."""
 _CORRECTED = {"only-attn": "attn", "only-bias": "bias"}
 
 
 class SCNAndGCN(Recommender):
-    """The whole model: the device's half, the cloud's half, and the way between them."""
+    """The device's network and the cloud's network, and the correction between them."""
 
     scn: SCN
     gcn: Correcting
@@ -35,13 +35,13 @@ class SCNAndGCN(Recommender):
             scn.block.corrected = frozenset({_CORRECTED[ablation]})
 
     def _seen(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "segments k dim"]:
-        """The segments that the GCN reads."""
+        """The segments of H that the GCN reads."""
         seen = hidden.roll(1, 0) if self.shuffled else hidden
         return self.scn.segments(seen).flatten(0, 1)
 
 
 class CoCorrRec(SCNAndGCN, DotProduct):
-    """Both halves trained at once, the GCN a network that predicts the correction."""
+    """Both networks trained jointly; the GCN predicts the correction."""
 
     gcn: Predicting
 
@@ -55,7 +55,7 @@ class CoCorrRec(SCNAndGCN, DotProduct):
         drop_corrections: float = 0.0,
         ablation: Ablation = "none",
     ) -> None:
-        """`drop_corrections` is the share of training sequences that go without a correction."""
+        """`drop_corrections` is the share of training sequences without a correction."""
         scn = SCN(items, settings, init_std=init_std, dropout=dropout)
         super().__init__(scn, gcn_of(settings, dropout=dropout), ablation)
         self.drop_corrections = drop_corrections
@@ -63,11 +63,11 @@ class CoCorrRec(SCNAndGCN, DotProduct):
     def states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch length dim"]:
-        """The user state after every click, corrected (in training: most of them)."""
+        """The corrected user state after every click; in training some are not corrected."""
         if not self.training or not self.drop_corrections:
             return self(clicks)
-        kept = torch.rand(len(clicks), device=clicks.device) >= self.drop_corrections
-        return self(clicks, kept.to(torch.float32))
+        keeps_correction = torch.rand(len(clicks), device=clicks.device) >= self.drop_corrections
+        return self(clicks, keeps_correction.to(torch.float32))
 
     def forward(
         self,
@@ -96,19 +96,19 @@ class CoCorrRec(SCNAndGCN, DotProduct):
         return at_last(self.scn.corrected(output, correction), clicks)
 
     def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
-        """Items as the SCN sees candidates."""
+        """The SCN's vectors of candidates."""
         return self.scn.item_vectors(items)
 
     def catalogue(self) -> Float[Tensor, "items dim"]:
-        """All items as the SCN sees candidates; row i is item i + 1."""
+        """The SCN's vectors of all items; row i is item i + 1."""
         return self.scn.catalogue()
 
 
 class ProjectedCoCorrRec(SCNAndGCN):
-    """An SCN, and a projected GCN that corrects it; put together of models that are trained
-    already (`training/stages.py`), and not trained itself.
+    """An SCN and a projected GCN that corrects it, built from trained models and not trained
+    itself (`training/stages.py`).
 
-    A state is what a device scores candidates from: its user state, and after it a `row`.
+    A state is what a device scores candidates from: the user state, followed by a `row`.
     """
 
     gcn: ProjectedGCN
@@ -123,7 +123,7 @@ class ProjectedCoCorrRec(SCNAndGCN):
         teachers: Sequence[Recommender] = (),
         seen_left_out: bool = False,
     ) -> None:
-        """`teachers` and `seen_left_out` are the GCN's."""
+        """`teachers` and `seen_left_out` are passed to the GCN."""
         scn = SCN(items, settings, init_std=init_std)
         gcn = ProjectedGCN(scn, teachers, seen_left_out=seen_left_out)
         super().__init__(scn, gcn, ablation)
@@ -143,11 +143,11 @@ class ProjectedCoCorrRec(SCNAndGCN):
         return torch.cat((self.scn.last_states(clicks, users), row), dim=1)
 
     def row(self, hidden: Float[Tensor, "n k dim"]) -> Float[Tensor, "n row"]:
-        """What the compact form sends for H, `attn` and `bias` one after the other."""
-        rows = [self.gcn.last_row(part) for part in hidden.split(_TOGETHER)]
-        found = zip(("attn", "bias"), zip(*rows, strict=True), strict=True)
+        """The compact form of the correction for H: `attn` followed by `bias`."""
+        rows = [self.gcn.last_row(chunk) for chunk in hidden.split(_TOGETHER)]
+        values = zip(("attn", "bias"), zip(*rows, strict=True), strict=True)
         reaching = self.scn.block.corrected
-        sent = [torch.cat(parts).flatten(1) * (name in reaching) for name, parts in found]
+        sent = [torch.cat(chunks).flatten(1) * (name in reaching) for name, chunks in values]
         return torch.cat(sent, dim=1)
 
     def score(
@@ -163,7 +163,9 @@ class ProjectedCoCorrRec(SCNAndGCN):
         user, (items, residuals) = self._corrected(states)
         return self.scn.score_all(user).scatter_add_(1, (items - 1).clamp_min(0), residuals)
 
-    def _corrected(self, states: Float[Tensor, "n width"]) -> tuple[Float[Tensor, "n dim"], Named]:
+    def _corrected(
+        self, states: Float[Tensor, "n width"]
+    ) -> tuple[Float[Tensor, "n dim"], ItemResiduals]:
         s = self.settings
         user, attn, bias = states.split([s.dim, s.heads * s.segment, s.dim], dim=1)
-        return user + bias, named(attn)
+        return user + bias, unpack_residuals(attn)

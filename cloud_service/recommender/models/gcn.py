@@ -1,12 +1,12 @@
-"""The global correction network (GCN): what runs in the cloud (CoCorrRec, Section 4.2, Eq. 13).
+"""The global correction network (GCN), which runs in the cloud (CoCorrRec, Section 4.2, Eq. 13).
 
-Two networks of one shape predict the correction of `attn` and of `b` from H. Each is a GRU over
-H and a three-layer MLP without biases (released model; the paper names the MLP alone).
+Two networks of the same form predict the corrections of `attn` and `b` from H. Each is a GRU over H
+and a three-layer MLP without biases (released model; the paper names only the MLP).
 
-Three forms. `released`: the MLP at the last click emits a whole matrix. `causal`: the MLP at every
-step t emits row t alone. `transformer`: as `causal`, from a larger network (not in the paper). Only
-the row of the last click reaches a score (shared/WIRE.md), so all forms have that row to give for
-every step at once, and train on every position in one pass.
+There are three forms. `released`: the MLP emits a whole matrix at the last click. `causal`: the MLP
+emits row t at every step t. `transformer`: as `causal`, from a larger network (not in the paper).
+Only the row of the last click affects a score (shared/WIRE.md). All forms therefore compute that
+row for every step at once, and train on every position in one pass.
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ def last_click(hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch k"]
 
 
 class CorrectionNetwork(nn.Module):
-    """H to one correction, (heads, K, width) of it."""
+    """Predicts one correction, (heads, K, width), from H."""
 
     def __init__(self, settings: ModelSettings, width: int) -> None:
         super().__init__()
@@ -43,24 +43,24 @@ class CorrectionNetwork(nn.Module):
         self.fc3 = nn.Linear(dim, settings.heads * rows * width, bias=False)
 
     def features(self, hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch k dim"]:
-        """What the last layer reads, at every step."""
+        """The input of the last layer at every step."""
         return self.mixed(self.gru(hidden)[0])
 
     def mixed(self, states: Float[Tensor, "*n dim"]) -> Float[Tensor, "*n dim"]:
-        """What the last layer reads, from states of the GRU."""
+        """The input of the last layer, from states of the GRU."""
         return functional.leaky_relu(self.fc2(functional.leaky_relu(self.fc1(states))))
 
     def matrix(
-        self, features: Float[Tensor, "batch k dim"], last: Float[Tensor, "batch k"]
+        self, features: Float[Tensor, "batch k dim"], last_click_mask: Float[Tensor, "batch k"]
     ) -> Float[Tensor, "batch heads k width"]:
-        """The correction as the wire's full form carries it."""
+        """The correction in the full form of the wire."""
         if self.per_row:
             return self.rows(features)
-        at_last = (features * last.unsqueeze(-1)).sum(1)
+        at_last = (features * last_click_mask.unsqueeze(-1)).sum(1)
         return self.fc3(at_last).view(-1, self.heads, self.segment, self.width)
 
     def rows(self, features: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch heads k width"]:
-        """Row t from step t: what a user whose last click is t would be sent."""
+        """Row t from step t: the correction of a user whose last click is t."""
         if self.per_row:
             out = self.fc3(features).unflatten(-1, (self.heads, self.width))
             return out.transpose(1, 2)
@@ -69,19 +69,19 @@ class CorrectionNetwork(nn.Module):
 
 
 class Correcting(nn.Module, ABC):
-    """What every form of the GCN answers."""
+    """The interface of every form of the GCN."""
 
     settings: ModelSettings
 
     @abstractmethod
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """The full form, as computed for the last click of each H."""
+        """The correction in full form, for the last click of each H."""
 
     @abstractmethod
     def last_row(
         self, hidden: Float[Tensor, "batch k dim"]
     ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
-        """The compact form: the last click's row of each correction."""
+        """The correction in compact form: only the rows of the last click."""
 
 
 class Predicting(Correcting):
@@ -89,24 +89,24 @@ class Predicting(Correcting):
 
     @abstractmethod
     def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """Row t as sent to a user whose last click is t: every prefix in one pass."""
+        """Row t is the correction of a user whose last click is t: all prefixes in one pass."""
 
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """The full form, as computed for the last click of each H."""
+        """The correction in full form, for the last click of each H."""
         return self.rows(hidden)
 
     def last_row(
         self, hidden: Float[Tensor, "batch k dim"]
     ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
-        """The compact form: the last click's row of each correction."""
-        last = last_click(hidden)
+        """The correction in compact form: only the rows of the last click."""
+        last_click_mask = last_click(hidden)
         attn, bias = self.rows(hidden)
-        pick = last[:, None, :, None]
+        pick = last_click_mask[:, None, :, None]
         return (attn * pick).sum(2), (bias * pick).sum(2)
 
 
 class GCN(Predicting):
-    """The paper's: a network for each correction."""
+    """The paper's GCN: one network for each correction."""
 
     tril: Tensor
 
@@ -120,15 +120,15 @@ class GCN(Predicting):
         )
 
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """The full form, as computed for the last click of each H."""
-        last = last_click(hidden)
+        """The correction in full form, for the last click of each H."""
+        last_click_mask = last_click(hidden)
         return self._masked(
-            self.attn.matrix(self.attn.features(hidden), last),
-            self.bias.matrix(self.bias.features(hidden), last),
+            self.attn.matrix(self.attn.features(hidden), last_click_mask),
+            self.bias.matrix(self.bias.features(hidden), last_click_mask),
         )
 
     def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """Row t as sent to a user whose last click is t: every prefix in one pass."""
+        """Row t is the correction of a user whose last click is t: all prefixes in one pass."""
         return self._masked(
             self.attn.rows(self.attn.features(hidden)),
             self.bias.rows(self.bias.features(hidden)),
@@ -143,7 +143,7 @@ class GCN(Predicting):
 class TransformerGCN(Predicting):
     """A causal transformer of any size over H, one trunk for both corrections.
 
-    Its rows start at zero, so that training starts from the device's own ranking.
+    Its output is initialised to zero, so that training starts from the device's own ranking.
     """
 
     tril: Tensor
@@ -161,17 +161,17 @@ class TransformerGCN(Predicting):
         self.register_buffer("tril", torch.ones(k, k).tril(), persistent=False)
 
     def rows(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """Row t as sent to a user whose last click is t: every prefix in one pass."""
+        """Row t is the correction of a user whose last click is t: all prefixes in one pass."""
         features = self.trunk(self.widen(hidden))
         attn, bias = (
-            each(features).unflatten(-1, (self.settings.heads, -1)).transpose(1, 2)
-            for each in (self.attn, self.bias)
+            projection(features).unflatten(-1, (self.settings.heads, -1)).transpose(1, 2)
+            for projection in (self.attn, self.bias)
         )
         return Correction(attn * self.tril, bias)
 
 
 def gcn_of(settings: ModelSettings, *, dropout: float = 0.0) -> GCN | TransformerGCN:
-    """The GCN of the form that the settings name."""
+    """The GCN of the form given by the settings."""
     if settings.gcn == "transformer":
         return TransformerGCN(settings, dropout=dropout)
     return GCN(settings)

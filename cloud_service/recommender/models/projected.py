@@ -1,11 +1,11 @@
-"""A GCN that brings the device's ranking near that of larger models (not in the paper).
+"""The teacher-fitted correction: it moves the device's ranking towards that of larger models.
 
-The cloud finds the clicks behind H, lets its own models, the *teachers*, score the catalogue, and
-sends the shift of the user state after which the device's scores are nearest to theirs, where it
-matters: a weighted least-squares fit over the items that the teachers rank best. What 64 numbers
-cannot say of the very best of them goes beside it, item by item, where `attn` travels. The device
-only adds; the teachers can be as large, as many and as new as the cloud likes, and the SCN is not
-retrained for them.
+Not in the paper; `projected` in the settings and on the wire. The cloud recovers the clicks from H
+and scores the catalogue with its own models, the teachers. It then fits, by weighted least squares
+over the items that the teachers rank best, the shift of the user state that brings the device's
+scores nearest to theirs. A shift of D numbers cannot fit every item: the residuals of the very best
+items are sent with it, item by item (shared/projected.py). The device only adds, so teachers can be
+of any size and number, and changing them does not require training the SCN again.
 """
 
 from collections.abc import Sequence
@@ -21,40 +21,42 @@ from cloud_service.recommender.models.gcn import Correcting, last_click
 from cloud_service.recommender.models.recommender import Recommender
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.models.ttt import Correction
+from shared.projected import LARGEST_CATALOGUE, join_item, split_item
 
 RIDGE = 0.03
-"""What a shift costs, against the mean variance of the item embedding."""
+"""Ridge penalty of the shift, relative to the mean variance of the item embedding."""
 SHARPNESS = 2.0
-"""Where nothing was fitted: items count by the softmax of the wanted scores times this."""
+"""Default inverse temperature: items are weighted by the softmax of target scores times this."""
 FLOOR = 0.01
-"""Share of the best item's score that an item nobody's neighbour is counted with."""
+"""Score of an item without neighbours, as a share of the best item's (Item-kNN teachers)."""
 LEFT_OUT = -1e4
-"""The wanted score of an item that is not to be ranked."""
-NAMED_WEIGHT = 0.1
-"""How much a named item counts in the fit, against the others: its score will be exact anyway."""
-_BASE = 2048
-"""Item numbers travel as two digits of this base, which float16 holds exactly."""
+"""Target score of an item that must not be ranked."""
+BOOSTED_WEIGHT = 0.1
+"""Weight in the fit of an item with a residual, against 1 for the others: its score will be exact
+anyway."""
 _SIGNATURE = 8
+"""Random projections by which the rows of H are compared with the item table."""
 _STEPS = 20
-"""With more of them nothing is gained on validation clicks (docs/decisions.md)."""
+"""Iterations of `solve`: more do not improve the ranking (docs/decisions.md)."""
 _LEAST = 1 / 200
-"""The eigenvalues that `solve` cares for, against the matrix's size."""
+"""Smallest eigenvalue that `solve` resolves, relative to the norm of the matrix."""
 _TINY = 1e-30
+"""Keeps divisions finite."""
 
 
-class Named(NamedTuple):
-    """Items, and what is to be added to their scores beside the shift."""
+class ItemResiduals(NamedTuple):
+    """Boosted items, and what is added to their scores on top of the shift."""
 
     items: Int[Tensor, "*batch n"]
-    """Their numbers, 0 where there is none."""
+    """Item numbers; 0 where there is no item."""
     residuals: Float[Tensor, "*batch n"]
 
 
 class ProjectedGCN(Correcting):
-    """Teachers, what each counts, and the fit.
+    """The teachers, their weights, and the fit.
 
-    `bias` is the shift; `attn` holds the named items, a third of its numbers each for the higher
-    digits of the items, the lower ones and the residuals.
+    In its corrections `bias` is the shift, and `attn` holds the boosted items as
+    `pack_residuals` lays them out.
     """
 
     blend: Tensor
@@ -62,12 +64,15 @@ class ProjectedGCN(Correcting):
     signature: Tensor
 
     def __init__(self, scn: SCN, teachers: Sequence[Recommender], *, seen_left_out: bool) -> None:
-        """`seen_left_out`: the shift need not care for items the user clicked before."""
+        """`seen_left_out`: rankings leave out clicked items, so the fit ignores them.
+
+        Raises ValueError for a catalogue that is too large to address.
+        """
         super().__init__()
-        if scn.items > _BASE**2:
-            raise ValueError(f"a projected GCN knows at most {_BASE**2:,} items")
+        if scn.items > LARGEST_CATALOGUE:
+            raise ValueError(f"a projected GCN knows at most {LARGEST_CATALOGUE:,} items")
         self.settings, self.seen_left_out = scn.settings, seen_left_out
-        self._device_model = (scn,)  # hidden from the module tree: its weights are the device's
+        self._device_model = (scn,)  # in a tuple, so that its weights are not part of this module
         self.teachers = nn.ModuleList(teachers)
         self.register_buffer("blend", torch.full((1 + len(teachers),), 1 / (1 + len(teachers))))
         self.register_buffer("sharpness", torch.tensor(SHARPNESS))
@@ -78,71 +83,72 @@ class ProjectedGCN(Correcting):
 
     @property
     def scn(self) -> SCN:
-        """The device's half."""
+        """The device's network."""
         return self._device_model[0]
 
     def clicks(self, hidden: Float[Tensor, "batch k dim"]) -> Int[Tensor, "batch k"]:
-        """The items whose H this is, 0 where a row is zero.
+        """Recovers the item number behind each row of H; 0 where the row is zero.
 
-        Rows are compared by a few random projections: all 64 numbers would cost as much as the
-        rest of the correction.
+        Nearest neighbours by a few random projections: comparing all D numbers would take as long
+        as the whole remaining correction.
         """
         table = self.scn.input_norm(self.scn.item_embedding[1:]) @ self.signature
         against = torch.cat((table, table.square().sum(1, keepdim=True) / -2), dim=1)
         rows = functional.pad(hidden @ self.signature, (0, 1), value=1.0)
         nearness = rows @ against.T
-        # ONNX Runtime's arg max takes twice as long as these two.
-        numbers = torch.arange(1, len(table) + 1, device=table.device).float()
-        nearest = torch.where(nearness == nearness.amax(-1, keepdim=True), numbers, 0.0).amax(-1)
+        # Two operators in place of ArgMax, which takes ONNX Runtime twice as long.
+        items = torch.arange(1, len(table) + 1, device=table.device).float()
+        nearest = torch.where(nearness == nearness.amax(-1, keepdim=True), items, 0.0).amax(-1)
         return nearest.long() * (hidden != 0).any(-1)
 
     def scores(
         self, user: Float[Tensor, "batch dim"], clicks: Int[Tensor, "batch k"]
     ) -> list[Float[Tensor, "batch items"]]:
-        """Logits of all items: the device's, then each teacher's."""
-        found = [user @ self.scn.catalogue().T]
+        """Logits of all items: those of the device, then those of each teacher."""
+        logits = [user @ self.scn.catalogue().T]
         nobody = torch.zeros_like(clicks[:, 0])
         for teacher in self.teachers:
             assert isinstance(teacher, Recommender)
             scores = teacher.score_all(teacher.last_states(clicks, nobody))
             if isinstance(teacher, ItemKNN):
-                share = scores.clamp_min(0) / scores.amax(1, keepdim=True).clamp_min(1e-30)
+                share = scores.clamp_min(0) / scores.amax(1, keepdim=True).clamp_min(_TINY)
                 scores = (share + FLOOR).log()
-            found.append(scores)
-        return found
+            logits.append(scores)
+        return logits
 
     def local_state(self, hidden: Float[Tensor, "batch k dim"]) -> Float[Tensor, "batch dim"]:
-        """The user state that the device has."""
+        """The user state of the device, without a correction."""
         at_last = (self.scn(hidden) * last_click(hidden).unsqueeze(-1)).sum(1)
         return self.scn.user_state(at_last)
 
-    def wanted(
+    def targets(
         self, scores: Sequence[Float[Tensor, "batch items"]], clicks: Int[Tensor, "batch k"]
     ) -> Float[Tensor, "batch items"]:
-        """The scores that the device ought to have."""
-        blended = sum(weight * each for weight, each in zip(self.blend, scores, strict=True))
+        """The scores that the device should have: the weighted sum of all models' logits."""
+        pairs = zip(self.blend, scores, strict=True)
+        blended = sum(weight * logits for weight, logits in pairs)
         assert isinstance(blended, Tensor)
         if self.seen_left_out:
-            known = torch.where(clicks > 0, clicks, clicks[:, :1].clamp_min(1)) - 1
-            blended = blended.scatter(1, known, LEFT_OUT)
+            seen = torch.where(clicks > 0, clicks, clicks[:, :1].clamp_min(1)) - 1
+            blended = blended.scatter(1, seen, LEFT_OUT)
         return blended
 
     def fitted(
         self, hidden: Float[Tensor, "batch k dim"], room: int | None = None
-    ) -> tuple[Float[Tensor, "batch dim"], Named]:
-        """What to add to the device's user state, and to the scores of the best items.
+    ) -> tuple[Float[Tensor, "batch dim"], ItemResiduals]:
+        """Fits the shift of the device's user state, and the residuals of the best items.
 
-        `room` is how many of these are named, by default as many as `attn` has room for.
+        `room` is the number of boosted items; by default all that `attn` has room for.
         """
         clicks, user = self.clicks(hidden), self.local_state(hidden)
         scores = self.scores(user, clicks)
         count = min(self.settings.projected_items, self.scn.items)
-        best, index = self.wanted(scores, clicks).topk(count, dim=1)
-        first = min(self.settings.named_items if room is None else room, count)
+        best, index = self.targets(scores, clicks).topk(count, dim=1)
+        boosted = min(self.settings.boosted_items if room is None else room, count)
         table = self.scn.catalogue()
         rows = functional.embedding(index, table)  # (batch, count, dim)
         weight = torch.ones(count, device=table.device)
-        weight[:first] = NAMED_WEIGHT
+        weight[:boosted] = BOOSTED_WEIGHT
         share = weight * (self.sharpness * best).softmax(1)
         share = (share / share.sum(1, keepdim=True)).unsqueeze(1)  # (batch, 1, count)
         missing = (best - scores[0].gather(1, index)).unsqueeze(-1)
@@ -151,62 +157,64 @@ class ProjectedGCN(Correcting):
         weighted = rows.transpose(1, 2) * share  # (batch, dim, count)
         ridge = RIDGE * table.var(0).mean() * torch.eye(table.shape[1], device=table.device)
         shift = solve(weighted @ rows + ridge, (weighted @ missing).squeeze(-1))
-        rest = (missing[:, :first] - rows[:, :first] @ shift.unsqueeze(-1)).squeeze(-1)
-        ranked = best[:, :first] > LEFT_OUT / 2
-        return shift, Named((index[:, :first] + 1) * ranked, rest * ranked)
+        residuals = (missing[:, :boosted] - rows[:, :boosted] @ shift.unsqueeze(-1)).squeeze(-1)
+        ranked = best[:, :boosted] > LEFT_OUT / 2
+        items = (index[:, :boosted] + 1) * ranked
+        return shift, ItemResiduals(items, residuals * ranked)
 
     def last_row(
         self, hidden: Float[Tensor, "batch k dim"]
     ) -> tuple[Float[Tensor, "batch heads k"], Float[Tensor, "batch heads f"]]:
-        """The compact form: the last click's row of each correction."""
+        """The compact correction: `attn` (batch, h, K) and `bias` (batch, h, f)."""
         s = self.settings
-        shift, best = self.fitted(hidden)
-        attn = naming(best, s.heads * s.segment)
+        shift, residuals = self.fitted(hidden)
+        attn = pack_residuals(residuals, s.heads * s.segment)
         return attn.unflatten(1, (s.heads, s.segment)), shift.unflatten(1, (s.heads, s.head_dim))
 
     def forward(self, hidden: Float[Tensor, "batch k dim"]) -> Correction:
-        """The full form: zero but for the last click's row."""
+        """The full correction: zero except in the last click's row."""
         attn, bias = self.last_row(hidden)
-        place = last_click(hidden)[:, None, :, None]
-        return Correction(attn.unsqueeze(2) * place, bias.unsqueeze(2) * place)
+        at_last = last_click(hidden)[:, None, :, None]
+        return Correction(attn.unsqueeze(2) * at_last, bias.unsqueeze(2) * at_last)
 
 
-def naming(best: Named, width: int) -> Float[Tensor, "batch row"]:
-    """The row of `attn` (batch, width), all heads in one, that names these items."""
+def pack_residuals(boosted: ItemResiduals, width: int) -> Float[Tensor, "batch row"]:
+    """Lays boosted items out as `attn` (batch, width), with the heads one after the other.
+
+    The same layout as `shared.projected.ProjectedCorrection.pack`, in operators that can be traced.
+    """
     third = width // 3
-    digits = (best.items // _BASE).float(), (best.items % _BASE).float()
-    parts = [functional.pad(x, (0, third - x.shape[1])) for x in (*digits, best.residuals)]
-    return functional.pad(torch.cat(parts, dim=1), (0, width - 3 * third))
+    item_high, item_low = split_item(boosted.items)
+    columns = item_high.float(), item_low.float(), boosted.residuals
+    padded = [functional.pad(column, (0, third - column.shape[1])) for column in columns]
+    return functional.pad(torch.cat(padded, dim=1), (0, width - 3 * third))
 
 
-def named(attn: Float[Tensor, "*batch row"]) -> Named:
-    """The items that a row of `attn` names: what `naming` was given."""
-    third, left = divmod(attn.shape[-1], 3)
-    higher, lower, residuals, _ = attn.split([third, third, third, left], dim=-1)
-    return Named(item_numbers(higher, lower), residuals)
-
-
-def item_numbers(higher: Float[Tensor, "*n"], lower: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-    """Item numbers from their two digits."""
-    return (higher * _BASE + lower).long()
+def unpack_residuals(attn: Float[Tensor, "*batch row"]) -> ItemResiduals:
+    """Reads boosted items from `attn`: the inverse of `pack_residuals`."""
+    third, unused = divmod(attn.shape[-1], 3)
+    item_high, item_low, residuals, _ = attn.split([third, third, third, unused], dim=-1)
+    return ItemResiduals(join_item(item_high, item_low).long(), residuals)
 
 
 def solve(
     matrix: Float[Tensor, "batch dim dim"], right: Float[Tensor, "batch dim"], steps: int = _STEPS
 ) -> Float[Tensor, "batch dim"]:
-    """About x with matrix x = right, for symmetric positive matrices, by Chebyshev's iteration
-    (Golub and Varga, Numerische Mathematik 1961).
+    """Approximates x in matrix x = right, for symmetric positive definite matrices.
 
-    A fixed number of steps and no inner products, as conjugate gradients have them: few operators
-    in an ONNX graph, and nothing in which rounding could grow.
+    Chebyshev iteration (Golub and Varga, Numerische Mathematik 1961). Unlike conjugate gradients it
+    has a fixed number of steps and no inner products: few operators in an ONNX graph, and no
+    division by a quantity that rounding may have made zero.
     """
-    size = matrix.square().sum((1, 2), keepdim=True).sqrt() + _TINY  # no eigenvalue is larger
-    matrix, wanted = matrix / size, right.unsqueeze(-1)
-    centre, reach = (1 + _LEAST) / 2, (1 - _LEAST) / 2
-    before = reach / centre
-    found = move = wanted / centre
+    norm = matrix.square().sum((1, 2), keepdim=True).sqrt() + _TINY  # no eigenvalue is larger
+    matrix, target = matrix / norm, right.unsqueeze(-1)
+    centre, half_width = (1 + _LEAST) / 2, (1 - _LEAST) / 2  # of the interval of eigenvalues
+    previous_rho = half_width / centre
+    solution = update = target / centre
     for _ in range(steps):
-        now = 1 / (2 * centre / reach - before)
-        move = (now * before) * move + (2 * now / reach) * (wanted - matrix @ found)
-        found, before = found + move, now
-    return (found / size).squeeze(-1)
+        rho = 1 / (2 * centre / half_width - previous_rho)
+        update = (rho * previous_rho) * update + (2 * rho / half_width) * (
+            target - matrix @ solution
+        )
+        solution, previous_rho = solution + update, rho
+    return (solution / norm).squeeze(-1)

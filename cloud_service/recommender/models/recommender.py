@@ -1,8 +1,8 @@
-"""What training, evaluation and export need of a model that ranks items for a user.
+"""The interface of models that rank items for a user, for training, evaluation and export.
 
-A *state* is whatever a model scores candidates from: a vector for most, the last clicks for a
-model whose score depends on candidate and clicks together. Users are numbered from 1 (their row in
-the click log plus 1); user 0 is nobody, which is what a device sends of itself.
+A model scores candidates from a *state*: for most models a vector, for models whose score depends
+on candidate and clicks together the last clicks. Users are numbered from 1 (their row in the click
+log plus 1); user 0 is an unknown user, as on a device.
 """
 
 from abc import ABC, abstractmethod
@@ -15,22 +15,22 @@ from torch.nn import functional
 
 
 class Recommender(nn.Module, ABC):
-    """Clicks (0 is padding, on the right) to states, states to scores."""
+    """Maps clicks (0 is padding, on the right) to states, and states to scores."""
 
     factorised: ClassVar[bool] = False
     """Whether a score is the product of a state and an item vector (see `DotProduct`)."""
     items: int
     """Items in the catalogue, padding not counted."""
     length: int
-    """Clicks it reads at most, the latest ones."""
+    """Maximum number of clicks that it reads, the latest ones."""
     carries: bool = False
-    """Whether clicks before the last `length` reach it through a carried state."""
+    """Whether clicks before the last `length` have an effect through a carried state."""
 
     @abstractmethod
     def states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Shaped[Tensor, "batch length *state"]:
-        """The state after every click, each from that click and those before it alone."""
+        """The state after every click, computed only from that click and those before it."""
 
     def last_states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
@@ -51,18 +51,18 @@ class Recommender(nn.Module, ABC):
     def examples(
         self, clicks: Int[Tensor, "batch length"], targets: Int[Tensor, "batch length"]
     ) -> tuple[Int[Tensor, "batch length2"], Int[Tensor, "batch length2"]]:
-        """What a training step reads and wants, of next-click pairs; 0 wants nothing.
+        """Inputs and targets of a training step, from next-click pairs; a target of 0 is ignored.
 
-        As they are for a model that predicts the next click from those before it.
+        Unchanged for a model that predicts the next click from those before it.
         """
         return clicks, targets
 
     def training_states(
         self, clicks: Int[Tensor, "batch length2"], users: Int[Tensor, " batch"]
     ) -> Shaped[Tensor, "batch length2 *state"]:
-        """The state at every place of what `examples` gave, for the loss.
+        """The state at every position of the inputs from `examples`, for the loss.
 
-        `states` for a model that predicts the next click from those before it.
+        Equal to `states` for a model that predicts the next click from those before it.
         """
         return self.states(clicks, users)
 
@@ -93,7 +93,7 @@ class DotProduct(Recommender):
 
 
 class Tied(DotProduct):
-    """A dot product with the rows of the table that clicks are looked up in."""
+    """A dot product whose item vectors are the rows of the embedding of clicks (tied)."""
 
     item_embedding: nn.Parameter
 
@@ -107,35 +107,35 @@ class Tied(DotProduct):
 
 
 class Stepwise(DotProduct):
-    """A model that can read one click at a time, at a cost that no history adds to.
+    """A model that can read one click at a time, at a cost independent of the history's length.
 
-    What it carries from click to click is of a fixed size: a device keeps that, not the clicks.
+    It carries a state of fixed size from click to click; a device stores that in place of clicks.
     """
 
     carried: ClassVar[tuple[str, ...]]
-    """A name for each tensor of the carried state."""
+    """The name of each tensor of the carried state."""
 
     @abstractmethod
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
-        """What users without a click carry; the first axis of each tensor is the batch."""
+        """The carried state before the first click; the first axis of each tensor is the batch."""
 
     @abstractmethod
     def step(
         self, state: tuple[Tensor, ...], clicks: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch dim"], tuple[Tensor, ...]]:
-        """The state after one more click, as of `states`, and what is carried on from it."""
+        """The state after one more click (as from `states`), and the new carried state."""
 
 
 def at_last(
     states: Shaped[Tensor, "batch length *state"], clicks: Int[Tensor, "batch length"]
 ) -> Shaped[Tensor, "batch *state"]:
-    """The states at the last click that is not padding (at the first place if all are)."""
-    last = ((clicks > 0).sum(1) - 1).clamp_min(0)
-    return states[torch.arange(last.shape[0], device=last.device), last]
+    """The states at the last click that is not padding (at position 0 if all are padding)."""
+    position = ((clicks > 0).sum(1) - 1).clamp_min(0)
+    return states[torch.arange(position.shape[0], device=position.device), position]
 
 
 def item_table(items: int, dim: int, std: float = 0.02) -> nn.Parameter:
-    """A table (items + 1, dim) of item embeddings; row 0, padding, is zero and stays so."""
+    """A table (items + 1, dim) of item embeddings; row 0, padding, is zero and stays zero."""
     table = torch.randn(items + 1, dim) * std
     table[0] = 0.0
     return nn.Parameter(table)

@@ -11,7 +11,7 @@ from cloud_service.recommender.models.ttt import EPS, Correction, State, TTTBloc
 from shared.model import ModelSettings
 
 REACH = 4
-"""Clicks that a readout's convolution sees."""
+"""Width, in clicks, of a readout's convolution."""
 
 
 class RMSNorm(nn.Module):
@@ -22,12 +22,12 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        # By the root: ONNX Runtime has this pattern as one operator.
+        # Written with sqrt and a division, which ONNX Runtime fuses into one operator.
         return x / torch.sqrt(x.square().mean(-1, keepdim=True) + EPS) * self.weight
 
 
 class CandidateTower(nn.Module):
-    """Linear, tanh, linear: how the released model sees a candidate."""
+    """Linear, tanh, linear: the released model's transformation of a candidate's embedding."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -40,10 +40,10 @@ class CandidateTower(nn.Module):
 
 
 class Readout(PostNorm):
-    """The block's output, added to H and to a causal convolution over it, and an MLP.
+    """Adds the block's output to H and to a causal convolution over H; an MLP follows.
 
-    Not in the paper: the block alone is linear in what it reads but for its normalisations, and
-    knows the order of clicks by RoPE alone. A convolution of four clicks is Mamba's.
+    Not in the paper. The block alone is linear in its input apart from its normalisations, and
+    knows the order of clicks only from RoPE. The convolution over four clicks is Mamba's.
     """
 
     def __init__(self, dim: int, dropout: float) -> None:
@@ -53,7 +53,7 @@ class Readout(PostNorm):
     def forward(
         self, hidden: Float[Tensor, "batch k dim"], output: Float[Tensor, "batch k dim"]
     ) -> Float[Tensor, "batch k dim"]:
-        """Of H and O of one segment; a segment knows nothing of the clicks before it."""
+        """Reads H and O of one segment; the convolution does not see earlier segments."""
         earlier = functional.pad(hidden.transpose(1, 2), (REACH - 1, 0))
         near = functional.silu(self.convolution(earlier)).transpose(1, 2)
         return super().forward(hidden + near, output)
@@ -73,7 +73,7 @@ class SCN(DotProduct):
         init_std: float = 0.02,
         dropout: float = 0.0,
     ) -> None:
-        """`dropout` acts on H, and in the readout's MLP, in training alone."""
+        """`dropout` acts on H and in the readout's MLP, only in training."""
         super().__init__()
         self.items, self.settings, self.dropout = items, settings, dropout
         self.carries = settings.history == "carry"
@@ -128,10 +128,10 @@ class SCN(DotProduct):
         prefixes: bool = False,
     ) -> Float[Tensor, "batch length dim"]:
         """O (Eq. 11) at every click, segment after segment with the state carried along; with a
-        `Readout`, what that makes of it.
+        `Readout`, its output instead.
 
-        `correction` holds one matrix per segment, its batch axis (batch * segments), in the
-        order of `segments`. A length that is no multiple of K is padded inside.
+        `correction` has one matrix per segment: its batch axis is (batch * segments), in the
+        order of `segments`. A length that is not a multiple of K is padded internally.
         """
         segments = self.segments(hidden)
         batch, count = segments.shape[:2]
@@ -139,10 +139,12 @@ class SCN(DotProduct):
         outputs = []
         for index in range(count):
             terms = self.block.terms(segments[:, index], state)
-            part = None
+            segment_correction = None
             if correction is not None:
-                part = Correction(*(x.unflatten(0, (batch, count))[:, index] for x in correction))
-            output = self.block.rows(terms, state, part, gate, prefixes=prefixes)
+                segment_correction = Correction(
+                    *(x.unflatten(0, (batch, count))[:, index] for x in correction)
+                )
+            output = self.block.rows(terms, state, segment_correction, gate, prefixes=prefixes)
             if self.readout is not None:
                 output = self.readout(segments[:, index], output)
             outputs.append(output)
@@ -169,9 +171,9 @@ class SCN(DotProduct):
         correction: Correction,
         gate: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch length dim"]:
-        """O, computed with a correction, to user states. Fused as a shift, row t of `b` is added.
+        """User states from O computed with a correction. With fusion `shift`, adds row t of `b`.
 
-        The shift comes after the last normalisation: before it, its size would be the device's.
+        The shift is added after the last normalisation, which would otherwise change its size.
         """
         states = self.user_state(output)
         if self.settings.fusion == "moments" or "bias" not in self.block.corrected:
@@ -181,16 +183,16 @@ class SCN(DotProduct):
         return states + (shift if gate is None else gate[:, None, None] * shift)
 
     def user_state(self, output: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """O to what candidates are scored against."""
+        """The user state from O: candidates are scored against it."""
         out: Tensor = self.output_norm(output)
         return out
 
     def item_vectors(self, items: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
-        """Items as candidates: through the tower, or (Eq. 12) as they are embedded."""
+        """Vectors of candidates: through the tower, or the embeddings themselves (Eq. 12)."""
         rows = functional.embedding(items, self.item_embedding)
         return rows if self.target is None else self.target(rows)
 
     def catalogue(self) -> Float[Tensor, "items dim"]:
-        """All items as candidates; row i is item i + 1."""
+        """Vectors of all items as candidates; row i is item i + 1."""
         rows = self.item_embedding[1:]
         return rows if self.target is None else self.target(rows)

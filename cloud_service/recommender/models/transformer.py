@@ -19,10 +19,10 @@ class CausalBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
         share = self.dropout if self.training else 0.0
-        parts = self.project(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (batch, heads, length, width) each
-        # No dropout on attention weights: with it there is no fused kernel for a CPU, and a step
-        # over 200 clicks takes twice as long.
+        qkv = self.project(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, length, width) each
+        # No dropout on attention weights: a CPU has no fused kernel with it, and a step over 200
+        # clicks would take twice as long.
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         mixed = self.merge(mixed.transpose(1, 2).flatten(2))
         x = x + functional.dropout(mixed, share)

@@ -1,8 +1,8 @@
 """TTT-Linear in dual form: the block of the SCN (CoCorrRec, Section 3 and Algorithm 1).
 
-An inner linear model per head is trained, while it is used, to turn each click's key into its
-value. All K clicks of a segment take their gradient at the state the segment began with, which is
-what lets them be computed together (Eq. 5 and 6).
+At inference, an inner linear model per head is trained to map each click's key to its value. The
+gradients of all K clicks of a segment are taken at the segment's initial state, so that they can be
+computed together (Eq. 5 and 6).
 
 Shapes: batch B, segment K, width D, heads h, head width f = D / h.
 """
@@ -21,14 +21,14 @@ EPS = 1e-6
 
 
 class State(NamedTuple):
-    """The carried state: the inner model a segment begins with."""
+    """The carried state: the inner model at the start of a segment."""
 
     weight: Float[Tensor, "*batch heads f f"]
     bias: Float[Tensor, "*batch heads 1 f"]
 
 
 class Correction(NamedTuple):
-    """What the GCN predicts, before Eq. 14. Row t is for the user whose last click is t."""
+    """The GCN's prediction, before Eq. 14. Row t is for a user whose last click is t."""
 
     attn: Float[Tensor, "*batch heads k"]
     bias: Float[Tensor, "*batch heads f"]
@@ -60,8 +60,8 @@ def rotate_pairs(x: Tensor) -> Tensor:
 def match_moments(correction: Tensor, value: Tensor) -> Tensor:
     """Eq. 14 along the last axis: `correction` with the mean and deviation of `value`.
 
-    Sample deviation (n - 1), 1e-6 added to the correction's, as the released model. A row of one
-    has no deviation: it becomes the mean.
+    As in the released model, the deviation is the sample deviation (n - 1), and 1e-6 is added to
+    the correction's. A row of length 1 has no deviation and becomes the mean.
     """
     mean = value.mean(-1, keepdim=True)
     if value.shape[-1] == 1:
@@ -71,7 +71,7 @@ def match_moments(correction: Tensor, value: Tensor) -> Tensor:
 
 
 class HeadNorm(nn.Module):
-    """LayerNorm of each head on its own, with its gradient in closed form."""
+    """LayerNorm per head, with its gradient in closed form."""
 
     def __init__(self, heads: int, width: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class InnerLearningRate(nn.Module):
 
 
 class TTTBlock(nn.Module):
-    """H of one segment, and a correction, to the block's output O (Eq. 9 to 15)."""
+    """Computes the output O from H of one segment and a correction (Eq. 9 to 15)."""
 
     query: nn.Parameter
     key: nn.Parameter
@@ -149,7 +149,7 @@ class TTTBlock(nn.Module):
         self.heads, self.segment, self.mask_correction = heads, segment, mask_correction
         self.fusion = fusion
         self.corrected: frozenset[str] = frozenset({"attn", "bias"})
-        """The values that a correction reaches; fewer in an ablation."""
+        """The values that are corrected; an ablation leaves one out."""
         for name in ("query", "key", "value", "output"):
             self.register_parameter(name, nn.Parameter(torch.randn(dim, dim) * 0.02))
         self.inner_weight = nn.Parameter(torch.randn(heads, width, width) * 0.02)
@@ -167,11 +167,11 @@ class TTTBlock(nn.Module):
         self.register_buffer("position_scale", 1.0 / torch.arange(1, segment + 1), persistent=False)
 
     def token_scale(self) -> Float[Tensor, " k"]:
-        """How much a click at each place of the segment may still move the state."""
+        """The scale of the inner update at each position of the segment."""
         return (self.position_scale + self.token_scale_offset).clamp_min(0.0)
 
     def initial_state(self, batch: int | torch.SymInt) -> State:
-        """The state a user without history begins with."""
+        """The state of a user without history."""
         return State(
             self.inner_weight.expand(batch, *self.inner_weight.shape),
             self.inner_bias.expand(batch, *self.inner_bias.shape),
@@ -187,7 +187,7 @@ class TTTBlock(nn.Module):
         return Terms(query, key, gradient, self.inner_lr(hidden))
 
     def carry(self, terms: Terms, state: State) -> State:
-        """The state a full segment leaves to the next one, never corrected."""
+        """The state after a full segment, for the next one. It is never corrected."""
         step = (self.token_scale()[-1] * terms.lr).unsqueeze(-1) * terms.gradient
         return State(
             state.weight - terms.key.transpose(-1, -2) @ step,
@@ -205,10 +205,9 @@ class TTTBlock(nn.Module):
     ) -> Float[Tensor, "batch k dim"]:
         """O at every click of the segment.
 
-        `gate` (0 or 1 per sequence) drops a correction. `prefixes` computes row t as if the
-        clicks after t were padding, which is what the row is when t is the last click: training
-        on every position in one pass. It differs from the plain form only where a correction is
-        not masked.
+        `gate` (0 or 1 per sequence) drops a correction. With `prefixes`, row t is computed as if
+        the clicks after t were padding, that is, as if t were the last click; so one pass trains
+        on every position. The result differs only if a correction is not masked.
         """
         step = terms.lr.unsqueeze(-1) * terms.gradient  # (B, h, K, f)
         scale = self.token_scale().unsqueeze(-1)  # (K, 1)
@@ -216,10 +215,10 @@ class TTTBlock(nn.Module):
         bias = state.bias - scale * (self.tril @ step)
         if correction is not None:
             attn, bias = self._correct(attn, bias, correction, gate)
-        moved = (attn * self.tril if prefixes else attn) @ step
+        shift = (attn * self.tril if prefixes else attn) @ step
         if prefixes and correction is not None and not self.mask_correction:
-            moved = moved + (attn * (1 - self.tril)).sum(-1, keepdim=True) * self._padding(state)
-        inner = terms.query @ state.weight - scale * moved + bias
+            shift = shift + (attn * (1 - self.tril)).sum(-1, keepdim=True) * self._padding(state)
+        inner = terms.query @ state.weight - scale * shift + bias
         merged = (terms.query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
         return self.post_norm(merged) @ self.output.T
 
@@ -233,9 +232,9 @@ class TTTBlock(nn.Module):
     def fuse(
         self, attn: Tensor, bias: Tensor, correction: Correction, share: Tensor | float
     ) -> tuple[Tensor, Tensor]:
-        """Eq. 14 and 15; as a shift, `attn` as it is (`b` is for the user state: `SCN.corrected`).
+        """Eq. 14 and 15; with fusion `shift` adds `attn` unchanged (`SCN.corrected` adds `b`).
 
-        `share` is 1 with a correction, 0 without. Any shapes that fit along the last axis.
+        `share` is 1 with a correction, 0 without. Shapes must agree in the last axis only.
         """
         add_attn, add_bias = correction.attn, torch.zeros_like(bias)
         if self.fusion == "moments":
@@ -248,7 +247,7 @@ class TTTBlock(nn.Module):
         return attn, bias
 
     def _padding(self, state: State) -> Float[Tensor, "batch heads 1 f"]:
-        """What a padding click adds to the sum over steps: its H is 0, its gradient is not."""
+        """The step of a padding click: its H is 0, but its gradient is not."""
         gradient = self.inner_norm.loss_gradient(state.bias, torch.zeros_like(state.bias))
         return self.inner_lr.padding().unsqueeze(-1) * gradient
 

@@ -1,1 +1,1 @@
-"""How well a model ranks: metrics, their significance, chance."""
+"""Evaluation of rankings: metrics, significance, and the metrics of a random ranking."""

@@ -1,7 +1,7 @@
-"""How good a model ranks the held-out clicks, over all items and among sampled negatives.
+"""Ranks the held-out clicks with a model, over all items and among sampled negatives.
 
-Where a split says so, a ranking over all items leaves out what its user clicked before. Sampled
-negatives never hold it.
+If the split says so, a ranking over all items leaves out the items that its user clicked before.
+Sampled negatives never contain them.
 
 User states are computed as the device computes them: over the last `length` clicks (history
 `window`), or over the whole history with the state carried from segment to segment (`carry`).
@@ -36,18 +36,18 @@ Int64 = NDArray[np.int64]
 _USERS = 2048
 """Users whose states are computed together."""
 _SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}
-"""Scores held at once when ranking all items: what a CPU's cache holds, what fills a GPU."""
+"""Scores in memory at once when ranking all items: fits a CPU's cache, or fills a GPU."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Where one held-out click of each training user was ranked.
+    """The rank of one held-out click of each training user.
 
     Attributes:
         all: among all items, (users,).
         sampled: among 100 sampled negatives, (sampled users,).
-        sampled_users: which of the training users these are, ascending, (sampled users,): not
-            those who know so much of the catalogue that 100 negatives cannot be sampled.
+        sampled_users: indices of these training users, ascending, (sampled users,); users who
+            clicked so many items that 100 negatives cannot be sampled are not among them.
     """
 
     all: Ranks
@@ -55,7 +55,7 @@ class HeldOut:
     sampled_users: Int64
 
     def metrics(self) -> dict[str, float]:
-        """All figures of the paper in both protocols; `sampled100/users` says how many are in."""
+        """All metrics in both protocols, and the number of sampled users (`sampled100/users`)."""
         figures = rank_metrics(ALL, self.all)
         figures[f"{SAMPLED}/users"] = float(len(self.sampled_users))
         if len(self.sampled_users):
@@ -67,7 +67,7 @@ class HeldOut:
 def held_out(model: Recommender, split: Split, positions: Int64, *, seed: int) -> HeldOut:
     """Ranks the click at each position, one per training user, in both protocols.
 
-    Raises ValueError where a score is not finite.
+    Raises ValueError if a score is not finite.
     """
     log = split.log
     targets = log.items[positions].astype(np.int64)
@@ -81,16 +81,16 @@ def held_out(model: Recommender, split: Split, positions: Int64, *, seed: int) -
 
 
 def validation_ndcg(model: Recommender, split: Split) -> float:
-    """NDCG@10 over all items on the validation clicks: what training stops by.
+    """NDCG@10 over all items on the validation clicks, which decides when training stops.
 
-    Raises ValueError where a score is not finite.
+    Raises ValueError if a score is not finite.
     """
     positions = split.validation_positions
     items = split.log.items
     states = user_states(model, items, split.starts, positions, split.train_users + 1)
     targets = items[positions].astype(np.int64)
-    found = ranks_over_all(model, states, targets, clicked_before(split, positions))
-    return rank_metrics(ALL, found)["all/ndcg@10"]
+    target_ranks = ranks_over_all(model, states, targets, clicked_before(split, positions))
+    return rank_metrics(ALL, target_ranks)["all/ndcg@10"]
 
 
 @torch.no_grad()
@@ -103,37 +103,37 @@ def user_states(
 ) -> Tensor:
     """The state (n, ...) before the click at each flat position, from the clicks before it.
 
-    `users` are user numbers (row in the log plus 1), 0 where nobody knows the user.
+    `users` are user numbers (row in the log plus 1), or 0 for an unknown user.
     """
     was_training = model.training
     model.eval()
     device = _device(model)
-    found = []
+    chunk_states = []
     for at in range(0, len(positions), _USERS):
-        part = slice(at, at + _USERS)
-        owners = torch.from_numpy(users[part]).to(device)
+        chunk = slice(at, at + _USERS)
+        owners = torch.from_numpy(users[chunk]).to(device)
         if model.carries:
             assert isinstance(model, SCN | CoCorrRec)
-            clicks, state = _carried(model, items, starts[part], positions[part])
-            found.append(model.last_states(_tensor(clicks, device), owners, state))
+            clicks, state = _carried(model, items, starts[chunk], positions[chunk])
+            chunk_states.append(model.last_states(_tensor(clicks, device), owners, state))
         else:
-            clicks = recent(items, starts[part], positions[part], model.length)
-            found.append(model.last_states(_tensor(clicks, device), owners))
+            clicks = recent(items, starts[chunk], positions[chunk], model.length)
+            chunk_states.append(model.last_states(_tensor(clicks, device), owners))
     model.train(was_training)
-    return torch.cat(found)
+    return torch.cat(chunk_states)
 
 
 def _carried(
     model: SCN | CoCorrRec, items: NDArray[np.int32], starts: Int64, positions: Int64
 ) -> tuple[NDArray[np.int32], State]:
-    """The clicks of each user's last segment, and the state all earlier ones left."""
+    """The clicks of each user's last segment, and the state carried from all earlier ones."""
     scn = model.scn if isinstance(model, CoCorrRec) else model
     k, device = scn.settings.segment, scn.item_embedding.device
     full = np.maximum(positions - starts - 1, 0) // k
-    state = State(*(part.clone() for part in scn.block.initial_state(len(positions))))
-    for number in range(int(full.max(initial=0))):
-        rows = np.flatnonzero(full > number)
-        begin = starts[rows] + number * k
+    state = State(*(tensor.clone() for tensor in scn.block.initial_state(len(positions))))
+    for segment in range(int(full.max(initial=0))):
+        rows = np.flatnonzero(full > segment)
+        begin = starts[rows] + segment * k
         clicks = items[begin[:, None] + np.arange(k)]
         index = torch.from_numpy(rows).to(device)
         hidden = scn.hidden(_tensor(clicks, device))
@@ -144,21 +144,21 @@ def _carried(
 
 @dataclass(frozen=True, eq=False)
 class Clicked:
-    """What each user clicked before, flat: `items[starts[n]:stops[n]]` of row n."""
+    """Items that each user clicked before; those of row n are `items[starts[n]:stops[n]]`."""
 
     items: NDArray[np.int32]
     starts: Int64
     stops: Int64
 
-    def places(self, at: int, stop: int) -> tuple[Int64, Int64]:
-        """Rows and columns in a score matrix of rows `at` to `stop`."""
+    def cells(self, at: int, stop: int) -> tuple[Int64, Int64]:
+        """Row and column indices of these items in a score matrix of the rows `at` to `stop`."""
         starts, stops = self.starts[at:stop], self.stops[at:stop]
         rows = np.repeat(np.arange(len(starts), dtype=np.int64), stops - starts)
         return rows, self.items[ranges(starts, stops)].astype(np.int64) - 1
 
 
 def clicked_before(split: Split, positions: Int64) -> Clicked | None:
-    """What rankings of all items leave out, or None where a split leaves nothing out."""
+    """The items that rankings of all items leave out, or None if the split leaves none out."""
     return Clicked(split.log.items, split.starts, positions) if split.seen_left_out else None
 
 
@@ -166,15 +166,15 @@ def clicked_before(split: Split, positions: Int64) -> Clicked | None:
 def ranks_over_all(
     model: Recommender, states: Tensor, targets: Int64, left_out: Clicked | None = None
 ) -> Ranks:
-    """Where each target stands among all items of the catalogue but those left out.
+    """Ranks each target among all items of the catalogue, without those left out.
 
-    A target that is itself left out comes last. Raises ValueError where a score is not finite.
+    A target that is itself left out is ranked last. Raises ValueError if a score is not finite.
     """
     was_training = model.training
     model.eval()
     chunks = list(_ranks_in_chunks(model, states, targets, left_out))
     model.train(was_training)
-    return Ranks(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+    return Ranks(*(np.concatenate(chunk_columns) for chunk_columns in zip(*chunks, strict=True)))
 
 
 def _ranks_in_chunks(
@@ -186,30 +186,30 @@ def _ranks_in_chunks(
     space = torch.empty(2, min(rows, len(targets)), model.items, device=states.device)
     scored, compared = space.unbind()
     for at in range(0, len(targets), rows):
-        part = states[at : at + rows]
-        # The same memory for every chunk: new pages cost more than the product itself.
+        chunk = states[at : at + rows]
+        # Every chunk reuses the same memory: allocating pages costs more than the product.
         scores = (
-            model.score_all(part)
+            model.score_all(chunk)
             if table is None
-            else torch.mm(part, table, out=scored[: len(part)])
+            else torch.mm(chunk, table, out=scored[: len(chunk)])
         )
-        # Any NaN or infinity makes the sum one: cheaper than a look at every score.
+        # A NaN or infinity makes the sum non-finite, which is cheaper than testing every score.
         if not bool(torch.isfinite(scores.sum())):
             raise ValueError("scores hold NaN or infinity: the training diverged")
         if left_out is not None:
             if table is None:
-                scores = scores.clone()  # it may be a view of what the model keeps
-            row, column = (torch.from_numpy(each) for each in left_out.places(at, at + rows))
+                scores = scores.clone()  # it may be a view of a buffer of the model
+            row, column = (torch.from_numpy(index) for index in left_out.cells(at, at + rows))
             scores[row.to(scores.device), column.to(scores.device)] = -torch.inf
         target = scores.gather(1, columns[at : at + rows, None])
-        # Ones in floats are counted twice as fast as truths, and exactly up to 2^24 items.
-        flags = compared[: len(part)]
+        # Summing floats is twice as fast as summing booleans, and exact up to 2^24 items.
+        flags = compared[: len(chunk)]
         greater = torch.gt(scores, target, out=flags).sum(1)
         equal = torch.eq(scores, target, out=flags).sum(1) - 1
-        yield Ranks(_whole(greater), _whole(equal))
+        yield Ranks(_to_int64(greater), _to_int64(equal))
 
 
-def _whole(counts: Tensor) -> Int64:
+def _to_int64(counts: Tensor) -> Int64:
     return counts.cpu().numpy().astype(np.int64)
 
 
@@ -220,18 +220,20 @@ def _ranks_of_sampled(
     candidates = np.concatenate([targets[:, None], negatives], axis=1)
     was_training = model.training
     model.eval()
-    found = [Ranks(np.empty(0, np.int64), np.empty(0, np.int64))]
+    chunk_ranks = [Ranks(np.empty(0, np.int64), np.empty(0, np.int64))]
     for at in range(0, len(chosen), _USERS):
-        part = slice(at, at + _USERS)
-        rows = torch.from_numpy(chosen[part]).to(states.device)
-        scores = model.score(states[rows], _tensor(candidates[part], states.device))
-        found.append(ranks(scores.cpu().numpy(), 0))
+        chunk = slice(at, at + _USERS)
+        rows = torch.from_numpy(chosen[chunk]).to(states.device)
+        scores = model.score(states[rows], _tensor(candidates[chunk], states.device))
+        chunk_ranks.append(ranks(scores.cpu().numpy(), 0))
     model.train(was_training)
-    return Ranks(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return Ranks(
+        *(np.concatenate(chunk_columns) for chunk_columns in zip(*chunk_ranks, strict=True))
+    )
 
 
-def _tensor(numbers: NDArray[np.integer], device: torch.device) -> Tensor:
-    return torch.from_numpy(numbers.astype(np.int64)).to(device)
+def _tensor(indices: NDArray[np.integer], device: torch.device) -> Tensor:
+    return torch.from_numpy(indices.astype(np.int64)).to(device)
 
 
 def _device(model: Recommender) -> torch.device:

@@ -1,7 +1,7 @@
-"""Whether a difference between two models is more than chance, user by user.
+"""Tests whether two models differ by more than chance, paired by user.
 
-Both models ranked the same click of the same users, so the differences are paired. What varies is
-the users: a difference that is certain in this sense may still hang on the data set.
+Both models ranked the same click of the same users, so the differences are paired. Only the sample
+of users is varied: a significant difference may still be specific to the data set.
 """
 
 import math
@@ -18,20 +18,20 @@ RESAMPLES: Final = 10_000
 LEVEL: Final = 0.95
 _SEED: Final = 0
 _DRAWN: Final = 1 << 21
-"""Users drawn at once."""
+"""Users drawn in one step of the bootstrap."""
 
 Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against a reference, in one metric.
+    """Compares a model with a reference in one metric.
 
     Attributes:
         value, reference: their means over users.
         low, high: the 95% bootstrap interval of the difference.
-        p: of a paired t-test, two-sided, as if this were the only comparison.
-        holm: p corrected for all comparisons that it was made with, by Holm's method.
+        p: p-value of a two-sided paired t-test, uncorrected.
+        holm: p corrected by Holm's method for all comparisons that were made together.
     """
 
     value: float
@@ -49,21 +49,21 @@ class Comparison:
 
     @property
     def relative(self) -> float | None:
-        """The difference as a share of the reference; None where that is 0."""
+        """The difference as a share of the reference; None if the reference is 0."""
         return self.difference / self.reference if self.reference else None
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves 0 out, and the corrected p is below 1 - LEVEL."""
+        """Whether the interval excludes 0 and the corrected p is below 1 - LEVEL."""
         return not self.low <= 0 <= self.high and self.holm < 1.0 - LEVEL
 
 
-def per_user(found: Ranks, metric: str) -> Float64:
-    """Each user's part of "ndcg@10", "hitrate@5" or (against sampled negatives) "uauc", (n,)."""
+def per_user(target_ranks: Ranks, metric: str) -> Float64:
+    """Each user's "ndcg@10", "hitrate@5" or (against sampled negatives) "uauc", (n,)."""
     name, _, cutoff = metric.partition("@")
     if name == "uauc":
-        return 1.0 - (found.greater + 0.5 * found.equal) / NEGATIVES
-    rank = found.pessimistic
+        return 1.0 - (target_ranks.greater + 0.5 * target_ranks.equal) / NEGATIVES
+    rank = target_ranks.pessimistic
     gain = 1.0 / np.log2(1.0 + rank) if name == "ndcg" else np.ones(len(rank))
     return np.where(rank <= int(cutoff), gain, 0.0)
 
@@ -71,38 +71,40 @@ def per_user(found: Ranks, metric: str) -> Float64:
 def compare(values: Float64, references: Float64) -> list[Comparison]:
     """Compares columns (users, metrics) of a model with those of a reference.
 
-    Each is corrected as the only one: `corrected` knows which belong together.
+    Their p-values are uncorrected: `corrected` corrects those that belong together.
     """
     if values.shape != references.shape:
         raise ValueError(f"not the same users: {values.shape} against {references.shape}")
     differences = values - references
     lows, highs = bootstrap(differences)
-    found = []
+    comparisons = []
     for column in range(values.shape[1]):
         p = t_test(differences[:, column])
         means = float(values[:, column].mean()), float(references[:, column].mean())
-        found.append(
+        comparisons.append(
             Comparison(*means, float(lows[column]), float(highs[column]), p, p, len(values))
         )
-    return found
+    return comparisons
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons, each with its p corrected for all of them."""
-    adjusted = holm([each.p for each in comparisons])
-    return [replace(each, holm=p) for each, p in zip(comparisons, adjusted, strict=True)]
+    """The same comparisons, with p-values corrected for their number."""
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [
+        replace(comparison, holm=p) for comparison, p in zip(comparisons, adjusted, strict=True)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: below a level, with that probability not one of them is by chance.
+    """Holm's step-down correction, which controls the family-wise error rate.
 
-    A p that is not a number (one user) stays so, and is not counted.
+    A p that is NaN (one user) stays NaN and is not counted.
     """
-    known = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
+    ordered = sorted((p, at) for at, p in enumerate(p_values) if not math.isnan(p))
     adjusted = list(p_values)
     highest = 0.0
-    for smaller, (p, at) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - smaller)))
+    for smaller, (p, at) in enumerate(ordered):
+        highest = max(highest, min(1.0, p * (len(ordered) - smaller)))
         adjusted[at] = highest
     return adjusted
 
@@ -112,8 +114,8 @@ def bootstrap(
 ) -> tuple[Float64, Float64]:
     """Percentile interval of the mean of each column (n, columns) over resampled rows.
 
-    Every column sees the same resamples: how often each row is drawn is counted once, and a
-    product with the columns gives all means.
+    All columns share the same resamples: each row's draws are counted once, and a matrix product
+    with the columns gives all means.
     """
     count = len(columns)
     random = np.random.default_rng(seed)
@@ -122,8 +124,8 @@ def bootstrap(
     for at in range(0, resamples, step):
         rows = min(step, resamples - at)
         drawn = random.integers(0, count, (rows, count), dtype=np.int32)
-        places = drawn + np.arange(rows, dtype=np.int64)[:, None] * count
-        often = np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count)
+        bins = drawn + np.arange(rows, dtype=np.int64)[:, None] * count
+        often = np.bincount(bins.ravel(), minlength=rows * count).reshape(rows, count)
         means.append(often.astype(np.float64) @ columns / count)
     tail = (1.0 - level) / 2
     low, high = np.quantile(np.concatenate(means), (tail, 1.0 - tail), axis=0)
@@ -161,14 +163,14 @@ def _fraction(a: float, b: float, x: float) -> float:
     """The continued fraction of the incomplete beta function, by Lentz's method."""
     tiny = 1e-300
     c, d = 1.0, 1.0 / ((1.0 - (a + b) * x / (a + 1.0)) or tiny)
-    found = d
+    fraction = d
     for m in range(1, 300):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         for term in (even, odd):
             d = 1.0 / ((1.0 + term * d) or tiny)
             c = (1.0 + term / c) or tiny
-            found *= c * d
+            fraction *= c * d
         if abs(c * d - 1.0) < 1e-14:
             break
-    return found
+    return fraction

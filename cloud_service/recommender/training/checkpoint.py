@@ -5,7 +5,6 @@ resumes from these exactly.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from cloud_service.recommender.recipe import TrainingRecipe, identity
 from shared.errors import DataError
+from shared.whole_file import whole_path, write_whole
 
 BEST = "best.safetensors"
 _KEPT = 2
@@ -47,9 +47,7 @@ class Checkpoints:
         recorded = folder / "recipe.json"
         description = json.dumps({"recipe": identity(recipe), "clicks": data}, indent=1)
         if not recorded.exists():
-            draft = folder / "recipe.json.draft"
-            draft.write_text(description, "utf-8")
-            draft.replace(recorded)
+            write_whole(recorded, description)
         elif recorded.read_text("utf-8") != description:
             raise DataError(
                 f"{folder} holds the run of another recipe, or of other clicks ({recorded}): "
@@ -117,14 +115,11 @@ class Checkpoints:
 
     @staticmethod
     def _write(path: Path, tensors: dict[str, torch.Tensor], meta: dict[str, str]) -> None:
-        draft = path.with_suffix(".draft")
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, draft, meta)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
+            with whole_path(path) as draft:
+                save_file(held, draft, meta)
         except (SafetensorError, OSError) as error:
-            draft.unlink(missing_ok=True)
             raise DataError(f"the checkpoint {path} cannot be written: {error}") from error
 
 

@@ -105,7 +105,7 @@ def _examples(model: ProjectedCoCorrRec, split: Split) -> tuple[Tensor, Tensor]:
         hidden = model.scn.segments(model.scn.hidden(clicks)).flatten(0, 1)
         clicked = gcn.clicks(hidden)
         scores = gcn.scores(gcn.local_state(hidden), clicked)
-        best = gcn.wanted(scores, clicked).topk(count, dim=1).indices
+        best = gcn.targets(scores, clicked).topk(count, dim=1).indices
         hits = best == targets[:, None]
         ranked = hits.any(1)
         picked = torch.stack([candidate.gather(1, best) for candidate in scores], dim=1)

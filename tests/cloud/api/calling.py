@@ -1,4 +1,4 @@
-"""Small bundles with an answer known by construction, and a caller of the application."""
+"""Publishes small bundles with known candidate lists, and calls the application."""
 
 import asyncio
 import io
@@ -14,7 +14,8 @@ from cloud_service.api.app import create_app
 from cloud_service.api.context import Services
 from cloud_service.bootstrap import build_services
 from cloud_service.settings import CloudSettings
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from shared.manifest import FileEntry, Manifest, TrainingData
 from shared.model import ModelSettings
 
@@ -30,7 +31,7 @@ def publish(
     seen_left_out: bool = False,
     ids: Sequence[bytes] = IDS,
 ) -> str:
-    """A version with neighbours worked out by hand; `name` makes its content different."""
+    """Publishes a version with hand-made neighbours; `name` makes its content unique."""
 
     def describe(entries: tuple[FileEntry, ...]) -> Manifest:
         return Manifest(
@@ -75,7 +76,7 @@ def publish(
 
 
 class Caller:
-    """Calls the application as a client at one address would; as an admin, with a token."""
+    """Calls the application as a client with one address; with a token as an admin."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class Caller:
 
 
 class Cloud:
-    """An application on a store of its own."""
+    """An application with its own store."""
 
     def __init__(self, settings: CloudSettings) -> None:
         self.settings = settings
@@ -114,14 +115,14 @@ class Cloud:
         self.call = Caller(self.app, token=self.services.admin_token)
 
     def promoted(self, name: str = "small") -> str:
-        """A new version, in production."""
+        """Publishes and promotes a version; returns it."""
         version = publish(self.store, name)
         self.store.promote(version)
         return version
 
 
 def code_of(answer: httpx.Response) -> str:
-    """The code of a problem document, after checking that it is one."""
+    """Checks that an answer is a problem document; returns its code."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     document = answer.json()
     assert set(document) == {"type", "title", "status", "detail"}

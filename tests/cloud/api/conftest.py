@@ -1,4 +1,4 @@
-"""Applications on stores of their own."""
+"""Fixtures: applications with their own stores."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,19 +18,19 @@ def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_cloud(tmp_path: Path) -> Iterator[Callable[..., Cloud]]:
-    """Makes applications with the settings given; closes them at the end."""
-    made: list[Cloud] = []
+    """Returns a function that creates applications; closes them after the test."""
+    clouds: list[Cloud] = []
 
     def make(**values: Any) -> Cloud:
-        made.append(Cloud(load_settings(**({"store": tmp_path / "store"} | values))))
-        return made[-1]
+        clouds.append(Cloud(load_settings(**({"store": tmp_path / "store"} | values))))
+        return clouds[-1]
 
     yield make
-    for cloud in made:
+    for cloud in clouds:
         cloud.services.jobs.close()
 
 
 @pytest.fixture
 def cloud(make_cloud: Callable[..., Cloud]) -> Cloud:
-    """An application that made its own admin token, with replays."""
+    """An application that created its own admin token and hands out replays."""
     return make_cloud(serve_replays=True)

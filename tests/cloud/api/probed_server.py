@@ -1,5 +1,5 @@
-"""The cloud as `cloud-service serve` runs it, with one more address: /nodelay says whether
-TCP_NODELAY is set on the very connection that asks."""
+"""Runs the cloud like `cloud-service serve`, with one more address: /nodelay answers whether
+TCP_NODELAY is set on the connection of the request."""
 
 import os
 import socket
@@ -12,9 +12,9 @@ from cloud_service.settings import load_settings
 def nodelay_of(peer: tuple[str, int]) -> int:
     for path in Path("/proc/self/fd").iterdir():
         try:
-            with socket.socket(fileno=os.dup(int(path.name))) as found:
-                if found.getpeername() == peer:
-                    return found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            with socket.socket(fileno=os.dup(int(path.name))) as copy:
+                if copy.getpeername() == peer:
+                    return copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         except OSError:
             continue  # not a socket, or not a connected one
     return -1

@@ -1,4 +1,4 @@
-"""Who may make admin calls: whoever has the token, and nobody else."""
+"""Admin calls need the token, and only the token."""
 
 import logging
 
@@ -82,7 +82,7 @@ def test_a_cloud_that_cannot_keep_a_token_serves_and_refuses_every_admin_call(
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cloud_service.admin_token.os.link", full)
+    monkeypatch.setattr("shared.whole_file.os.link", full)
     with caplog.at_level(logging.WARNING):
         cloud = make_cloud()
     assert "admin calls are refused" in caplog.text

@@ -1,37 +1,37 @@
-"""Who has a place, who is in the reserve, and when somebody is looked at."""
+"""Which connections are admitted, which are in the reserve, and when they are checked."""
 
 import pytest
 
-from cloud_service.http.admission import LOOKS, RESERVE, SWEEP_SECONDS, Admission, Limits
+from cloud_service.http.admission import CHECKS, RESERVE, SWEEP_SECONDS, Admission, Limits
 
 
 class Loop:
-    """An event loop whose time passes when a test says so."""
+    """A fake event loop whose time a test advances."""
 
     def __init__(self):
-        self.now, self.timers = 0.0, []
+        self.time_s, self.timers = 0.0, []
 
     def time(self):
-        return self.now
+        return self.time_s
 
     def call_later(self, delay, call, *arguments):
-        self.timers.append((self.now + delay, call, arguments))
+        self.timers.append((self.time_s + delay, call, arguments))
         return self.timers[-1]
 
     def sweep(self):
         (timer,) = self.timers
         self.timers.clear()
-        self.now, call, arguments = timer
+        self.time_s, call, arguments = timer
         call(*arguments)
 
 
-class Guest:
+class FakeConnection:
     def __init__(self, due=float("inf")):
-        self.due, self.looks, self.aborted = due, [], False
+        self.due, self.checks, self.aborted = due, [], False
 
-    def look(self, now):
-        self.looks.append(now)
-        self.due = now + 10
+    def check(self, now_s):
+        self.checks.append(now_s)
+        self.due = now_s + 10
 
     def abort(self):
         self.aborted = True
@@ -42,50 +42,61 @@ def loop():
     return Loop()
 
 
-def test_a_connection_beyond_the_places_is_in_the_reserve_until_one_is_free(loop):
-    admission, guests = Admission(Limits(connections=2)), [Guest() for _ in range(4)]
-    assert [admission.enter(guest, loop) for guest in guests[:3]] == [True, True, False]
-    admission.leave(guests[2])
-    assert not admission.enter(guests[3], loop)
-    admission.leave(guests[0])
-    assert admission.enter(Guest(), loop)
+def test_a_connection_beyond_the_limit_is_in_the_reserve_until_one_is_free(loop):
+    admission, connections = Admission(Limits(connections=2)), [FakeConnection() for _ in range(4)]
+    assert [admission.enter(connection, loop) for connection in connections[:3]] == [
+        True,
+        True,
+        False,
+    ]
+    admission.leave(connections[2])
+    assert not admission.enter(connections[3], loop)
+    admission.leave(connections[0])
+    assert admission.enter(FakeConnection(), loop)
 
 
 def test_the_oldest_of_a_full_reserve_gives_way(loop):
     admission = Admission(Limits(connections=1))
-    assert admission.enter(Guest(), loop)
-    reserve = [Guest() for _ in range(RESERVE + 2)]
-    assert not any(admission.enter(guest, loop) for guest in reserve)
-    assert [guest.aborted for guest in reserve] == [True, True] + [False] * RESERVE
+    assert admission.enter(FakeConnection(), loop)
+    reserve = [FakeConnection() for _ in range(RESERVE + 2)]
+    assert not any(admission.enter(connection, loop) for connection in reserve)
+    assert [connection.aborted for connection in reserve] == [True, True] + [False] * RESERVE
 
 
-def test_only_who_may_be_late_is_looked_at(loop):
-    admission, soon, later = Admission(Limits(connections=1)), Guest(0.5), Guest(2.5)
+def test_only_connections_that_may_be_late_is_checked(loop):
+    admission, soon, later = (
+        Admission(Limits(connections=1)),
+        FakeConnection(0.5),
+        FakeConnection(2.5),
+    )
     admission.enter(soon, loop)
     admission.enter(later, loop)  # in the reserve, and no less watched
     for _ in range(4):
         loop.sweep()
-    assert soon.looks == [SWEEP_SECONDS]
-    assert later.looks == [3 * SWEEP_SECONDS]
+    assert soon.checks == [SWEEP_SECONDS]
+    assert later.checks == [3 * SWEEP_SECONDS]
 
 
-def test_a_crowd_that_comes_due_at_once_is_looked_at_in_turns(loop):
-    admission, crowd = Admission(Limits(connections=10_000)), [Guest(0.5) for _ in range(600)]
-    for guest in crowd:
-        admission.enter(guest, loop)
+def test_a_crowd_that_comes_due_at_once_is_checked_in_turns(loop):
+    admission, crowd = (
+        Admission(Limits(connections=10_000)),
+        [FakeConnection(0.5) for _ in range(600)],
+    )
+    for connection in crowd:
+        admission.enter(connection, loop)
     seen = []
     for _ in range(3):
         loop.sweep()
-        seen.append(sum(len(guest.looks) for guest in crowd))
-    assert seen == [LOOKS, 2 * LOOKS, 600]
-    assert loop.now < 2 * SWEEP_SECONDS
+        seen.append(sum(len(connection.checks) for connection in crowd))
+    assert seen == [CHECKS, 2 * CHECKS, 600]
+    assert loop.time_s < 2 * SWEEP_SECONDS
 
 
-def test_an_empty_cloud_looks_at_nothing(loop):
-    admission, guest = Admission(Limits()), Guest()
-    admission.enter(guest, loop)
-    admission.leave(guest)
+def test_an_empty_cloud_checks_nothing(loop):
+    admission, connection = Admission(Limits()), FakeConnection()
+    admission.enter(connection, loop)
+    admission.leave(connection)
     loop.sweep()
     assert loop.timers == []
-    admission.enter(guest, loop)
+    admission.enter(connection, loop)
     assert len(loop.timers) == 1

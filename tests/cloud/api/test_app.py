@@ -1,4 +1,4 @@
-"""What holds for every address: problems, limits, health, metrics."""
+"""Common behaviour of all routes: problems, limits, health, metrics."""
 
 import asyncio
 import threading
@@ -39,7 +39,7 @@ def test_an_unexpected_fault_tells_nothing_of_itself(cloud, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"),
+    ("content", "media_type"),
     [
         (b"", "application/json"),
         (b"{", "application/json"),
@@ -50,13 +50,13 @@ def test_an_unexpected_fault_tells_nothing_of_itself(cloud, monkeypatch):
         (b"a=1", "application/x-www-form-urlencoded"),
     ],
 )
-def test_what_is_no_json_is_a_problem(cloud, content, kind):
+def test_what_is_no_json_is_a_problem(cloud, content, media_type):
     cloud.promoted()
     answer = cloud.call(
         "POST",
         "/v1/models/production/candidates",
         content=content,
-        headers={"content-type": kind},
+        headers={"content-type": media_type},
     )
     assert (answer.status_code, code_of(answer)) == (422, "invalid-request")
 
@@ -98,7 +98,7 @@ def test_alive_at_once_and_ready_once_a_production_model_answers(cloud, monkeypa
         assert (answer.status_code, code_of(answer)) == (503, "not-ready")
         assert answer.headers["retry-after"] == "1"
         version = cloud.promoted()  # in production, but not loaded yet
-    monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
+    monkeypatch.setattr(cloud.services.correctors, "loaded", lambda: [version])
     assert cloud.call("GET", "/ready").json() == {
         "production": version,
         "worker": {"alive": False, "seconds_ago": None, "job": None},
@@ -107,7 +107,7 @@ def test_alive_at_once_and_ready_once_a_production_model_answers(cloud, monkeypa
 
 def test_ready_and_metrics_show_the_workers_sign_of_life_and_the_version_in_use(cloud, monkeypatch):
     version = cloud.promoted()
-    monkeypatch.setattr(cloud.services.corrections, "loaded", lambda: [version])
+    monkeypatch.setattr(cloud.services.correctors, "loaded", lambda: [version])
     cloud.services.heartbeat.beat("c9fb854d-f78e-42d8-950c-abc42a25acf9")
     worker = cloud.call("GET", "/ready").json()["worker"]
     assert worker["alive"]
@@ -122,27 +122,28 @@ def test_ready_and_metrics_show_the_workers_sign_of_life_and_the_version_in_use(
 def test_a_worker_that_has_long_been_silent_is_not_alive(tmp_path, monkeypatch):
     heartbeat = Heartbeat(tmp_path)
     heartbeat.beat(None)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 60)
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 60)
     state = heartbeat.state()
     assert (state.alive, round(state.seconds_ago)) == (False, 60)
     (tmp_path / "worker.json").write_text("{")
     assert not heartbeat.state().alive
 
 
+@pytest.mark.slow
 def test_a_database_that_hangs_does_not_hold_up_the_metrics():
     release = threading.Event()
-    asked = []
+    calls = []
 
     def count():
-        asked.append(1)
+        calls.append(1)
         release.wait(20)
         return Counter({"queued": 3})
 
     counts = JobCounts(count)
     assert counts.read() == (Counter(), None)
     assert counts.read() == (Counter(), None)
-    assert len(asked) == 1
+    assert len(calls) == 1
     release.set()
     read, age = counts.read()
     assert read["queued"] == 3
@@ -175,8 +176,8 @@ def test_versions_are_promoted_and_retired(cloud):
     assert (promoted.status_code, promoted.json()["production"]) == (200, True)
     retired = cloud.call("POST", f"/v1/models/{first}/retire")
     assert (retired.status_code, retired.json()["retired"]) == (200, True)
-    again = cloud.call("POST", f"/v1/models/{first}/promote")
-    assert (again.status_code, code_of(again)) == (410, "retired-model")
+    repeated = cloud.call("POST", f"/v1/models/{first}/promote")
+    assert (repeated.status_code, code_of(repeated)) == (410, "retired-model")
     alias = cloud.call("POST", "/v1/models/production/promote")
     assert code_of(alias) == "unknown-model"
 
@@ -192,8 +193,8 @@ def test_a_model_is_asked_for_by_the_alias_of_its_log(cloud):
     assert shown.content == cloud.call("GET", f"/v1/models/{second}").content
     unchanged = cloud.call("GET", "/v1/models/shop", headers={"if-none-match": f'"{second}"'})
     assert unchanged.status_code == 304
-    asked = cloud.call("POST", "/v1/models/shop/candidates", json={"clicks": []})
-    assert asked.status_code == 200
+    answer = cloud.call("POST", "/v1/models/shop/candidates", json={"clicks": []})
+    assert answer.status_code == 200
     listed = {row["version"]: row["aliases"] for row in cloud.call("GET", "/v1/models").json()}
     assert listed == {first: ["production"], second: ["shop"]}
     in_use = cloud.call("POST", f"/v1/models/{second}/retire")
@@ -251,7 +252,7 @@ def test_requests_are_counted_by_their_template(cloud):
 def test_versions_are_opened_and_closed_by_one_thread_which_gives_their_memory_back(
     cloud, monkeypatch
 ):
-    """Memory that many threads took for versions adds up: 5 MB for each one published."""
+    """With several threads, memory grows by 5 MB for each published version."""
     opened, closed = [], []
 
     class Opened:
@@ -284,4 +285,4 @@ def test_versions_are_opened_and_closed_by_one_thread_which_gives_their_memory_b
     asyncio.run(refreshed())
     assert opened == ["models_0"] * 3
     assert closed == ["models_0"]
-    assert sorted(cloud.services.corrections.loaded()) == sorted(versions[1:])
+    assert sorted(cloud.services.correctors.loaded()) == sorted(versions[1:])

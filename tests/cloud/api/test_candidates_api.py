@@ -1,4 +1,4 @@
-"""Candidate lists: worked out by hand, limits, and their speed."""
+"""Candidate lists: known results, limits, and speed."""
 
 import time
 
@@ -9,6 +9,7 @@ from calling import code_of, publish
 from safetensors.numpy import save_file
 
 from cloud_service.services.candidates import DECAY, Retrieval
+from shared import bundle as files
 from shared.errors import BundleInvalid, BundleMissing
 
 IDS = [stored.decode() for stored in STORED]
@@ -67,9 +68,9 @@ def test_clicked_items_are_left_out_when_asked(ask):
 def test_clicked_items_are_left_out_by_default_where_nobody_clicks_twice(cloud):
     cloud.store.promote(publish(cloud.store, "loyal", seen_left_out=True))
     body = {"clicks": ["d4", "a1"], "count": 10}
-    for wish, kept in (({}, False), ({"exclude_clicked": False}, True)):
+    for wish, is_excluded in (({}, False), ({"exclude_clicked": False}, True)):
         answer = cloud.call("POST", "/v1/models/production/candidates", json=body | wish).json()
-        assert ("d4" in answer["candidates"]) is kept
+        assert ("d4" in answer["candidates"]) is is_excluded
 
 
 def test_only_the_last_ten_clicks_count(ask):
@@ -179,26 +180,26 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, change):
     }
     path = tmp_path / "neighbours.safetensors"
     save_file(good, path)
-    Retrieval.load(tmp_path)
+    Retrieval.load(tmp_path / files.NEIGHBOURS)
     save_file(good | change, path)
     with pytest.raises(BundleInvalid):
-        Retrieval.load(tmp_path)
+        Retrieval.load(tmp_path / files.NEIGHBOURS)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(BundleMissing):
-        Retrieval.load(tmp_path)
+        Retrieval.load(tmp_path / files.NEIGHBOURS)
     (tmp_path / "neighbours.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(BundleInvalid):
-        Retrieval.load(tmp_path)
+        Retrieval.load(tmp_path / files.NEIGHBOURS)
 
 
 @pytest.mark.parametrize(
-    "given", [{"count": True}, {"count": "5"}, {"exclude_clicked": "yes"}, {"exclude_clicked": 1}]
+    "fields", [{"count": True}, {"count": "5"}, {"exclude_clicked": "yes"}, {"exclude_clicked": 1}]
 )
-def test_a_value_of_another_type_is_refused_as_the_description_says(cloud, given):
+def test_a_value_of_another_type_is_refused_as_the_description_says(cloud, fields):
     cloud.promoted()
     path = "/v1/models/production/candidates"
-    answer = cloud.call("POST", path, json={"clicks": ["a1"]} | given)
+    answer = cloud.call("POST", path, json={"clicks": ["a1"]} | fields)
     assert (answer.status_code, code_of(answer)) == (422, "invalid-request")
     assert cloud.call("POST", path, json={"rows": [1.0], "count": 3.0}).status_code == 200

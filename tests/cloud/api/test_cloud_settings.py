@@ -1,4 +1,4 @@
-"""Settings that refuse nonsense."""
+"""Invalid settings are errors."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_what_a_hosting_platform_sets_is_left_alone(monkeypatch, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "message"),
     [
         ("CLOUD_PORT", "eighty", "CLOUD_PORT: Input should be a valid integer"),
         ("CLOUD_PORT", "65536", "CLOUD_PORT: Input should be less than or equal to 65535"),
@@ -32,7 +32,7 @@ def test_what_a_hosting_platform_sets_is_left_alone(monkeypatch, name):
         ("CLOUD_DATABASE_URL", "mysql://u:secret@h/n", "sqlite:///PATH or postgresql://"),
         ("CLOUD_DATABASE_URL", "sqlite://", "sqlite:///PATH or postgresql://"),
         ("CLOUD_ADMIN_TOKEN", "secret", "CLOUD_ADMIN_TOKEN: Value should have at least 8"),
-        ("CLOUD_ADMIN_TOKEN", "a secret of words", "CLOUD_ADMIN_TOKEN takes visible ASCII"),
+        ("CLOUD_ADMIN_TOKEN", "a secret of message", "CLOUD_ADMIN_TOKEN takes visible ASCII"),
         ("CLOUD_ADMIN_TOKEN", "secrét-secrét", "CLOUD_ADMIN_TOKEN takes visible ASCII"),
         ("CLOUD_MAX_HEAD_BYTES", "1023", "CLOUD_MAX_HEAD_BYTES: Input should be greater than"),
         ("CLOUD_MAX_HEAD_LINES", "0", "CLOUD_MAX_HEAD_LINES: Input should be greater than"),
@@ -41,12 +41,12 @@ def test_what_a_hosting_platform_sets_is_left_alone(monkeypatch, name):
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_without_being_shown(
-    monkeypatch, name, value, words
+    monkeypatch, name, value, message
 ):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert words in caught.value.detail
+    assert message in caught.value.detail
     assert "secret" not in caught.value.detail
 
 

@@ -1,4 +1,4 @@
-"""Bundle files over HTTP: whole, in parts, unchanged, and not at all."""
+"""Bundle files over HTTP: complete, ranges, unchanged, and errors."""
 
 import hashlib
 
@@ -49,7 +49,7 @@ def test_another_etag_gets_the_file(cloud, version):
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "end"),
+    ("requested", "start", "stop"),
     [
         ("bytes=0-9", 0, 10),
         ("bytes=99830-", 99830, 99840),
@@ -57,23 +57,23 @@ def test_another_etag_gets_the_file(cloud, version):
         ("bytes=99830-500000", 99830, 99840),
     ],
 )
-def test_a_part_is_sent_as_a_part(cloud, version, asked, first, end):
-    answer = get(cloud, version, range=asked)
+def test_a_part_is_sent_as_a_part(cloud, version, requested, start, stop):
+    answer = get(cloud, version, range=requested)
     assert answer.status_code == 206
-    assert answer.content == CONTENT[first:end]
-    assert answer.headers["content-range"] == f"bytes {first}-{end - 1}/99840"
+    assert answer.content == CONTENT[start:stop]
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/99840"
 
 
 def test_a_part_of_another_content_becomes_the_whole(cloud, version):
-    whole = get(cloud, version, range="bytes=0-9", if_range='"of-yesterday"')
-    assert (whole.status_code, whole.content) == (200, CONTENT)
+    complete = get(cloud, version, range="bytes=0-9", if_range='"of-yesterday"')
+    assert (complete.status_code, complete.content) == (200, CONTENT)
     tag = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
     assert get(cloud, version, range="bytes=0-9", if_range=tag).status_code == 206
 
 
-@pytest.mark.parametrize("asked", ["bytes=99840-", "bytes=5-1", "bytes=", "foo", "items=0-1"])
-def test_a_range_that_does_not_exist_is_a_problem(cloud, version, asked):
-    answer = get(cloud, version, range=asked)
+@pytest.mark.parametrize("requested", ["bytes=99840-", "bytes=5-1", "bytes=", "foo", "items=0-1"])
+def test_a_range_that_does_not_exist_is_a_problem(cloud, version, requested):
+    answer = get(cloud, version, range=requested)
     assert (answer.status_code, code_of(answer)) == (416, "range-invalid")
     assert answer.headers["content-range"] == "bytes */99840"
 
@@ -100,26 +100,26 @@ def test_the_manifest_names_the_version_by_its_hash(cloud, version):
     assert shown.headers["model-version"] == version
     assert shown.headers["cache-control"] == "no-cache"
     assert cloud.call("GET", f"/v1/models/{version}").headers["etag"] == f'"{version}"'
-    again = cloud.call("GET", "/v1/models/production", headers={"if-none-match": f'"{version}"'})
-    assert again.status_code == 304
+    repeated = cloud.call("GET", "/v1/models/production", headers={"if-none-match": f'"{version}"'})
+    assert repeated.status_code == 304
 
 
 def test_versions_are_listed_with_what_they_are(cloud, version):
-    other = publish(cloud.store, "other")
-    cloud.store.retire(other)
-    found = {model["version"]: model for model in cloud.call("GET", "/v1/models").json()}
-    assert found[version]["production"]
-    assert not found[version]["retired"]
-    assert found[other]["retired"]
-    assert found[other]["data"] == "other"
+    second = publish(cloud.store, "other")
+    cloud.store.retire(second)
+    by_version = {model["version"]: model for model in cloud.call("GET", "/v1/models").json()}
+    assert by_version[version]["production"]
+    assert not by_version[version]["retired"]
+    assert by_version[second]["retired"]
+    assert by_version[second]["data"] == "other"
 
 
 def test_a_retired_version_hands_out_nothing(cloud, version):
-    other = publish(cloud.store, "other")
-    assert get(cloud, other).status_code == 200
-    assert cloud.call("POST", f"/v1/models/{other}/retire").status_code == 200
-    assert code_of(get(cloud, other)) == "retired-model"
-    assert code_of(cloud.call("GET", f"/v1/models/{other}/replay")) == "retired-model"
+    second = publish(cloud.store, "other")
+    assert get(cloud, second).status_code == 200
+    assert cloud.call("POST", f"/v1/models/{second}/retire").status_code == 200
+    assert code_of(get(cloud, second)) == "retired-model"
+    assert code_of(cloud.call("GET", f"/v1/models/{second}/replay")) == "retired-model"
 
 
 def test_replays_are_handed_out_only_where_this_was_asked_for(cloud, make_cloud, version):

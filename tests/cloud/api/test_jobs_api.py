@@ -1,4 +1,4 @@
-"""Jobs over HTTP, without a worker."""
+"""The routes of jobs, without a worker."""
 
 import json
 
@@ -11,12 +11,12 @@ def submit(cloud, **recipe):
 
 
 def test_a_job_is_queued_listed_shown_and_cancelled(cloud):
-    made = submit(cloud, epochs=3)
-    assert made.status_code == 201
-    job = made.json()
+    created = submit(cloud, epochs=3)
+    assert created.status_code == 201
+    job = created.json()
     assert job["state"] == "queued"
     assert job["request"]["recipe"]["epochs"] == 3
-    assert made.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert created.headers["location"] == f"/v1/jobs/{job['id']}"
     assert cloud.call("GET", "/v1/jobs").json() == [job]
     assert cloud.call("GET", f"/v1/jobs/{job['id']}").json() == job
     cancelled = cloud.call("POST", f"/v1/jobs/{job['id']}/cancel")
@@ -27,9 +27,9 @@ def test_a_job_is_queued_listed_shown_and_cancelled(cloud):
 
 
 def test_the_newest_jobs_come_first_and_as_many_as_asked(cloud):
-    jobs = [submit(cloud, seed=seed).json()["id"] for seed in range(3)]
-    found = cloud.call("GET", "/v1/jobs?limit=2").json()
-    assert [job["id"] for job in found] == jobs[:0:-1]
+    submitted = [submit(cloud, seed=seed).json()["id"] for seed in range(3)]
+    jobs = cloud.call("GET", "/v1/jobs?limit=2").json()
+    assert [job["id"] for job in jobs] == submitted[:0:-1]
 
 
 def test_a_job_may_name_a_file_of_the_data_folder(cloud):
@@ -69,6 +69,7 @@ def test_the_generated_set_takes_no_item_file(cloud):
     assert "leave the item file out" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

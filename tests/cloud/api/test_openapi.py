@@ -1,4 +1,4 @@
-"""The OpenAPI page: examples everywhere, and no problem that cannot happen."""
+"""The OpenAPI page has examples everywhere and documents only errors that can happen."""
 
 import asyncio
 import sqlite3
@@ -28,23 +28,23 @@ def operations(page):
 
 def test_every_operation_has_words_and_examples(page):
     for method, path, operation in operations(page):
-        place = f"{method} {path}"
-        assert operation.get("summary"), place
-        assert operation.get("description"), place
+        label = f"{method} {path}"
+        assert operation.get("summary"), label
+        assert operation.get("description"), label
         for parameter in operation.get("parameters", ()):
             schema = parameter["schema"]
-            given = {"example", "examples"} & (parameter.keys() | schema.keys())
-            assert given or "default" in schema, f"{place}: {parameter['name']}"
+            examples = {"example", "examples"} & (parameter.keys() | schema.keys())
+            assert examples or "default" in schema, f"{label}: {parameter['name']}"
         if "requestBody" in operation:
             for content in operation["requestBody"]["content"].values():
-                assert _has_example(page, content), f"{place}: body"
+                assert _has_example(page, content), f"{label}: body"
         if path == CORRECTION:
             continue  # bytes, described by shared/WIRE.md
         good = {s: r for s, r in operation["responses"].items() if s.startswith("2")}
-        assert good, place
+        assert good, label
         for response in good.values():
             for content in response["content"].values():
-                assert "example" in content or "examples" in content, place
+                assert "example" in content or "examples" in content, label
 
 
 def _has_example(page, content):
@@ -57,10 +57,11 @@ def _has_example(page, content):
 def test_every_reference_leads_somewhere_and_no_schema_is_fastapis_own(page):
     schemas = page["components"]["schemas"]
     assert "HTTPValidationError" not in str(page)
-    found = str(page).split("'#/components/schemas/")[1:]
-    assert {text.split("'")[0] for text in found} <= schemas.keys()
+    references = str(page).split("'#/components/schemas/")[1:]
+    assert {text.split("'")[0] for text in references} <= schemas.keys()
 
 
+@pytest.mark.slow
 def test_the_examples_of_bodies_are_taken(cloud, page):
     cloud.promoted()
     for path, name in (
@@ -83,16 +84,17 @@ def test_the_page_for_people_is_there(cloud):
 
 
 def test_every_documented_problem_of_corrections_is_a_known_error(page):
-    known = {}
-    for kind in [*vars(errors).values(), *vars(problems).values()]:
-        if isinstance(kind, type) and issubclass(kind, errors.RecommendationError):
-            known[kind.code] = kind.status
+    statuses = {}
+    for error_type in [*vars(errors).values(), *vars(problems).values()]:
+        if isinstance(error_type, type) and issubclass(error_type, errors.RecommendationError):
+            statuses[error_type.code] = error_type.status
     for status, response in page["paths"][CORRECTION]["post"]["responses"].items():
         if status != "200":
-            words = response["description"].replace(",", " ").replace(" or ", " ").split()
-            assert {known[word] for word in words} == {int(status)}
+            codes = response["description"].replace(",", " ").replace(" or ", " ").split()
+            assert {statuses[code] for code in codes} == {int(status)}
 
 
+@pytest.mark.slow
 def test_every_documented_problem_happens(make_cloud, tmp_path, page):
     seen = 0
     for method, path, operation in operations(page):
@@ -104,20 +106,22 @@ def test_every_documented_problem_happens(make_cloud, tmp_path, page):
             examples = response["content"][MEDIA_TYPE]["examples"]
             for code, example in examples.items():
                 assert example["value"]["status"] == int(status)
-                place = tmp_path / str(seen)
-                answer = PROVOKED[code](lambda **v: make_cloud(**v), place, method, path)
+                folder = tmp_path / str(seen)
+                answer = PROVOKED[code](lambda **v: make_cloud(**v), folder, method, path)
                 assert (str(answer.status_code), code_of(answer)) == (status, code), path
                 seen += 1
     assert seen > 40
 
 
 def _call(
-    cloud, method, path, version="0123456789abcdef", client="127.0.0.1", known=True, **options
+    cloud, method, path, version="0123456789abcdef", client="127.0.0.1", is_admin=True, **options
 ):
     filled = path.format(version=version, name="hidden.onnx", job=options.pop("job", JOB))
     if method == "POST" and not {"json", "content"} & options.keys():
         options["json"] = _body(path)
-    caller = Caller(cloud.app, client=client, token=cloud.services.admin_token if known else None)
+    caller = Caller(
+        cloud.app, client=client, token=cloud.services.admin_token if is_admin else None
+    )
     return caller(method, filled, **options)
 
 
@@ -127,87 +131,87 @@ def _body(path, click=1):
     return {"clicks": [click]} if path.endswith("candidates") else {}
 
 
-def _unauthorized(make, place, method, path):
-    return _call(make(store=place), method, path, known=False)
+def _unauthorized(make, folder, method, path):
+    return _call(make(store=folder), method, path, is_admin=False)
 
 
-def _forbidden(make, place, method, path):
-    return _call(make(store=place), method, path, client="203.0.113.9")
+def _forbidden(make, folder, method, path):
+    return _call(make(store=folder), method, path, client="203.0.113.9")
 
 
-def _plain(make, place, method, path):
-    return _call(make(store=place, serve_replays=True), method, path)
+def _plain(make, folder, method, path):
+    return _call(make(store=folder, serve_replays=True), method, path)
 
 
-def _not_ready(make, place, method, path):
-    return _call(make(store=place), method, path, version="production")
+def _not_ready(make, folder, method, path):
+    return _call(make(store=folder), method, path, version="production")
 
 
-def _retired(make, place, method, path):
-    cloud = make(store=place, serve_replays=True)
+def _retired(make, folder, method, path):
+    cloud = make(store=folder, serve_replays=True)
     version = publish(cloud.store)
     cloud.store.retire(version)
     return _call(cloud, method, path, version=version)
 
 
-def _unknown_file(make, place, method, path):
-    cloud = make(store=place)
+def _unknown_file(make, folder, method, path):
+    cloud = make(store=folder)
     return _call(cloud, method, path.replace("{name}", "none"), version=cloud.promoted())
 
 
-def _no_range(make, place, method, path):
-    cloud = make(store=place)
+def _no_range(make, folder, method, path):
+    cloud = make(store=folder)
     far = {"range": "bytes=99999999-"}
     return _call(cloud, method, path, version=cloud.promoted(), headers=far)
 
 
-def _in_production(make, place, method, path):
-    cloud = make(store=place, serve_replays=True)
+def _in_production(make, folder, method, path):
+    cloud = make(store=folder, serve_replays=True)
     return _call(cloud, method, path, version=cloud.promoted())
 
 
-def _no_alias(make, place, method, path):
-    cloud = make(store=place)
+def _no_alias(make, folder, method, path):
+    cloud = make(store=folder)
     return _call(cloud, method, path + "?alias=No", version=cloud.promoted())
 
 
-def _unknown_item(make, place, method, path):
-    cloud = make(store=place)
+def _unknown_item(make, folder, method, path):
+    cloud = make(store=folder)
     return _call(cloud, method, path, version=cloud.promoted(), json=_body(path, click=99))
 
 
-def _invalid(make, place, method, path):
+def _invalid(make, folder, method, path):
     if method == "POST":
-        return _call(make(store=place), method, path, json=[])
-    cloud = make(store=place)
+        return _call(make(store=folder), method, path, json=[])
+    cloud = make(store=folder)
     job = cloud.call("POST", "/v1/jobs", json={}).json()["id"]
     return _call(cloud, method, path + "?limit=x&follow=x", job=job)
 
 
-def _too_large(make, place, method, path):
-    return _call(make(store=place, max_json_bytes=1024), method, path, content=b"x" * 1025)
+def _too_large(make, folder, method, path):
+    return _call(make(store=folder, max_json_bytes=1024), method, path, content=b"x" * 1025)
 
 
-def _too_slow(make, place, method, path):
+def _too_slow(make, folder, method, path):
     async def slow():
         yield b"{"
         await asyncio.sleep(1)
 
-    return _call(make(store=place, body_timeout=0.01), method, path, content=slow())
+    return _call(make(store=folder, body_timeout=0.01), method, path, content=slow())
 
 
-def _no_data(make, place, method, path):
-    return _call(make(store=place), method, path, json={"recipe": {"data": "none.csv"}})
+def _no_data(make, folder, method, path):
+    return _call(make(store=folder), method, path, json={"recipe": {"data": "none.csv"}})
 
 
-def _no_database(make, place, method, path):
-    return _call(make(store=place, database_url=NOWHERE), method, path)
+def _no_database(make, folder, method, path):
+    return _call(make(store=folder, database_url=NOWHERE), method, path)
 
 
-def _over(make, place, method, path):
-    cloud = make(store=place)
+def _over(make, folder, method, path):
+    cloud = make(store=folder)
     job = cloud.call("POST", "/v1/jobs", json={}).json()["id"]
-    database = sqlite3.connect(place / "jobs.sqlite")
+    database = sqlite3.connect(folder / "jobs.sqlite")
     with database:
         database.execute("UPDATE workflow_status SET status = 'SUCCESS'")
     database.close()

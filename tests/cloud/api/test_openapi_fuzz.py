@@ -1,7 +1,7 @@
-"""A real cloud asked for whatever its OpenAPI description allows, and for what it does not.
+"""Sends generated requests, valid and invalid, to a real cloud and checks the answers by OpenAPI.
 
-Some hundreds of requests, always the same ones. With OPENAPI_CASES=2000 in the environment, so
-many of each operation, others each time.
+By default a few hundred fixed requests. OPENAPI_CASES=2000 sends that many random requests per
+operation.
 """
 
 import base64
@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 
-from benchmarks.served import published_again
-from cloud_service.correction.endpoint import OPENAPI_PATH
+from cloud_service.correction.openapi import OPENAPI_PATH
 from cloud_service.storage.store import Store
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
@@ -30,6 +29,9 @@ from shared.problems import Problem
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
 from tests.instruments.cases import drawn
 from tests.instruments.processes import listening, running
+from tests.instruments.versions import published_again
+
+pytestmark = pytest.mark.slow(10)
 
 CASES = int(os.environ.get("OPENAPI_CASES", "0"))
 HIDDEN = np.zeros((10, 64), np.float32)
@@ -53,18 +55,20 @@ CHECKED = (
 
 
 def cases(count):
-    """So many, or OPENAPI_CASES."""
+    """Returns Hypothesis settings for `count` fixed examples, or for OPENAPI_CASES random ones."""
     phases = [Phase.generate, Phase.shrink] if CASES else [Phase.generate]
     return drawn("OPENAPI_CASES", count, phases=phases, suppress_health_check=list(HealthCheck))
 
 
 class Place:
-    """A cloud without a worker, and names that mean something to it."""
+    """A cloud without a worker, and names that exist in it."""
 
-    def __init__(self, url, log, versions, kept):
-        self.url, self.log, self.versions, self.kept = url, log, versions, kept
+    def __init__(self, url, log, versions, untouched):
+        self.url, self.log, self.versions, self.untouched = url, log, versions, untouched
         self.page = schemathesis.openapi.from_url(f"{url}/openapi.json")
-        self.operations = {found.ok().label: found.ok() for found in self.page.get_all_operations()}
+        self.operations = {
+            operation.ok().label: operation.ok() for operation in self.page.get_all_operations()
+        }
         self.jobs = [self.job() for _ in range(3)]
 
     def job(self):
@@ -72,24 +76,26 @@ class Place:
         return answer.call(headers=ADMIN).json()["id"]
 
     def names(self, data, label, path_parameters, negative):
-        """Path parameters, of which some are names that exist."""
-        known = {
+        """Generates path parameters, some of which exist."""
+        parameters = {
             "version": ["production", *self.versions, UNKNOWN, *STRANGE],
             "name": [MANIFEST_NAME, "hidden.onnx", "gcn.onnx", *STRANGE],
             "job": [*self.jobs, *STRANGE],
         }
         if label == CORRECTION:  # the one path parameter with a form that is described
-            known["version"] = [*self.versions, UNKNOWN]
+            parameters["version"] = [*self.versions, UNKNOWN]
         if negative and label == CORRECTION:
             return path_parameters
         return {
-            name: data.draw(st.sampled_from(known[name])) if data.draw(st.booleans()) else value
+            name: data.draw(st.sampled_from(parameters[name]))
+            if data.draw(st.booleans())
+            else value
             for name, value in path_parameters.items()
         }
 
 
 @pytest.fixture(scope="module")
-def place(small_store, tmp_path_factory):
+def fuzzed(small_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzzed")
     shutil.copytree(small_store.folder, folder / "store")
     store = Store(folder / "store")
@@ -98,7 +104,9 @@ def place(small_store, tmp_path_factory):
     store.retire(retired)
     beside = published_again(store, used, datetime(2026, 3, 1, tzinfo=UTC))
     versions = [used, beside, retired]
-    kept = published_again(store, used, datetime(2026, 4, 1, tzinfo=UTC))  # never named: it stays
+    untouched = published_again(
+        store, used, datetime(2026, 4, 1, tzinfo=UTC)
+    )  # never named: it stays
     set_to = {
         "CLOUD_STORE": str(store.folder),
         "CLOUD_SERVE_REPLAYS": "true",
@@ -107,12 +115,12 @@ def place(small_store, tmp_path_factory):
     }
     log = folder / "log"
     with running(["cloud-service", "serve", "--port", "0"], log, **set_to) as process:
-        yield Place(listening(process, log), log, versions, kept)
+        yield Place(listening(process, log), log, versions, untouched)
         assert process.poll() is None
 
 
 def is_a_sound_refusal(response):
-    """A problem document, and of no fault of the cloud's own."""
+    """Returns whether an answer is a problem document that does not report an internal error."""
     assert response.status_code != 500
     if response.status_code >= 400:
         code_of(response)
@@ -121,28 +129,28 @@ def is_a_sound_refusal(response):
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_every_operation_answers_as_its_description_says(place, mode):
-    """What fits the description and what does not; the names in a path exist half of the time."""
-    asked = sum(ask(place, label, mode) for label in place.operations)
-    assert asked > 100
+def test_every_operation_answers_as_its_description_says(fuzzed, mode):
+    """Valid and invalid requests; half of the names in paths exist."""
+    count = sum(ask(fuzzed, label, mode) for label in fuzzed.operations)
+    assert count > 100
 
 
-def ask(place, label, mode):
-    """Asks one operation, and checks every answer; how often it was asked."""
-    asked, negative = 0, mode is GenerationMode.NEGATIVE
+def ask(fuzzed, label, mode):
+    """Sends requests to one operation, checks the answers; returns the number of requests."""
+    count, negative = 0, mode is GenerationMode.NEGATIVE
 
     @cases(20)
-    @given(place.operations[label].as_strategy(generation_mode=mode), st.data())
+    @given(fuzzed.operations[label].as_strategy(generation_mode=mode), st.data())
     def answers(case, data):
-        nonlocal asked
-        case.path_parameters = place.names(data, label, case.path_parameters, negative)
+        nonlocal count
+        case.path_parameters = fuzzed.names(data, label, case.path_parameters, negative)
         if case.query.get("follow") in FOLLOWED:
             # Of a job that no worker ends, it would go on for ever (test_jobs_survive.py).
             case.query["follow"] = "false"
         if not negative and label == CORRECTION and data.draw(st.booleans()):
             case.body = BODY  # random bytes are an H once in a lifetime
         response = case.call(timeout=30, headers=ADMIN)
-        asked += 1
+        count += 1
         is_a_sound_refusal(Answer(response))
         if not negative and response.status_code == 422:
             fault = response.json()
@@ -156,11 +164,11 @@ def ask(place, label, mode):
         answers()
     except Unsatisfiable:
         assert negative, label  # it takes nothing that could be wrong
-    return asked
+    return count
 
 
 class Answer:
-    """A response as `code_of` reads one."""
+    """A response in the form that `code_of` reads."""
 
     def __init__(self, response):
         self.status_code, self.text, self.json = response.status_code, "", response.json
@@ -189,13 +197,13 @@ ABSURD = [
 
 @st.composite
 def heads(draw):
-    """Headers of a correction's request: some absent, some absurd, some that do not belong."""
+    """Generates headers of a correction request: some absent, some absurd, some unrelated."""
     absurd = st.one_of(st.sampled_from(ABSURD), st.binary(max_size=20).map(_of_a_header))
     lines = []
     for name, good in GOOD.items():
-        kind = draw(st.sampled_from(["good", "good", "good", "absent", "absurd"]))
-        if kind != "absent":
-            lines.append((name.encode(), good if kind == "good" else draw(absurd)))
+        choice = draw(st.sampled_from(["good", "good", "good", "absent", "absurd"]))
+        if choice != "absent":
+            lines.append((name.encode(), good if choice == "good" else draw(absurd)))
     for _ in range(draw(st.integers(0, 2))):
         lines.append((draw(st.sampled_from(MORE)).encode(), draw(absurd)))
     return lines
@@ -206,53 +214,53 @@ def _of_a_header(value):
 
 
 def first_answer(sock):
-    """Status, media type and body of the first answer that is not an interim one."""
+    """Returns status, media type and body of the first final (not 1xx) response."""
     received = b""
     while True:
-        head, mark, rest = received.partition(b"\r\n\r\n")
+        head, mark, buffer = received.partition(b"\r\n\r\n")
         if mark and head.startswith(b"HTTP/1.1 100"):
-            received = rest
+            received = buffer
             continue
         lines = head.lower().split(b"\r\n")
         fields = dict(line.split(b": ", 1) for line in lines[1:]) if mark else {}
-        if mark and len(rest) >= (length := int(fields[b"content-length"])):
-            return int(lines[0].split()[1]), fields[b"content-type"].decode(), rest[:length]
-        part = sock.recv(65536)
-        assert part, "no answer"
-        received += part
+        if mark and len(buffer) >= (length := int(fields[b"content-length"])):
+            return int(lines[0].split()[1]), fields[b"content-type"].decode(), buffer[:length]
+        chunk = sock.recv(65536)
+        assert chunk, "no answer"
+        received += chunk
 
 
 @cases(300)
 @given(heads())
-def test_whatever_headers_a_correction_is_asked_with_the_answer_is_documented(place, lines):
+def test_whatever_headers_a_correction_is_asked_with_the_answer_is_documented(fuzzed, lines):
     head = b"".join(b"%s: %s\r\n" % line for line in lines)
-    path = correction_path(place.kept).encode()
-    parts = urlsplit(place.url)
-    with socket.create_connection((parts.hostname, parts.port), 30) as sock:
+    path = correction_path(fuzzed.untouched).encode()
+    address = urlsplit(fuzzed.url)
+    with socket.create_connection((address.hostname, address.port), 30) as sock:
         sock.sendall(b"POST %s HTTP/1.1\r\n%s\r\n%s" % (path, head, BODY))
         # What follows the first answer is of bytes that the head called another request.
-        status, kind, body = first_answer(sock)
+        status, media_type, body = first_answer(sock)
     assert str(status) in OPENAPI_PATH["post"]["responses"]
     if status >= 400:
-        assert kind == PROBLEM_TYPE
+        assert media_type == PROBLEM_TYPE
         assert Problem.model_validate_json(body).status == status
         assert status != 500
     else:
-        assert kind in (FULL_TYPE, ROW_TYPE)
+        assert media_type in (FULL_TYPE, ROW_TYPE)
 
 
-def test_nothing_that_was_asked_left_h_or_a_traceback_in_the_log(place):
-    """After the tests above, whose every correction had the same H; the cloud logged all it can."""
+def test_nothing_that_was_asked_left_h_or_a_traceback_in_the_log(fuzzed):
+    """Runs after the tests above, which all sent the same H; the cloud logs at debug level."""
     answer = (
-        place.operations[CORRECTION]
-        .Case(path_parameters={"version": place.kept}, body=BODY, media_type=HIDDEN_TYPE)
+        fuzzed.operations[CORRECTION]
+        .Case(path_parameters={"version": fuzzed.untouched}, body=BODY, media_type=HIDDEN_TYPE)
         .call()
     )
     assert answer.status_code == 200
-    log = place.log.read_bytes()
+    log = fuzzed.log.read_bytes()
     assert b"Traceback" not in log
-    numbers = HIDDEN[:4].ravel()
+    values = HIDDEN[:4].ravel()
     written = {BODY[:12], BODY[:12].hex().encode(), base64.b64encode(BODY)[:12]}
-    written |= {repr(BODY[:12])[2:-1].encode()} | {f"{x:.4f}".encode() for x in numbers}
+    written |= {repr(BODY[:12])[2:-1].encode()} | {f"{x:.4f}".encode() for x in values}
     assert not [form for form in written if form in log]
     assert TOKEN.encode() not in log

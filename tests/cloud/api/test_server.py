@@ -1,4 +1,4 @@
-"""The server as it is started, on a real socket."""
+"""The server, started as a process, on real sockets."""
 
 import os
 import signal
@@ -13,13 +13,17 @@ import pytest
 
 from tests.instruments.processes import BIN, listening, running
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-of-these-tests"
 SCRIPT = Path(__file__).with_name("probed_server.py")
 
 
 def environment(**settings):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
-    return kept | settings
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")
+    }
+    return environment | settings
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +52,8 @@ def raw(address, request):
     with socket.create_connection((host, int(port)), 5) as line:
         line.sendall(request)
         received = b""
-        while part := line.recv(65536):
-            received += part
+        while chunk := line.recv(65536):
+            received += chunk
     return received
 
 
@@ -79,7 +83,7 @@ def test_what_is_no_http_is_refused_with_a_problem_and_the_line_closed(address, 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
 def test_a_wish_for_another_protocol_is_ignored_and_the_body_read(address, protocol):
-    """Java's HTTP client, for one, wishes so with every request it makes without TLS."""
+    """The HTTP client of Java sends Upgrade with every request without TLS."""
     head = (
         b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nUpgrade: %s\r\n"
         b"Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
@@ -130,15 +134,6 @@ def test_serving_needs_neither_torch_nor_a_dataframe_library():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_light_list_of_named_sets_is_the_real_one(tmp_path):
-    from cloud_service.recommender.data.catalog import NAMES, items_file, log_path
-    from cloud_service.services.data_names import FETCHED, GENERATED, files_of
-
-    assert {GENERATED, *FETCHED} == set(NAMES)
-    for name in FETCHED:
-        assert files_of(name, tmp_path) == (log_path(name, tmp_path), items_file(name, tmp_path))
-
-
 def test_more_devices_connect_than_the_process_may_have_files_open_at_first(tmp_path):
     log, serve = tmp_path / "output", f"exec '{BIN / 'cloud-service'}' serve --port 0"
     command = ["/bin/sh", "-c", f"ulimit -S -n 64 && {serve}"]
@@ -148,6 +143,6 @@ def test_more_devices_connect_than_the_process_may_have_files_open_at_first(tmp_
     ):
         host, port = listening(process, log).removeprefix("http://").split(":")
         for _ in range(100):
-            last = lines.enter_context(socket.create_connection((host, int(port)), 10))
-        last.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert last.recv(65536).startswith(b"HTTP/1.1 200 ")
+            extra = lines.enter_context(socket.create_connection((host, int(port)), 10))
+        extra.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert extra.recv(65536).startswith(b"HTTP/1.1 200 ")

@@ -1,4 +1,4 @@
-"""The correction endpoint of a real cloud process: bytes, forms, and every way to get it wrong."""
+"""The correction endpoint of a real cloud process: bytes, forms and all errors."""
 
 import http.client
 import json
@@ -31,14 +31,14 @@ HOSTILE = Path(__file__).parents[2] / "shared" / "hostile"
 
 @pytest.fixture(scope="module")
 def hidden():
-    found = np.zeros((10, 64), np.float32)
-    found[:4] = np.random.default_rng(0).normal(size=(4, 64))
-    return found
+    rows = np.zeros((10, 64), np.float32)
+    rows[:4] = np.random.default_rng(0).normal(size=(4, 64))
+    return rows
 
 
 @pytest.fixture
 def ask(served_store, small_store):
-    """POSTs bytes to the production version's endpoint."""
+    """Returns a function that posts bytes to the endpoint of the production version."""
 
     def post(body, version=None, **headers):
         path = correction_path(version or small_store.production())
@@ -57,9 +57,9 @@ def test_the_full_form_is_what_the_gcns_graph_gives(ask, hidden, small_bundle):
     assert answer.headers["content-type"] == FULL_TYPE
     assert answer.headers["model-version"] == small_bundle.name
     attn, bias = open_session(str(small_bundle / "gcn.onnx")).run(None, {"hidden": hidden[None]})
-    found = WIRE.decode_full(answer.content)
-    np.testing.assert_array_equal(found.attn, attn[0])
-    np.testing.assert_array_equal(found.bias, bias[0])
+    correction = WIRE.decode_full(answer.content)
+    np.testing.assert_array_equal(correction.attn, attn[0])
+    np.testing.assert_array_equal(correction.bias, bias[0])
 
 
 def test_the_compact_form_is_the_last_clicks_row_of_the_full_one(ask, hidden):
@@ -83,11 +83,11 @@ def test_every_form_is_the_full_one_cut_and_rounded(ask, hidden, form):
     assert answer.headers["content-type"] == layout.correction_type
     assert answer.headers["correction-check"] == check_of(body, answer.content)
     if layout.row:
-        found, row = wire.decode_row(answer.content), (full.attn[:, 3], full.bias[:, 3])
+        correction, row = wire.decode_row(answer.content), (full.attn[:, 3], full.bias[:, 3])
     else:
-        found = wire.decode_full(answer.content)
-    for part, wanted in zip(found, row, strict=True):
-        np.testing.assert_allclose(part, wanted, atol=1e-2 if layout.half else 1e-6)
+        correction = wire.decode_full(answer.content)
+    for actual, expected in zip(correction, row, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-2 if layout.half else 1e-6)
 
 
 def test_h_in_float16_and_a_correction_in_float32_may_go_together(ask, hidden):
@@ -98,10 +98,11 @@ def test_h_in_float16_and_a_correction_in_float32_may_go_together(ask, hidden):
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [(HIDDEN_TYPE, 1_280), (HALF_HIDDEN_TYPE, 2_560), (HALF_HIDDEN_TYPE, 1_279)]
+    ("media_type", "size"),
+    [(HIDDEN_TYPE, 1_280), (HALF_HIDDEN_TYPE, 2_560), (HALF_HIDDEN_TYPE, 1_279)],
 )
-def test_h_of_another_length_than_its_media_type_has_is_refused(ask, kind, size):
-    answer = ask(b"\0\x3c" * (size // 2) + b"\0" * (size % 2), content_type=kind)
+def test_h_of_another_length_than_its_media_type_has_is_refused(ask, media_type, size):
+    answer = ask(b"\0\x3c" * (size // 2) + b"\0" * (size % 2), content_type=media_type)
     assert (answer.status_code, answer.json()["type"].rsplit(":", 1)[1]) == (400, "wrong-length")
 
 
@@ -127,10 +128,10 @@ def test_the_form_is_negotiated_as_http_says(ask, hidden, accept, form):
 
 def test_server_timing_says_how_long_it_queued_and_computed(ask, hidden):
     timing = ask(WIRE.encode_hidden(hidden)).headers["server-timing"]
-    parts = dict(part.strip().split(";dur=") for part in timing.split(","))
-    assert set(parts) == {"queue", "gcn"}
-    assert 0 <= float(parts["queue"]) < 1000
-    assert 0 < float(parts["gcn"]) < 1000
+    durations = dict(entry.strip().split(";dur=") for entry in timing.split(","))
+    assert set(durations) == {"queue", "gcn"}
+    assert 0 <= float(durations["queue"]) < 1000
+    assert 0 < float(durations["gcn"]) < 1000
 
 
 @pytest.mark.parametrize("path", sorted(HOSTILE.glob("*hidden*.json")), ids=lambda path: path.stem)
@@ -182,8 +183,8 @@ def test_another_method_is_not_allowed(served_store, small_store):
 
 
 def raw(served_store, request: bytes) -> bytes:
-    parts = urlsplit(served_store)
-    with socket.create_connection((parts.hostname, parts.port), 5) as sock:
+    address = urlsplit(served_store)
+    with socket.create_connection((address.hostname, address.port), 5) as sock:
         sock.sendall(request)
         return sock.recv(65536)
 
@@ -201,8 +202,8 @@ def test_a_chunked_body_must_say_how_long_it_is(served_store, small_store):
 
 
 def test_a_body_in_many_small_pieces_is_still_one_h(served_store, small_store, hidden):
-    parts = urlsplit(served_store)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
+    address = urlsplit(served_store)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=5)
     body = WIRE.encode_hidden(hidden)
     connection.putrequest("POST", correction_path(small_store.production()))
     connection.putheader("content-length", str(len(body)))
@@ -232,14 +233,15 @@ def test_metrics_count_what_was_served_and_what_was_refused(served_store, ask, h
     assert counted("wrong-length") == before[1] + 1
 
 
+@pytest.mark.slow
 def test_an_h_that_never_arrives_is_given_up(served_store, small_store):
     path = correction_path(small_store.production()).encode()
-    parts = urlsplit(served_store)
-    with socket.create_connection((parts.hostname, parts.port), 15) as sock:
+    address = urlsplit(served_store)
+    with socket.create_connection((address.hostname, address.port), 15) as sock:
         sock.sendall(b"POST " + path + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 2560\r\n\r\nabc")
         received = b""
-        while part := sock.recv(65536):
-            received += part
+        while chunk := sock.recv(65536):
+            received += chunk
     assert b" 408 " in received.split(b"\r\n")[0]
 
 

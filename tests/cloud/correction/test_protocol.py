@@ -1,4 +1,4 @@
-"""The short way of a correction, on real sockets: same answers as the usual way, whatever comes."""
+"""The short cut of corrections on real sockets: the same answers as on the general route."""
 
 import signal
 import socket
@@ -16,23 +16,25 @@ from shared.wire import FORMS, Wire
 from tests.instruments.processes import listening, running
 from tests.instruments.sockets import request
 
+pytestmark = pytest.mark.slow(10)
+
 WIRE = Wire(ModelSettings())
 
 
 def hidden(seed=0, clicks=4):
-    found = np.zeros((10, 64), np.float32)
-    found[:clicks] = np.random.default_rng(seed).normal(size=(clicks, 64))
-    return WIRE.encode_hidden(found)
+    rows = np.zeros((10, 64), np.float32)
+    rows[:clicks] = np.random.default_rng(seed).normal(size=(clicks, 64))
+    return WIRE.encode_hidden(rows)
 
 
 class Line:
-    """A connection, and the answers that come on it, one at a time."""
+    """A connection that returns responses one at a time."""
 
     def __init__(self, url):
-        parts = urlsplit(url)
-        self.sock = socket.create_connection((parts.hostname, parts.port), 10)
+        address = urlsplit(url)
+        self.sock = socket.create_connection((address.hostname, address.port), 10)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._rest = b""
+        self._buffer = b""
 
     def __enter__(self):
         return self
@@ -45,23 +47,23 @@ class Line:
         return self.answer()
 
     def answer(self):
-        """Status, headers and body of the next answer."""
-        while b"\r\n\r\n" not in self._rest:
+        """Returns status, headers and body of the next response."""
+        while b"\r\n\r\n" not in self._buffer:
             self._more()
-        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-        first, *lines = head.decode().split("\r\n")
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         size = int(headers["content-length"])
-        while len(self._rest) < size:
+        while len(self._buffer) < size:
             self._more()
-        body, self._rest = self._rest[:size], self._rest[size:]
-        return int(first.split()[1]), headers, body
+        body, self._buffer = self._buffer[:size], self._buffer[size:]
+        return int(status_line.split()[1]), headers, body
 
     def _more(self):
-        part = self.sock.recv(65536)
-        if not part:
+        chunk = self.sock.recv(65536)
+        if not chunk:
             raise ConnectionResetError
-        self._rest += part
+        self._buffer += chunk
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +73,8 @@ def version(small_store):
 
 @pytest.fixture
 def line(served_store):
-    with Line(served_store) as found:
-        yield found
+    with Line(served_store) as connection:
+        yield connection
 
 
 def test_the_second_request_with_a_head_is_answered_as_the_first_was(line, version):
@@ -95,20 +97,20 @@ def test_the_second_request_with_a_head_is_answered_as_the_first_was(line, versi
 
 def test_another_head_of_the_same_length_is_another_request(line, version):
     data = request(version, hidden())
-    other = data.replace(version.encode(), b"0" * len(version))
-    assert len(other) == len(data)
-    assert [line.ask(each)[0] for each in (data, data, other, data, data)] == [
+    unknown = data.replace(version.encode(), b"0" * len(version))
+    assert len(unknown) == len(data)
+    assert [line.ask(data_sent)[0] for data_sent in (data, data, unknown, data, data)] == [
         200, 200, 404, 200, 200,
     ]  # fmt: skip
 
 
 def test_an_h_in_pieces_is_one_h(line, version):
     data = request(version, hidden())
-    whole = line.ask(data)
+    expected = line.ask(data)
     for at in range(0, len(data), 700):
         line.sock.sendall(data[at : at + 700])
         time.sleep(0.01)
-    assert line.answer()[2] == whole[2]
+    assert line.answer()[2] == expected[2]
 
 
 def test_requests_sent_ahead_are_answered_in_their_order(line, version):
@@ -116,9 +118,9 @@ def test_requests_sent_ahead_are_answered_in_their_order(line, version):
     alone = [line.ask(request(version, body))[2] for body in bodies]
     line.sock.sendall(b"".join(request(version, body) for body in bodies))
     together = [line.answer()[2] for _ in bodies]
-    for one, other in zip(alone, together, strict=True):
+    for single, batched in zip(alone, together, strict=True):
         np.testing.assert_allclose(
-            np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4"), atol=1e-6
+            np.frombuffer(single, "<f4"), np.frombuffer(batched, "<f4"), atol=1e-6
         )
 
 
@@ -157,33 +159,33 @@ def test_a_deadline_that_is_none_is_refused(line, version, odd):
 
 def test_many_devices_at_once_each_get_their_own_correction(served_store, version):
     bodies = [hidden(seed, clicks=1 + seed % 10) for seed in range(24)]
-    with Line(served_store) as first:
-        wanted = [first.ask(request(version, body))[2] for body in bodies]
-    found = {}
+    with Line(served_store) as connection:
+        expected = [connection.ask(request(version, body))[2] for body in bodies]
+    answers = {}
 
-    def device(number):
+    def device(device_index):
         with Line(served_store) as mine:
             for turn in range(20):
-                place, status = (number + turn) % len(bodies), 503
+                body_index, status = (device_index + turn) % len(bodies), 503
                 while status == 503:  # a busy machine sheds
-                    status, _, body = mine.ask(request(version, bodies[place]))
-                found[number, turn] = place, body
+                    status, _, body = mine.ask(request(version, bodies[body_index]))
+                answers[device_index, turn] = body_index, body
 
-    threads = [threading.Thread(target=device, args=(number,)) for number in range(24)]
+    threads = [threading.Thread(target=device, args=(device_index,)) for device_index in range(24)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert len(found) == 24 * 20
-    for place, body in found.values():
+    assert len(answers) == 24 * 20
+    for body_index, body in answers.values():
         np.testing.assert_allclose(
-            np.frombuffer(body, "<f4"), np.frombuffer(wanted[place], "<f4"), atol=1e-5
+            np.frombuffer(body, "<f4"), np.frombuffer(expected[body_index], "<f4"), atol=1e-5
         )
 
 
 @contextmanager
 def all_at_once(process, lines, data):
-    """The process has all requests before it, after one that it has answered, when it goes on."""
+    """Stops the process, sends all requests, and lets it continue: it finds all of them at once."""
     assert lines[0].ask(data)[0] == 200
     process.send_signal(signal.SIGSTOP)
     for line in lines:
@@ -247,7 +249,7 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_time(small_store, tmp
 
 def test_a_device_that_takes_no_answers_is_not_read_from_any_more(line, version):
     data = request(version, hidden())
-    wanted = line.ask(data)[2]
+    expected = line.ask(data)[2]
     line.sock.settimeout(1.0)
     sent = 0
     for _ in range(40_000):  # 110 MB: far more than sockets hold
@@ -262,5 +264,5 @@ def test_a_device_that_takes_no_answers_is_not_read_from_any_more(line, version)
     for _ in range(sent):
         status, _, body = line.answer()
         statuses.add(status)
-        assert status == 503 or len(body) == len(wanted)
+        assert status == 503 or len(body) == len(expected)
     assert 200 in statuses

@@ -1,30 +1,39 @@
-"""The short cut, uvicorn's parser within limits, and uvicorn's own protocol answer alike."""
+"""Differential test: all values of CLOUD_HTTP_PROTOCOL give the same answers.
+
+Each value has a real server. All of them get the same requests, and must give the same status,
+headers (except times) and body.
+"""
 
 import re
 import socket
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cloud_service.bootstrap import server
 from cloud_service.http import uvicorn_parts
 from cloud_service.http.uvicorn_parts import UnknownUvicorn, check_uvicorn
 from cloud_service.publishing.publish import publish
 from cloud_service.services import no_pickles
 from cloud_service.services.no_pickles import UnknownDBOS, refuse_pickles
+from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
 from shared.wire import FORMS, HALF_HIDDEN_TYPE, HIDDEN_TYPE
 from tests.instruments.processes import listening, running
 
+ROOT = Path(__file__).parents[3]
 PROTOCOLS = ("short-cut", "guarded", "uvicorn")
 VARIES = re.compile(rb"(date|server-timing): [^\r]*\r\n")
-"""Headers that hold a time."""
+"""Headers that contain a time."""
 
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory, small_model, small_split):
-    """A store with a version in use and one that is retired."""
+    """A store with a version in production and a retired one."""
     store = Store(tmp_path_factory.mktemp("alike") / "store")
     names = [
         publish(store, small_model, small_split, {}, created=datetime(2026, 1, day, tzinfo=UTC))
@@ -37,21 +46,21 @@ def versions(tmp_path_factory, small_model, small_split):
 
 @pytest.fixture(scope="module")
 def addresses(versions, tmp_path_factory):
-    """A real server of each protocol on one store."""
+    """The address of one server per protocol; all use the same store."""
     with ExitStack() as stack:
-        found = {}
+        servers = {}
         for protocol in PROTOCOLS:
             log = tmp_path_factory.mktemp(protocol) / "cloud.log"
             settings = {"CLOUD_STORE": str(versions[0]), "CLOUD_HTTP_PROTOCOL": protocol}
             command = ["cloud-service", "serve", "--port", "0"]
             process = stack.enter_context(running(command, log, **settings))
             host, _, port = listening(process, log).removeprefix("http://").partition(":")
-            found[protocol] = host, int(port)
-        yield found
+            servers[protocol] = host, int(port)
+        yield servers
 
 
 def request(version, body, *, method="POST", path="correction", length=None, **headers):
-    """The bytes of a request; a header given as None is left out."""
+    """Returns the bytes of a request, without the headers whose value is None."""
     lines = {
         "Host": "localhost",
         "Accept": FORMS["row"].correction_type,
@@ -63,7 +72,7 @@ def request(version, body, *, method="POST", path="correction", length=None, **h
 
 
 def answer_of(line, buffer):
-    """The next answer on a connection, without its times, and what came after it."""
+    """Reads one response; returns it without its times, and the bytes after it."""
     while b"\r\n\r\n" not in buffer:
         data = line.recv(65536)
         if not data:
@@ -77,7 +86,7 @@ def answer_of(line, buffer):
 
 
 def answered(address, *requests):
-    """The answers to requests sent one after the other on one connection."""
+    """Sends requests one after the other on one connection; returns the responses."""
     answers = []
     with socket.create_connection(address, 5) as line:
         for sent in requests:
@@ -119,10 +128,11 @@ def cases(used, retired):
     yield "elsewhere", request(used, body, path="corrections")
 
 
+@pytest.mark.slow
 def test_every_protocol_gives_the_same_answer_to_every_kind_of_request(addresses, versions):
     _, used, retired = versions
     for name, sent in cases(used, retired):
-        # Twice on one connection: the second goes a shorter way than the first.
+        # Twice on one connection: the short cut handles the second one differently.
         alike = {protocol: answered(addresses[protocol], sent, sent) for protocol in PROTOCOLS}
         expected = alike["uvicorn"]
         assert expected[0].startswith(b"HTTP/1.1 "), name
@@ -132,19 +142,61 @@ def test_every_protocol_gives_the_same_answer_to_every_kind_of_request(addresses
 
 def test_requests_that_come_together_are_answered_alike(addresses, versions):
     _, used, _ = versions
-    kinds = dict(cases(used, versions[2]))
-    sent = [kinds["form row"], kinds["form full"], kinds["empty"], kinds["too late"]]
+    by_name = dict(cases(used, versions[2]))
+    sent = [by_name["form row"], by_name["form full"], by_name["empty"], by_name["too late"]]
     alike = {}
     for protocol, address in addresses.items():
         with socket.create_connection(address, 5) as line:
             line.sendall(b"".join(sent))
-            answers, rest = [], b""
+            answers, buffer = [], b""
             for _ in sent:
-                answer, rest = answer_of(line, rest)
+                answer, buffer = answer_of(line, buffer)
                 answers.append(answer)
             alike[protocol] = answers
     assert alike["short-cut"] == alike["guarded"] == alike["uvicorn"]
     assert [answer[9:12] for answer in alike["uvicorn"]] == [b"200", b"200", b"422", b"504"]
+
+
+MALFORMED = {
+    "no HTTP": b"correct this\r\n\r\n",
+    "folded header": b"POST /v1/models/x/correction HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+    "two lengths": b"POST /v1/models/x/correction HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
+    b"Content-Length: 5\r\n\r\n",
+    "negative length": b"POST /v1/models/x/correction HTTP/1.1\r\nHost: a\r\n"
+    b"Content-Length: -1\r\n\r\n",
+    "long head": b"POST /v1/models/x/correction HTTP/1.1\r\nHost: a\r\nX: "
+    + b"x" * 20_000
+    + b"\r\n\r\n",
+    "proxy": b"CONNECT cloud:443 HTTP/1.1\r\nHost: cloud\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_requests_get_the_same_problem_with_and_without_the_short_cut(
+    addresses, versions, name
+):
+    # uvicorn's own protocol has plain texts for these, and no limit of a head.
+    (_, good), *_ = cases(versions[1], versions[2])
+    short_cut, guarded = (
+        answered(addresses[protocol], good, good, MALFORMED[name])
+        for protocol in ("short-cut", "guarded")
+    )
+    assert short_cut == guarded
+    assert short_cut[2][9:12] in (b"400", b"431")
+
+
+@pytest.mark.parametrize("size", [1, 100, 700, 2_000])
+def test_a_request_in_pieces_gets_the_same_answer(addresses, versions, size):
+    (_, sent), *_ = cases(versions[1], versions[2])
+    answers = {}
+    for protocol, address in addresses.items():
+        with socket.create_connection(address, 5) as line:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for start in range(0, len(sent), size):
+                line.sendall(sent[start : start + size])
+            answers[protocol] = answer_of(line, b"")[0]
+    assert answers["short-cut"] == answers["guarded"] == answers["uvicorn"]
+    assert answers["uvicorn"].startswith(b"HTTP/1.1 200")
 
 
 def test_another_uvicorn_is_one_sentence_that_says_what_to_do(monkeypatch):
@@ -154,6 +206,25 @@ def test_another_uvicorn_is_one_sentence_that_says_what_to_do(monkeypatch):
         check_uvicorn()
     assert "lacks _no_such_part" in raised.value.detail
     assert "CLOUD_HTTP_PROTOCOL=uvicorn" in raised.value.detail
+    for protocol in ("short-cut", "guarded"):
+        with pytest.raises(UnknownUvicorn):
+            server(_no_application, CloudSettings(http_protocol=protocol), None)
+    server(_no_application, CloudSettings(http_protocol="uvicorn"), None)
+
+
+async def _no_application(scope, receive, send):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("library", "tested"), [("uvicorn", uvicorn_parts.TESTED), ("dbos", no_pickles.TESTED)]
+)
+def test_a_library_whose_private_parts_are_used_is_pinned_to_one_minor_version(library, tested):
+    major, minor = tested.split(".")
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'"{library}>={tested},<{major}.{int(minor) + 1}"' in project
+    assert re.search(rf"^{library}=={tested}\.", (ROOT / "constraints.txt").read_text(), re.M)
+    assert version(library).startswith(f"{tested}.")
 
 
 def test_a_dbos_that_would_read_a_pickle_is_refused(monkeypatch):

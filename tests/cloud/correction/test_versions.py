@@ -1,4 +1,4 @@
-"""Which versions' correctors are open: as many as there is room for, each loaded once."""
+"""CorrectorCache keeps as many versions open as memory allows, and loads each one once."""
 
 import threading
 import time
@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cloud_service.correction import corrector_cache as corrections
+from cloud_service.correction import corrector_cache
 from cloud_service.correction.corrector_cache import Corrector, CorrectorCache
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from shared import bundle as files
 from shared.errors import BundleInvalid, BundleTampered, UnknownModel
 from shared.manifest import Manifest
@@ -19,7 +20,7 @@ PLENTY = 1 << 30
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, small_store) -> Store:
-    """A store in which one model was published four times; the first is in production."""
+    """A store with four versions of one model; the first is in production."""
     manifest, content = _files(small_store)
     store = Store(tmp_path_factory.mktemp("versions"))
     for day in range(VERSIONS):
@@ -36,31 +37,31 @@ def store(tmp_path_factory, small_store) -> Store:
 
 
 def test_as_many_versions_stay_open_as_there_is_room_for(store):
-    found = CorrectorCache(store, room=PLENTY)
-    opened = {version: found.open(version) for version in store.versions()}
+    cache = CorrectorCache(store, room=PLENTY)
+    opened = {version: cache.open(version) for version in store.versions()}
     assert len(opened) == VERSIONS
-    assert all(found.get(version) is each for version, each in opened.items())
+    assert all(cache.get(version) is corrector for version, corrector in opened.items())
 
 
 def test_without_room_the_version_used_longest_ago_is_closed_and_never_production(store):
     production = store.production()
-    others = [version for version in store.versions() if version != production]
+    idle = [version for version in store.versions() if version != production]
     size = CorrectorCache(store, room=PLENTY).open(production).size
-    found = CorrectorCache(store, room=3 * size)
-    for version in (production, *others[:2]):
-        found.open(version)
-    assert found.get(others[0]) is not None  # now the other one is the idlest
-    found.open(others[2])
-    assert set(found.loaded()) == {production, others[0], others[2]}
+    cache = CorrectorCache(store, room=3 * size)
+    for version in (production, *idle[:2]):
+        cache.open(version)
+    assert cache.get(idle[0]) is not None  # now the other one is the idlest
+    cache.open(idle[2])
+    assert set(cache.loaded()) == {production, idle[0], idle[2]}
 
 
 def test_a_version_larger_than_all_the_room_answers_beside_production(store):
     production = store.production()
-    found = CorrectorCache(store, room=1)
-    found.refresh()
+    cache = CorrectorCache(store, room=1)
+    cache.refresh()
     for version in set(store.versions()) - {production}:
-        assert found.open(version) is found.get(version)
-        assert set(found.loaded()) == {production, version}
+        assert cache.open(version) is cache.get(version)
+        assert set(cache.loaded()) == {production, version}
 
 
 def test_a_version_that_many_ask_for_at_once_is_loaded_once(store, monkeypatch):
@@ -70,12 +71,12 @@ def test_a_version_that_many_ask_for_at_once_is_loaded_once(store, monkeypatch):
         loads.append(arguments)
         return Corrector(*arguments)
 
-    monkeypatch.setattr(corrections, "Corrector", load)
-    found, answers = CorrectorCache(store, room=PLENTY), []
+    monkeypatch.setattr(corrector_cache, "Corrector", load)
+    cache, answers = CorrectorCache(store, room=PLENTY), []
 
     def ask():
         everybody.wait()
-        answers.append(found.open(store.production()))
+        answers.append(cache.open(store.production()))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -96,27 +97,27 @@ def test_a_production_version_that_cannot_be_opened_is_not_tried_every_second(
         tried.append(time.monotonic())
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(corrections, "Corrector", fail)
-    found = CorrectorCache(store, room=PLENTY)
+    monkeypatch.setattr(corrector_cache, "Corrector", fail)
+    cache = CorrectorCache(store, room=PLENTY)
     for _ in range(3):
-        found.refresh()
+        cache.refresh()
     assert len(tried) == 1
     assert caplog.text.count("cannot be opened: no such operator") == 1
-    found._unopened = store.production(), 0.0  # the time is over
-    found.refresh()
+    cache._unopened = store.production(), 0.0  # the time is over
+    cache.refresh()
     assert len(tried) == 2
-    monkeypatch.setattr(corrections, "Corrector", Corrector)
-    assert found.open(store.production())  # asked for, it is tried at once
+    monkeypatch.setattr(corrector_cache, "Corrector", Corrector)
+    assert cache.open(store.production())  # asked for, it is tried at once
 
 
 def test_versions_that_cannot_be_opened_leave_nothing_behind(store):
-    found = CorrectorCache(store, room=PLENTY)
+    cache = CorrectorCache(store, room=PLENTY)
     for version in ("0" * 16, "../../etc"):
         for _ in range(2):
             with pytest.raises(UnknownModel):
-                found.open(version)
-    assert found.loaded() == []
-    assert found.open(store.production()) is found.get(store.production())
+                cache.open(version)
+    assert cache.loaded() == []
+    assert cache.open(store.production()) is cache.get(store.production())
 
 
 def test_only_the_files_that_are_opened_are_checked_and_these_always(tmp_path, small_store):
@@ -144,7 +145,7 @@ def test_a_manifest_without_the_clouds_graphs_is_said_to_be_one(tmp_path, small_
 
 
 def _files(store: Store) -> tuple[Manifest, dict[str, StoreFile]]:
-    """The manifest and all files of the production version."""
+    """Returns the manifest and all files of the production version."""
     version = store.production()
     assert version is not None
     manifest, folder = store.manifest(version), store.version_folder(version)

@@ -1,4 +1,4 @@
-"""Real processes on a store and a database of their own; PostgreSQL where one is named."""
+"""Fixtures: real processes with their own store and database, SQLite or PostgreSQL."""
 
 import os
 import re
@@ -26,17 +26,17 @@ Found = TypeVar("Found")
 
 
 def until(look: Callable[[], Found | None], seconds: float = 20.0) -> Found:
-    """What `look` finds, as soon as it finds something; fails after so many seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := look():
-            return found
+    """Calls `look` until it returns something; returns that, or fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := look():
+            return result
         time.sleep(0.05)
     raise AssertionError(f"nothing happened within {seconds} s")
 
 
 class Place:
-    """A store, a database, and the processes on them."""
+    """A store, a database of jobs, and the processes that use them."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
@@ -45,8 +45,10 @@ class Place:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """A process with this place's settings; its output goes to `output`."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
+        """Starts a process with the settings of this place; appends its output to `output`."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")
+        }
         settings = {
             "CLOUD_STORE": str(self.store.folder),
             "CLOUD_DATABASE_URL": self.url,
@@ -55,7 +57,7 @@ class Place:
         }
         with self.output.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, *command], env=kept | settings, stdout=output, stderr=output
+                [sys.executable, *command], env=environment | settings, stdout=output, stderr=output
             )
         self._processes.append(process)
         return process
@@ -64,21 +66,23 @@ class Place:
         return self.start(*before, str(FAKE_WORKER))
 
     def serve(self) -> tuple[subprocess.Popen[bytes], str]:
-        """A cloud on a free port, and its address."""
-        before = len(self.said())
+        """Starts a cloud on a free port; returns the process and the URL."""
+        before = len(self.output_text())
         process = self.start("-m", "cloud_service.cli", "serve", "--port", "0")
-        found = until(lambda: re.search(r"running on (http://[\d.:]+)", self.said()[before:]))
-        return process, found[1]
+        match = until(
+            lambda: re.search(r"running on (http://[\d.:]+)", self.output_text()[before:])
+        )
+        return process, match[1]
 
     @property
     def output(self) -> Path:
         return self.folder / "output"
 
-    def said(self) -> str:
+    def output_text(self) -> str:
         return self.output.read_text() if self.output.exists() else ""
 
-    def until_said(self, words: str) -> None:
-        until(lambda: words in self.said())
+    def until_printed(self, text: str) -> None:
+        until(lambda: text in self.output_text())
 
     def submit(self, ticks: int, seed: int = 0, *, promote: Promotion = "better") -> str:
         recipe = TrainingRecipe(epochs=ticks, seed=seed)
@@ -88,11 +92,11 @@ class Place:
         return self.jobs.files(job).read_log()[0].decode()
 
     def wait(self, job: str, *states: str, seconds: float = 20.0) -> Job:
-        """The job, once it is in one of these states."""
+        """Waits until a job is in one of these states; returns the job."""
 
         def look() -> Job | None:
-            found = self.jobs.get(job)
-            return found if found.state in states else None
+            shown = self.jobs.get(job)
+            return shown if shown.state in states else None
 
         return until(look, seconds)
 
@@ -100,12 +104,12 @@ class Place:
         until(lambda: text in self.log(job))
 
     def wait_for_epoch(self, job: str, epoch: int) -> None:
-        """Until training is in this epoch; a job that ended before is a failure."""
+        """Waits until training reaches an epoch; fails if the job ends before."""
 
         def look() -> bool:
-            found = self.jobs.get(job)
-            assert found.state in ("queued", "running"), (found.error, self.log(job))
-            return found.progress is not None and found.progress.epoch >= epoch
+            shown = self.jobs.get(job)
+            assert shown.state in ("queued", "running"), (shown.error, self.log(job))
+            return shown.progress is not None and shown.progress.epoch >= epoch
 
         until(look, 30)
 
@@ -118,30 +122,30 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """A place whose jobs are in a SQLite file."""
-    found = Place(tmp_path, f"sqlite:///{tmp_path}/jobs.sqlite")
-    yield found
-    found.close()
+def idle_place(tmp_path: Path) -> Iterator[Place]:
+    """A place with its jobs in SQLite, without a worker."""
+    world = Place(tmp_path, f"sqlite:///{tmp_path}/jobs.sqlite")
+    yield world
+    world.close()
 
 
 @pytest.fixture(scope="module")
 def working_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A place with a worker that runs; one for all tests of a module."""
+    """A place with a running worker, shared by all tests of a module."""
     folder = tmp_path_factory.mktemp("place")
-    found = Place(folder, f"sqlite:///{folder}/jobs.sqlite")
-    found.worker()
-    yield found
-    found.close()
+    world = Place(folder, f"sqlite:///{folder}/jobs.sqlite")
+    world.worker()
+    yield world
+    world.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """The same on SQLite and on PostgreSQL, there in a database made for one test."""
+    """A place on SQLite and one on PostgreSQL, in a new database."""
     if request.param == "sqlite":
-        found = Place(tmp_path, f"sqlite:///{tmp_path}/jobs.sqlite")
-        yield found
-        found.close()
+        world = Place(tmp_path, f"sqlite:///{tmp_path}/jobs.sqlite")
+        yield world
+        world.close()
         return
     server = os.environ.get(POSTGRESQL)
     if not server:
@@ -150,8 +154,8 @@ def any_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]
     with psycopg.connect(server, autocommit=True) as line:
         line.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
         try:
-            found = Place(tmp_path, f"{server.rpartition('/')[0]}/{name}")
-            yield found
-            found.close()
+            world = Place(tmp_path, f"{server.rpartition('/')[0]}/{name}")
+            yield world
+            world.close()
         finally:
             line.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]

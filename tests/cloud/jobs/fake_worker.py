@@ -1,7 +1,9 @@
-"""A worker process whose training is a counter: it has checkpoints, progress and ends like a real
-one, in a second. The recipe's seed says how it ends: 0 well, 1 with bad data, 2 with a surprise, 3
-well, but the first worker dies when it has published and not said so, 4 well, but with a model
-that ranks worse than any other, 5 well, with a model that took the time of 3 epochs at most."""
+"""A worker process whose training only counts, with checkpoints and progress like a real one.
+
+It takes a second. The recipe's seed says how it ends: 0 success, 1 invalid data, 2 an unexpected
+error, 3 success, but the first worker dies after it has published and before it reports that,
+4 success with a model that ranks worse than any other, 5 success after at most 3 epochs.
+"""
 
 import os
 import signal
@@ -15,7 +17,8 @@ from cloud_service.publishing.promotion import Verdict
 from cloud_service.recommender.progress import Progress
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.settings import load_settings
-from cloud_service.storage.store import Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import Store
 from cloud_service.worker import run_worker
 from shared.errors import DataError
 from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd
@@ -34,9 +37,9 @@ def train(
     log: Callable[[str], None],
 ) -> str:
     count, draft = work / "count", work / ".count"
-    first = int(count.read_text()) if count.exists() else 0
+    start = int(count.read_text()) if count.exists() else 0
     seed = recipe.optimisation.seed
-    for tick in range(first, recipe.optimisation.epochs):
+    for tick in range(start, recipe.optimisation.epochs):
         log(f"tick {tick} in {os.getpid()}")
         draft.write_text(str(tick + 1))
         draft.replace(count)  # killed at any moment, the count is the old or the new one

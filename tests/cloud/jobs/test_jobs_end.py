@@ -1,4 +1,4 @@
-"""How jobs end, and what is left of them."""
+"""The ways in which jobs end, and what they leave behind."""
 
 import base64
 import json
@@ -13,13 +13,15 @@ from cloud_service.services.jobs import Jobs
 from cloud_service.storage.store import Store
 from shared.errors import UnknownJob
 
+pytestmark = pytest.mark.slow(10)
+
 
 def test_a_queued_job_that_is_cancelled_never_starts(working_place):
-    first, second = working_place.submit(ticks=8), working_place.submit(ticks=5)
+    first_job, second = working_place.submit(ticks=8), working_place.submit(ticks=5)
     assert working_place.jobs.cancel(second).state == "cancelled"
     third = working_place.submit(ticks=1)
     assert working_place.wait(third, "succeeded", "failed").state == "succeeded"
-    assert working_place.jobs.get(first).state == "succeeded"
+    assert working_place.jobs.get(first_job).state == "succeeded"
     assert working_place.jobs.get(second).state == "cancelled"
     assert "tick" not in working_place.log(second)
 
@@ -35,11 +37,11 @@ def test_a_failed_job_says_why_and_shows_no_secret(working_place):
     assert "a-long-admin-token" not in working_place.log(surprised)
 
 
-def test_a_job_that_must_not_promote_leaves_production_alone(place):
-    job = place.submit(ticks=1, promote="never")
-    place.worker()
-    assert place.wait(job, "succeeded").version in place.store.versions()
-    assert place.store.production() is None
+def test_a_job_that_must_not_promote_leaves_production_alone(idle_place):
+    job = idle_place.submit(ticks=1, promote="never")
+    idle_place.worker()
+    assert idle_place.wait(job, "succeeded").version in idle_place.store.versions()
+    assert idle_place.store.production() is None
 
 
 def test_everything_in_the_database_is_json(working_place):
@@ -50,9 +52,9 @@ def test_everything_in_the_database_is_json(working_place):
     database = sqlite3.connect(working_place.url.removeprefix("sqlite:///"))
     for table in ("workflow_input", "workflow_output", "operation_outputs"):
         columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-        kept = [c for c in columns if c in ("inputs", "output", "error")]
-        assert kept, columns
-        for row in database.execute(f"SELECT {', '.join(kept)} FROM {table}"):
+        json_columns = [c for c in columns if c in ("inputs", "output", "error")]
+        assert json_columns, columns
+        for row in database.execute(f"SELECT {', '.join(json_columns)} FROM {table}"):
             values += [value for value in row if value is not None]
     database.close()
     assert len(values) >= 6
@@ -60,11 +62,11 @@ def test_everything_in_the_database_is_json(working_place):
         json.loads(value)  # pickles in base64 are not
 
 
-def test_a_pickle_in_the_database_is_not_read(place):
-    jobs = [place.submit(ticks=1), place.submit(ticks=1)]
-    mark = place.folder / "unpickled"
+def test_a_pickle_in_the_database_is_not_read(idle_place):
+    jobs = [idle_place.submit(ticks=1), idle_place.submit(ticks=1)]
+    mark = idle_place.folder / "unpickled"
     payload = base64.b64encode(pickle.dumps(Mine(mark))).decode()
-    database = sqlite3.connect(place.url.removeprefix("sqlite:///"))
+    database = sqlite3.connect(idle_place.url.removeprefix("sqlite:///"))
     with database:
         row = "WHERE workflow_uuid = ?"
         database.execute(f"UPDATE workflow_input SET inputs = ? {row}", (payload, jobs[0]))
@@ -72,15 +74,15 @@ def test_a_pickle_in_the_database_is_not_read(place):
             f"UPDATE workflow_status SET serialization = 'py_pickle' {row}", (jobs[0],)
         )
     database.close()
-    assert [job.id for job in place.jobs.list()] == jobs[1:]
+    assert [job.id for job in idle_place.jobs.list()] == jobs[1:]
     assert not mark.exists()
-    place.worker()
-    place.wait(jobs[1], "succeeded")
+    idle_place.worker()
+    idle_place.wait(jobs[1], "succeeded")
     assert not mark.exists()
 
 
 class Mine:
-    """Something that acts when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark

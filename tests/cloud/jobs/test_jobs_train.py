@@ -1,20 +1,20 @@
-"""A job that trains for real, in a worker that dies on the way."""
+"""A real training job whose worker is killed while it trains."""
 
 import json
+
+import pytest
 
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.services.job import JobRequest
 from shared.model import ModelSettings
+from tests.instruments.logs import small_csv
+
+pytestmark = pytest.mark.slow(8)
 
 
-def test_real_training_goes_on_after_kill_nine_and_is_published(place):
-    log = place.store.folder / "data" / "clicks.csv"
-    rows = [
-        f"{user},{(user * 7 + step * (1 + user % 3)) % 25},{step}"
-        for user in range(60)
-        for step in range(12)
-    ]
-    log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+def test_real_training_goes_on_after_kill_nine_and_is_published(idle_place):
+    log = idle_place.store.folder / "data" / "clicks.csv"
+    small_csv(log)
     recipe = TrainingRecipe(
         data="clicks.csv",
         epochs=5000,
@@ -22,16 +22,16 @@ def test_real_training_goes_on_after_kill_nine_and_is_published(place):
         batch_size=64,
         model=ModelSettings(length=10, dim=8, heads=2),
     )
-    job = place.jobs.submit(JobRequest(recipe=recipe)).id
+    job = idle_place.jobs.submit(JobRequest(recipe=recipe)).id
     worker = ("-m", "cloud_service.cli", "worker")
-    first = place.start(*worker)
-    place.wait_for_epoch(job, 3)
-    first.kill()
-    first.wait()
-    reached = place.jobs.get(job).progress.epoch
-    place.start(*worker)
-    place.wait_for_epoch(job, reached + 1)
-    messages = [json.loads(line)["message"] for line in place.log(job).splitlines()]
+    first_worker = idle_place.start(*worker)
+    idle_place.wait_for_epoch(job, 3)
+    first_worker.kill()
+    first_worker.wait()
+    reached = idle_place.jobs.get(job).progress.epoch
+    idle_place.start(*worker)
+    idle_place.wait_for_epoch(job, reached + 1)
+    messages = [json.loads(line)["message"] for line in idle_place.log(job).splitlines()]
     assert any(message.startswith("going on after epoch") for message in messages), messages
-    place.jobs.cancel(job)
-    place.wait_for_log(job, "Stopped: the job was cancelled.")
+    idle_place.jobs.cancel(job)
+    idle_place.wait_for_log(job, "Stopped: the job was cancelled.")

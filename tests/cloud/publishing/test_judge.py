@@ -1,5 +1,6 @@
 """Two models on the same validation clicks, each as the store holds it."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -18,6 +19,8 @@ from cloud_service.recommender.training.fit import fit
 from cloud_service.storage.store import Store
 from shared import bundle as names
 from shared.model import PAPER, ModelSettings
+
+pytestmark = pytest.mark.slow(20)
 
 SHAPE = {"dim": 16, "heads": 2}
 FEW = TrainingRecipe(
@@ -96,10 +99,9 @@ def test_a_version_that_cannot_be_read_is_replaced_and_that_is_said(
     parts, trained, store, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(judge, "read_data", lambda recipe, folder: parts)
-    damaged = Store(tmp_path)
-    model, _ = trained[0]
-    version = publish(damaged, model, parts, {}, created=CREATED)
-    good = publish(damaged, trained[1][0], parts, {}, created=CREATED)
+    shutil.copytree(store.folder, tmp_path / "damaged")
+    damaged = Store(tmp_path / "damaged")
+    (_, version), (_, good), _ = trained
     (damaged.version_folder(version) / names.WEIGHTS).write_bytes(b"no weights")
     found = judge.judged(FEW, damaged, tmp_path, good, version)
     assert found.promoted

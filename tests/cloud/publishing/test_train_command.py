@@ -1,5 +1,6 @@
 """`cloud-service train` on a small log: what it publishes, and what that takes over."""
 
+import os
 import re
 import subprocess
 
@@ -8,6 +9,7 @@ import pytest
 from cloud_service.commands.recipe import read_recipe
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.storage.store import Store
+from tests.instruments.logs import small_csv
 from tests.instruments.processes import BIN
 
 
@@ -15,26 +17,22 @@ from tests.instruments.processes import BIN
 def folder(tmp_path_factory):
     """A small click log of patterns that a network learns in an epoch or two."""
     folder = tmp_path_factory.mktemp("train")
-    rows = [
-        f"u{user},i{(user * 7 + step * (1 + user % 3)) % 25},{step}"
-        for user in range(60)
-        for step in range(12)
-    ]
     for name in ("shop.csv", "films.csv"):
-        (folder / name).write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+        small_csv(folder / name)
     return folder
 
 
 def train(folder, data, *options):
     done = subprocess.run(
         [BIN / "cloud-service", "train", "--data", folder / data, "--store", folder / "store",
-         "--dim", "8", "--heads", "2", "--epochs", "1", *options],
-        capture_output=True, text=True, timeout=300, env={"OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+         "--dim", "8", "--heads", "2", "--epochs", "1", "--gcn", "causal", *options],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "80"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return " ".join(done.stdout.split())
 
 
+@pytest.mark.slow(15)
 def test_a_second_model_is_compared_and_another_log_has_an_alias_of_its_own(folder):
     store = Store(folder / "store")
     said = train(folder, "shop.csv")
@@ -45,7 +43,7 @@ def test_a_second_model_is_compared_and_another_log_has_an_alias_of_its_own(fold
     compared = r"its NDCG@10 on 60 validation clicks is [01]\.\d+ against [01]\.\d+ of version "
     assert re.search(compared + first, said)
     before = store.aliases()
-    said = train(folder, "films.csv", "--gcn", "causal")
+    said = train(folder, "films.csv")
     assert "a model of another log (shop): devices get this one as films" in said
     assert store.aliases() == before | {"films": store.pointed_at("films")}
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cloud_service.storage.store import InUse, Store, StoreFile
+from cloud_service.storage.port import StoreFile
+from cloud_service.storage.store import InUse, Store
 from shared.bundle import check_files, read_manifest
 from shared.errors import BundleError, RetiredModel, UnknownModel
 from shared.manifest import Manifest, TrainingData

@@ -18,6 +18,8 @@ from experiments.comparison.scheduler import Evaluation
 from experiments.comparison.tasks import Advanced, Ended
 from tests.experiments.comparison.conftest import command, one_thread
 
+pytestmark = pytest.mark.slow(20)
+
 METRICS = [f"ndcg@{k}" for k in (5, 10, 20)] + [f"hitrate@{k}" for k in (1, 5, 10, 20)]
 
 

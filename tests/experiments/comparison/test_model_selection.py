@@ -10,6 +10,8 @@ from experiments.comparison.results_reader import EvaluationResults
 from experiments.comparison.tables import write_tables
 from tests.experiments.comparison.conftest import command, one_thread
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 epochs = 2
 reference = "plain/local"

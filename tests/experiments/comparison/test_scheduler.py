@@ -66,6 +66,7 @@ def test_a_second_time_nothing_is_trained_and_the_results_are_the_same(trained, 
     assert (out / "results.csv").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_an_edited_recipe_trains_only_what_changed(trained, recipe, tmp_path):
     out = tmp_path / "out"
     evaluate(recipe("seeds = 2", SCN, GCN), out)
@@ -178,6 +179,7 @@ def test_two_rows_of_the_same_training_are_trained_once(trained, recipe, tmp_pat
     assert {key[1] for key in read_results(tmp_path / "out")} == {"scn", "again"}
 
 
+@pytest.mark.slow
 def test_a_part_of_a_recipe_is_run_and_the_results_show_all_that_is_done(trained, recipe, tmp_path):
     out, path = tmp_path / "out", recipe(GRID, SCN, GCN)
     for name, others in (("scn", set()), ("scn+gcn", {"scn"})):

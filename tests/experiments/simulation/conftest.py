@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from experiments.simulation.measure import Measurement, Rerank, Taken, summarise
+from experiments.simulation.measure import Measurement, Rerank, RunMeasurements, summarise
 from experiments.simulation.measured import Summary
 from experiments.simulation.network import PROFILES, NetworkProfile
 from experiments.simulation.quality import Compared, quality
@@ -80,7 +80,7 @@ def made_up_profile(
                 sent_down=PAYLOADS[1] + HEADERS[1] if answered else 0,
             )
         )
-    return summarise(network, [Taken(form, 200, 199, 0.4, measurements)], BUDGET_S)
+    return summarise(network, [RunMeasurements(form, 200, 199, 0.4, measurements)], BUDGET_S)
 
 
 def made_up_report(

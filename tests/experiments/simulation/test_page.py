@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.simulation.measure import Measurement, Rerank, Taken, summarise
+from experiments.simulation.description import cautions, headline, ms, percent
+from experiments.simulation.measure import Measurement, Rerank, RunMeasurements, summarise
 from experiments.simulation.network import PROFILES
 from experiments.simulation.page import html, read_json, write_json, write_page
 from experiments.simulation.report import Report
 from experiments.simulation.terminal import print_report
 from experiments.simulation.verdict import verdict
-from experiments.simulation.words import cautions, headline, ms, percent
 from shared.outcomes import Outcome
 from tests.experiments.simulation.conftest import made_up_profile, made_up_report
 
@@ -57,6 +57,7 @@ def page(report: Report) -> str:
     return html(report)
 
 
+@pytest.mark.slow
 def test_the_page_fetches_nothing(page: str) -> None:
     assert "http:" not in page
     assert "https:" not in page
@@ -120,6 +121,7 @@ def test_synthetic_data_is_announced_and_real_data_is_not(page: str, worse_repor
     assert "Synthetic data." not in html(worse_report)
 
 
+@pytest.mark.slow
 def test_hostile_strings_are_escaped(worse_report: Report) -> None:
     result = worse_report.profiles[0].model_copy(update={"description": HOSTILE})
     machine = dict.fromkeys(("cpu", "os", "python", "onnxruntime", "numpy", "project"), HOSTILE)
@@ -147,6 +149,7 @@ def test_the_same_report_gives_the_same_page(report: Report, page: str) -> None:
     assert html(report) == page
 
 
+@pytest.mark.slow
 def test_page_and_json_are_written_whole_or_not_at_all(report: Report, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     target.write_text("old")
@@ -174,14 +177,18 @@ def test_the_headline_says_what_was_served_and_what_came_within_the_budget(
 
 def test_a_headline_never_says_0_percent_alone_where_every_rerank_was_corrected() -> None:
     late = Measurement(1, 3, None, Rerank(Outcome.APPLIED, 0.0002, 0), 0.3, total_s=0.08)
-    result = summarise(PROFILES["lte-typical"], [Taken("full", 10, 10, 0.05, [late] * 3)], 4.21e-3)
+    result = summarise(
+        PROFILES["lte-typical"], [RunMeasurements("full", 10, 10, 0.05, [late] * 3)], 4.21e-3
+    )
     report = made_up_report(("4g-5",)).model_copy(update={"profiles": (result,)})
     assert "served corrected: 100% after a pause. 0% of corrections came within" in headline(report)
 
 
 def test_an_outcome_that_did_not_occur_has_no_column(worse_report: Report) -> None:
     every = Measurement(1, 3, Rerank(Outcome.APPLIED, 0.0002, 0), total_s=0.002)
-    result = summarise(PROFILES["4g-5"], [Taken("full", 10, 10, 0.05, [every] * 3)], 4.21e-3)
+    result = summarise(
+        PROFILES["4g-5"], [RunMeasurements("full", 10, 10, 0.05, [every] * 3)], 4.21e-3
+    )
     report = worse_report.model_copy(update={"profiles": (result,)})
     text = html(report)
     assert '<th scope="col">applied</th>' in text
@@ -194,7 +201,7 @@ def test_an_outcome_that_did_not_occur_has_no_column(worse_report: Report) -> No
 
 def test_a_report_without_quality_or_answers_has_a_page(worse_report: Report) -> None:
     nothing = Measurement(1, None, Rerank(Outcome.OFFLINE, 0.001, None))
-    result = summarise(PROFILES["4g-5"], [Taken("full", 1, 1, None, [nothing])], 0.004)
+    result = summarise(PROFILES["4g-5"], [RunMeasurements("full", 1, 1, None, [nothing])], 0.004)
     bare = worse_report.model_copy(update={"profiles": (result,), "quality": (), "pauses": None})
     text = html(bare)
     assert text.count("<figure>") == 3
@@ -202,6 +209,7 @@ def test_a_report_without_quality_or_answers_has_a_page(worse_report: Report) ->
     print_report(bare, Console(file=io.StringIO(), width=120))
 
 
+@pytest.mark.slow
 def test_what_held_the_run_up_is_announced(worse_report: Report) -> None:
     assert cautions(worse_report) == []
     result = worse_report.profiles[0]

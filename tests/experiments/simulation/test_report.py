@@ -12,7 +12,7 @@ from experiments.simulation.device import Punctuality
 from experiments.simulation.measure import (
     Measurement,
     Rerank,
-    Taken,
+    RunMeasurements,
     histogram,
     summarise,
     summary,
@@ -26,8 +26,8 @@ WORDS = "applied stale late timeout refused bad_payload wrong_model offline unkn
 
 
 def _result(*measurements: Measurement, cpu_share: float | None = None) -> ProfileResult:
-    taken = Taken("full", 10, 10, cpu_share, list(measurements))
-    return summarise(PROFILES["4g-5"], [taken], budget_s=4.21e-3)
+    run = RunMeasurements("full", 10, 10, cpu_share, list(measurements))
+    return summarise(PROFILES["4g-5"], [run], budget_s=4.21e-3)
 
 
 def _answered(outcome: Outcome, **times: float) -> Measurement:
@@ -208,8 +208,10 @@ def test_runs_of_several_simulations_sum_up_as_one_run_of_all_their_measurements
         )
         for index in range(300)
     ]
-    whole = summarise(PROFILES["3g"], [Taken("row", 30, 27, 0.5, every)], 0.004)
-    pieces = [Taken("row", 10, 9, share, every[n::3]) for n, share in enumerate((0.5, 0.2, 0.3))]
+    whole = summarise(PROFILES["3g"], [RunMeasurements("row", 30, 27, 0.5, every)], 0.004)
+    pieces = [
+        RunMeasurements("row", 10, 9, share, every[n::3]) for n, share in enumerate((0.5, 0.2, 0.3))
+    ]
     together = summarise(PROFILES["3g"], pieces, 0.004)
     assert together.latency == whole.latency
     assert together.legs.total is not None
@@ -258,16 +260,16 @@ def test_a_click_that_waited_for_its_devices_correction_is_not_late_by_the_simul
     None
 ):
     lateness = Punctuality(Budget(tolerance_ms=4.0))
-    assert lateness.own(0.0001, was_free=True) == 0.0001
+    assert lateness.simulator_delay(0.0001, was_free=True) == 0.0001
     lateness.waited(0.003)
     lateness.paused(0.002)
-    assert lateness.own(0.005, was_free=False) == 0
+    assert lateness.simulator_delay(0.005, was_free=False) == 0
     lateness.waited(0.5)  # longer than the budget: nobody waits for the cloud so long
     lateness.paused(0.002)
-    assert lateness.own(0.012, was_free=False) == pytest.approx(0.001)
-    assert lateness.own(0.001, was_free=True) == 0.001
+    assert lateness.simulator_delay(0.012, was_free=False) == pytest.approx(0.001)
+    assert lateness.simulator_delay(0.001, was_free=True) == 0.001
     lateness.waited(-0.1)
-    assert lateness.own(0.003, was_free=False) == pytest.approx(0.003)
+    assert lateness.simulator_delay(0.003, was_free=False) == pytest.approx(0.003)
 
 
 def test_cpu_time_and_own_delays_reach_the_report() -> None:

@@ -88,6 +88,7 @@ def test_too_few_users_are_no_verdict_however_clear_their_interval(real: Report)
     assert "600 requests of 19 users are too few" in judged.reason
 
 
+@pytest.mark.slow
 def test_a_training_cut_by_a_limit_is_said_first_and_allows_no_verdict(real: Report) -> None:
     model = real.model.model_copy(update={"training_limit": "12 epochs"})
     report = _with_gain(real, 0.1, 0.05, 0.15).model_copy(update={"model": model})

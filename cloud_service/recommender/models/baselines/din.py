@@ -19,28 +19,28 @@ from cloud_service.recommender.models.baselines.parts import (
 from cloud_service.recommender.models.recommender import Recommender, item_table, look_up
 
 _ROWS = {"cpu": 128, "cuda": 4096}
-"""States scored together: the attention holds clicks times `width` numbers of every pair."""
+"""States scored together; the attention has clicks times `width` hidden values per pair."""
 
 _TOGETHER = {"cpu": 8, "cuda": 4096}
-"""States whose attention's matrices are in memory at once while training."""
+"""States whose attention matrices are in memory at once in training."""
 
 _RANKED = {"cpu": 1, "cuda": 16}
-"""States that all items are scored for together."""
+"""States for which all items are scored together."""
 
 
 class DIN(Recommender):
-    """Each candidate looks at the clicks with a weight of its own (Zhou et al., KDD 2018).
+    """Each candidate attends to the clicks with its own weights (Zhou et al., KDD 2018).
 
     A click k's weight for a candidate q is an MLP of [q, k, q - k, q * k], not normalised over the
     clicks; the weighted sum u of the clicks and the candidate go through a second MLP with PReLU,
     one of the two activations the paper tries (Dice needs statistics of a batch). An item has a
     bias, as in the authors' code.
 
-    Fields: the window's clicks and the candidate. What differs: no profile of the user and no
-    context, which a click log does not have; one hidden layer in the attention; the second MLP
-    reads u * q too, a product that it would hardly learn; a click's place, counted from the
-    newest, is added to it, since DIN does not see the order that next clicks hang on; and the
-    loss ranks the next click, because the log does not say what was shown.
+    Fields: the window's clicks and the candidate. Differs from the paper: there is no user profile
+    and no context, which a click log does not have; the attention has one hidden layer; the second
+    MLP also reads u * q, a product that it would hardly learn; an embedding of a click's position,
+    counted from the newest, is added, since DIN ignores order, which matters for next clicks; and
+    the loss ranks the next click, because the log does not contain what was displayed.
     """
 
     def __init__(self, items: int, *, length: int, dim: int, layers: int, dropout: float) -> None:
@@ -54,12 +54,14 @@ class DIN(Recommender):
         self.attention = nn.Linear(4 * dim, self.width)
         self.attention_slope = nn.Parameter(torch.tensor(0.25))
         self.attention_out = nn.Linear(self.width, 1)
-        # The first layer over [u, q, u * q], in its three parts.
+        # The first layer over [u, q, u * q], split into three.
         self.of_interest = nn.Linear(dim, dim, bias=False)
         self.of_item = nn.Linear(dim, dim)
         self.of_both = nn.Linear(dim, dim, bias=False)
-        widths = [max(4, dim >> number) for number in range(layers)]
-        self.later = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
+        widths = [max(4, dim >> layer) for layer in range(layers)]
+        self.later = nn.ModuleList(
+            nn.Linear(width_in, width_out) for width_in, width_out in pairwise(widths)
+        )
         self.slopes = nn.Parameter(torch.full((layers,), 0.25))
         self.out = nn.Linear(widths[-1], 1, bias=False)
 
@@ -78,11 +80,11 @@ class DIN(Recommender):
     def score(
         self, states: Int[Tensor, "n length"], candidates: Int[Tensor, "n count"]
     ) -> Float[Tensor, "n count"]:
-        """A score for each candidate, from the clicks it looks at."""
+        """A score for each candidate, from the clicks it attends to."""
         bias = self.item_bias[candidates]
         if not self.training:
             return bias + self._scores(states, candidates)
-        # The states with the fewest clicks first: most of their places are padding, half of all.
+        # Sorted by number of clicks, so that padding, half of all positions, can be cut off.
         order = (states > 0).sum(1).argsort()
         return bias + self._scores(states[order], candidates[order])[order.argsort()]
 
@@ -92,20 +94,20 @@ class DIN(Recommender):
         vectors = look_up(self.item_embedding, candidates)
         firsts = projected(self.of_item, self.item_embedding, candidates, self.training)
         rows = size_for(_ROWS, states)
-        split = (part.split(rows) for part in (states, vectors, firsts))
-        parts = []
+        split = (tensor.split(rows) for tensor in (states, vectors, firsts))
+        chunk_scores = []
         for clicks, *items in zip(*split, strict=True):
             used = clicks[:, : _longest(clicks)] if self.training else clicks
-            parts.append(self._logits(used, *items))
-        return torch.cat(parts)
+            chunk_scores.append(self._logits(used, *items))
+        return torch.cat(chunk_scores)
 
     def score_all(self, states: Int[Tensor, "n length"]) -> Float[Tensor, "n items"]:
         """A score for every item of the catalogue; column i is item i + 1.
 
-        Some rows and a block of items at a time, and of the rows only the clicks they have.
+        Computed for some rows and a block of items at a time, without the rows' padding.
         """
         table = self.item_embedding[None, 1:]
-        firsts, found = self.of_item(table), []
+        firsts, chunk_scores = self.of_item(table), []
         for clicks in states.split(size_for(_RANKED, states)):
             count = len(clicks)
             used = clicks[:, : _longest(clicks)]
@@ -115,8 +117,8 @@ class DIN(Recommender):
                 firsts.expand(count, -1, -1).split(block, dim=1),
                 strict=True,
             )
-            found.append(torch.cat([self._logits(used, *items) for items in blocks], dim=1))
-        return self.item_bias[1:] + torch.cat(found)
+            chunk_scores.append(torch.cat([self._logits(used, *items) for items in blocks], dim=1))
+        return self.item_bias[1:] + torch.cat(chunk_scores)
 
     def weights(
         self,
@@ -124,17 +126,17 @@ class DIN(Recommender):
         filled: Bool[Tensor, "n length"],
         candidates: Float[Tensor, "n count dim"],
     ) -> Float[Tensor, "n count length"]:
-        """What each click counts for each candidate; 0 for padding.
+        """The attention weight of each click for each candidate; 0 for padding.
 
-        Of W [q, k, q - k, q * k] + b every part is linear in q once k is known, so all clicks'
-        hidden numbers are one product of q with a matrix made from k: [q, k, q - k, q * k] of
-        every pair is never in memory.
+        For fixed k, W [q, k, q - k, q * k] + b is linear in q. The hidden values of all clicks are
+        therefore one product of q with a matrix made from k, and the concatenation of every pair
+        is never in memory.
         """
         of_q, of_k, of_difference, of_product = self.attention.weight.chunk(4, dim=1)
         constant = clicks @ (of_k - of_difference).T + self.attention.bias
-        parts = clicks, candidates, constant.flatten(1), of_q + of_difference, of_product
-        # A written-out gradient does not export to ONNX, and ranking needs none.
-        hidden: Tensor = _Hidden.apply(*parts) if self.training else _hidden(*parts)
+        operands = clicks, candidates, constant.flatten(1), of_q + of_difference, of_product
+        # The custom gradient cannot be exported to ONNX, and ranking does not need it.
+        hidden: Tensor = _Hidden.apply(*operands) if self.training else _hidden(*operands)
         hidden = functional.prelu(hidden, self.attention_slope).unflatten(2, (-1, self.width))
         weights = hidden @ self.attention_out.weight[0] + self.attention_out.bias
         return weights * filled[:, None]
@@ -145,7 +147,7 @@ class DIN(Recommender):
         candidates: Float[Tensor, "n count dim"],
         firsts: Float[Tensor, "n count dim"],
     ) -> Float[Tensor, "n count"]:
-        """The MLP's output; `firsts` is what the candidates alone add to its first layer."""
+        """The MLP's output; `firsts` is the candidates' contribution to its first layer."""
         keys, filled = self._keys(clicks)
         weights = self.weights(keys, filled, candidates)
         x = weights @ self.of_interest(keys) + firsts + self.of_both((weights @ keys) * candidates)
@@ -157,10 +159,10 @@ class DIN(Recommender):
     def _keys(
         self, clicks: Int[Tensor, "n length"]
     ) -> tuple[Float[Tensor, "n length dim"], Bool[Tensor, "n length"]]:
-        """The clicks' vectors with their places, and where a click is."""
+        """The clicks' vectors with their position embeddings, and a mask of the clicks."""
         filled = clicks > 0
         count = filled.sum(1, keepdim=True)
-        # The newest click has place 0, however many there are.
+        # The newest click has position 0.
         age = count - 1 - torch.arange(clicks.shape[1], device=clicks.device)
         rows = look_up(self.item_embedding, clicks) + self.place[age.clamp_min(0)]
         keys = functional.dropout(rows * filled[..., None], self.dropout, self.training)
@@ -174,7 +176,7 @@ def _hidden(
     of_q: Float[Tensor, "width dim"],
     of_product: Float[Tensor, "width dim"],
 ) -> Float[Tensor, "n count hidden"]:
-    """The hidden numbers of all pairs of click and candidate, hidden = length * width."""
+    """The hidden values of all pairs of click and candidate, hidden = length * width."""
     matrix = _matrix(clicks, of_q, of_product)
     return torch.baddbmm(constant[:, None], candidates, matrix.flatten(1, 2).transpose(1, 2))
 
@@ -184,10 +186,10 @@ def _matrix(clicks: Tensor, of_q: Tensor, of_product: Tensor) -> Tensor:
 
 
 class _Hidden(torch.autograd.Function):
-    """`_hidden` a few rows at a time, its gradient written out.
+    """`_hidden` for a few rows at a time, with its own gradient.
 
-    The matrices of a few rows stay in a core's cache, and are made again on the way back: a step
-    on a CPU takes 0.6 of the time.
+    The matrices of a few rows stay in a core's cache and are recomputed in the backward pass. A
+    training step on a CPU takes 0.6 times as long.
     """
 
     @staticmethod
@@ -201,9 +203,9 @@ class _Hidden(torch.autograd.Function):
     ) -> Tensor:
         ctx.rows = size_for(_TOGETHER, clicks)
         ctx.save_for_backward(clicks, candidates, of_q, of_product)
-        parts = (each.split(ctx.rows) for each in (clicks, candidates, constant))
+        chunks = (tensor.split(ctx.rows) for tensor in (clicks, candidates, constant))
         return torch.cat(
-            [_hidden(k, q, one, of_q, of_product) for k, q, one in zip(*parts, strict=True)]
+            [_hidden(k, q, bias, of_q, of_product) for k, q, bias in zip(*chunks, strict=True)]
         )
 
     @staticmethod
@@ -214,24 +216,24 @@ class _Hidden(torch.autograd.Function):
         of_clicks, of_candidates = torch.empty_like(clicks), torch.empty_like(candidates)
         sums = of_q.new_zeros(2, 1, width * dim)
         for at in range(0, len(clicks), ctx.rows):
-            part = slice(at, at + ctx.rows)
-            some, wanted = clicks[part], gradient[part]
-            matrix = _matrix(some, of_q, of_product).flatten(1, 2)
-            torch.bmm(wanted, matrix, out=of_candidates[part])
-            of_matrix = torch.bmm(wanted.transpose(1, 2), candidates[part]).unflatten(
-                1, (-1, width)
-            )
-            torch.sum(of_matrix * of_product, 2, out=of_clicks[part])
+            rows_of_chunk = slice(at, at + ctx.rows)
+            chunk_clicks, chunk_gradient = clicks[rows_of_chunk], gradient[rows_of_chunk]
+            matrix = _matrix(chunk_clicks, of_q, of_product).flatten(1, 2)
+            torch.bmm(chunk_gradient, matrix, out=of_candidates[rows_of_chunk])
+            of_matrix = torch.bmm(
+                chunk_gradient.transpose(1, 2), candidates[rows_of_chunk]
+            ).unflatten(1, (-1, width))
+            torch.sum(of_matrix * of_product, 2, out=of_clicks[rows_of_chunk])
             rows = of_matrix.view(-1, width * dim)
-            ones = rows.new_ones(1, len(rows))
-            # By a product: a sum over rows waits for memory.
-            sums[0].addmm_(ones, rows)
-            of_matrix.mul_(some[:, :, None])
-            sums[1].addmm_(ones, rows)
+            ones_row = rows.new_ones(1, len(rows))
+            # As a matrix product, because a sum over rows is limited by memory bandwidth.
+            sums[0].addmm_(ones_row, rows)
+            of_matrix.mul_(chunk_clicks[:, :, None])
+            sums[1].addmm_(ones_row, rows)
         of_q, of_product = sums.view(2, width, dim)
         return of_clicks, of_candidates, gradient.sum(1), of_q, of_product
 
 
 def _longest(clicks: Int[Tensor, "n length"]) -> int:
-    """How many clicks the row with the most of them has, 1 at least."""
+    """The largest number of clicks in a row, at least 1."""
     return max(1, int((clicks > 0).sum(1).max()))

@@ -13,14 +13,14 @@ from cloud_service.recommender.models.recommender import Stepwise, Tied, item_ta
 class GRU4Rec(Tied, Stepwise):
     """Item embedding (V+1, D), a GRU of D units a layer, the item embedding again as output.
 
-    Differs from the paper: whole windows in place of session-parallel batches, the embedding tied
-    to the output (the second paper's "constrained embedding"), and no bias for an item.
+    Differs from the paper: batches of whole windows in place of session-parallel ones, the
+    embedding tied to the output (the second paper's "constrained embedding"), no item bias.
     """
 
     carried: ClassVar[tuple[str, ...]] = ("units",)
 
     def __init__(self, items: int, *, length: int, dim: int, layers: int, dropout: float) -> None:
-        """`dropout` acts on what the first layer reads and on what passes between layers."""
+        """`dropout` acts on the input of the first layer and between layers."""
         super().__init__()
         self.items, self.length, self.dropout = items, length, dropout
         self.item_embedding = item_table(items, dim)

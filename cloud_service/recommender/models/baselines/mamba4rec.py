@@ -23,16 +23,16 @@ from cloud_service.recommender.models.recommender import (
 from cloud_service.recommender.models.residual import PostNorm
 
 MEMORY = 32
-"""Numbers a channel remembers."""
+"""Size of a channel's memory."""
 WIDTH = 4
-"""Clicks the convolution sees."""
+"""Width of the convolution in clicks."""
 EXPAND = 2
-"""Channels for each of the D features."""
+"""Channels per feature."""
 _FASTEST, _SLOWEST = 0.1, 0.001
 
 
 class SelectiveSpace(nn.Module):
-    """Mamba's block: a causal convolution per channel, then a memory that input and rate gate."""
+    """Mamba's block: a causal convolution per channel, then a memory gated by input and rate."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class SelectiveSpace(nn.Module):
         self.convolution = nn.Conv1d(channels, channels, WIDTH, groups=channels)
         self.select = nn.Linear(channels, sum(self.split), bias=False)
         self.rate = nn.Linear(rank, channels)
-        numbers = torch.arange(1, MEMORY + 1, dtype=torch.float32)
-        self.log_decay = nn.Parameter(numbers.log().repeat(channels, 1))
+        rates = torch.arange(1, MEMORY + 1, dtype=torch.float32)
+        self.log_decay = nn.Parameter(rates.log().repeat(channels, 1))
         self.skip = nn.Parameter(torch.ones(channels))
         self.leave = nn.Linear(channels, dim, bias=False)
         _init_rate(self.rate, rank)
@@ -53,8 +53,8 @@ class SelectiveSpace(nn.Module):
         value = functional.pad(value.transpose(1, 2), (WIDTH - 1, 0))
         value = functional.silu(self.convolution(value)).transpose(1, 2)
         rate, write, read = self._selected(value)
-        found = selective_scan(rate * value, rate, self._decay(), write, read)
-        return self._left(found, value, gate)
+        recalled = selective_scan(rate * value, rate, self._decay(), write, read)
+        return self._gated(recalled, value, gate)
 
     def step(
         self,
@@ -62,39 +62,39 @@ class SelectiveSpace(nn.Module):
         recent: Float[Tensor, "batch earlier channels"],
         memory: Float[Tensor, "batch channels memory"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The output (B, dim) for one more click, and both parts of what is carried on."""
+        """The output (B, dim) for one more click, and the two tensors of the new state."""
         value, gate = self.enter(x).chunk(2, dim=-1)
         seen = torch.cat((recent, value.unsqueeze(1)), dim=1)
         value = functional.silu(self.convolution(seen.transpose(1, 2)).squeeze(2))
         rate, write, read = self._selected(value)
         memory = remember(memory, rate * value, rate, self._decay(), write)
-        return self._left(recall(memory, read), value, gate), seen[:, 1:], memory
+        return self._gated(recall(memory, read), value, gate), seen[:, 1:], memory
 
     def _selected(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rate (..., channels), what to write and what to read (..., memory) of each click."""
+        """Rate (..., channels), and the write and read vectors (..., memory), of each click."""
         rate, write, read = self.select(value).split(self.split, dim=-1)
         return functional.softplus(self.rate(rate)), write, read
 
     def _decay(self) -> Float[Tensor, "channels memory"]:
         return -self.log_decay.exp()
 
-    def _left(self, found: Tensor, value: Tensor, gate: Tensor) -> Tensor:
-        out: Tensor = self.leave((found + self.skip * value) * functional.silu(gate))
+    def _gated(self, recalled: Tensor, value: Tensor, gate: Tensor) -> Tensor:
+        out: Tensor = self.leave((recalled + self.skip * value) * functional.silu(gate))
         return out
 
 
 def _init_rate(layer: nn.Linear, rank: int) -> None:
-    """Rates between 0.001 and 0.1 to begin with, even in their logarithm, as Mamba's."""
+    """Initialises rates log-uniformly between 0.001 and 0.1, as Mamba does."""
     nn.init.uniform_(layer.weight, -(rank**-0.5), rank**-0.5)
-    first = torch.empty_like(layer.bias).uniform_(math.log(_SLOWEST), math.log(_FASTEST)).exp()
+    rates = torch.empty_like(layer.bias).uniform_(math.log(_SLOWEST), math.log(_FASTEST)).exp()
     with torch.no_grad():
-        layer.bias.copy_(first + torch.log(-torch.expm1(-first)))  # softplus gives `first`
+        layer.bias.copy_(rates + torch.log(-torch.expm1(-rates)))  # softplus gives `rates`
 
 
 class MambaLayer(PostNorm):
     """A selective state space and a two-layer MLP, each with a norm after it.
 
-    `residual` adds its input to the state space's output, as where layers are stacked.
+    `residual` adds the input to the state space's output, as for stacked layers.
     """
 
     def __init__(self, dim: int, dropout: float, *, residual: bool) -> None:
@@ -105,8 +105,8 @@ class MambaLayer(PostNorm):
 class Mamba4Rec(Tied, Stepwise):
     """Item embedding (V+1, D) with a norm, layers of a state space and an MLP each.
 
-    The item embedding also scores. Differs from the authors' code: rates begin as Mamba's do
-    (there they all begin at softplus(0)), and the scan is `selective_scan`'s.
+    The item embedding also scores. Differs from the authors' code: rates are initialised as in
+    Mamba (there all are softplus(0)), and the scan is `selective_scan`.
     """
 
     carried: ClassVar[tuple[str, ...]] = ("recent", "memory")
@@ -129,7 +129,7 @@ class Mamba4Rec(Tied, Stepwise):
     def last_states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """The same at the last click, which is all the last MLP needs to see."""
+        """The same at the last click only, so that the last MLP reads a single click."""
         return self._stack()[-1].mlp(at_last(self._mixed(clicks), clicks))
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
@@ -149,24 +149,24 @@ class Mamba4Rec(Tied, Stepwise):
         """The last layer's output for one more click."""
         x, after = self._embedded(clicks), []
         for layer, recent, memory in zip(
-            self._stack(), *(part.unbind(1) for part in state), strict=True
+            self._stack(), *(tensor.unbind(1) for tensor in state), strict=True
         ):
             space, *carried = layer.space.step(x, recent, memory)
             x = layer.mlp(layer.mixed(x, space))
             after.append(carried)
-        return x, tuple(torch.stack(part, dim=1) for part in zip(*after, strict=True))
+        return x, tuple(torch.stack(tensor, dim=1) for tensor in zip(*after, strict=True))
 
     def _embedded(self, clicks: Int[Tensor, "*n"]) -> Float[Tensor, "*n dim"]:
         out: Tensor = self.norm(self.drop(look_up(self.item_embedding, clicks)))
         return out
 
     def _mixed(self, clicks: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length dim"]:
-        """All layers but the last MLP."""
+        """The output of all layers before the last MLP."""
         x = self._embedded(clicks)
-        *earlier, last = self._stack()
+        *earlier, last_layer = self._stack()
         for layer in earlier:
             x = layer.mlp(layer.mixed(x, layer.space(x)))
-        return last.mixed(x, last.space(x))
+        return last_layer.mixed(x, last_layer.space(x))
 
     def _stack(self) -> list[MambaLayer]:
         return cast(list[MambaLayer], list(self.layers))

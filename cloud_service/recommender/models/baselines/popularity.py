@@ -1,4 +1,4 @@
-"""Ranking by popularity: the same list for everyone."""
+"""Ranking by popularity: the same list for every user."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from cloud_service.recommender.models.recommender import Recommender
 class Popularity(Recommender):
     """Scores an item by the number of its training clicks. Nothing is learned.
 
-    Reads neither clicks nor users: its states are empty.
+    The model reads neither clicks nor users: its states are empty.
     """
 
     counts: Tensor
@@ -28,15 +28,15 @@ class Popularity(Recommender):
     def states(
         self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch length 0"]:
-        """Nothing, for every click."""
+        """An empty state for every click."""
         return self.counts.new_zeros(*clicks.shape, 0)
 
     def score(
         self, states: Float[Tensor, "n 0"], candidates: Int[Tensor, "n count"]
     ) -> Float[Tensor, "n count"]:
-        """How often each candidate was clicked."""
+        """The number of training clicks of each candidate."""
         return self.counts[candidates - 1]
 
     def score_all(self, states: Float[Tensor, "n 0"]) -> Float[Tensor, "n items"]:
-        """How often each item was clicked; column i is item i + 1."""
+        """The number of training clicks of each item; column i is item i + 1."""
         return self.counts.expand(len(states), -1)

@@ -12,8 +12,8 @@ class SASRec(Tied):
 
     The item embedding also scores, unscaled. Differs from the paper: the MLP of a block is four
     times as wide as the model and has GELU (the paper's: as wide, ReLU), keys and values are
-    normalised as the queries are, clicks are counted from the left, and what it is trained with is
-    the recipe's: with the full softmax it is far better than with the paper's one negative.
+    normalised as the queries are, positions are counted from the left, and the recipe decides the
+    loss: the full softmax is far better than the paper's single negative.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class SASRec(Tied):
     ) -> Float[Tensor, "batch length dim"]:
         """The encoder's output at every click. `users` is not read.
 
-        Padding needs no mask: it stands after the clicks, and no click sees what comes after.
+        Padding needs no mask: it follows the clicks, and attention is causal.
         """
         out: Tensor = self.encoder(look_up(self.item_embedding, clicks) * self.scale)
         return out

@@ -6,11 +6,11 @@
 Shapes: batch B, clicks L, channels E, memory N of each channel.
 
 Measured with E = 128 and N = 32 on one core, forward and backward: 256 sequences of 50 clicks take
-0.4 s and 0.16 GB by `_Recurrence`; 0.45 s and 1.1 GB by autograd through the same loop, which keeps
-every step's memory (of 128 times 200 clicks: 0.7 s, 0.18 GB against 1.4 s, 2.1 GB); and 13 s and
-3 GB by a Hillis-Steele scan, which passes over all memories log2(L) times. For one user a step is
-too small to be worth a step of Python, or nodes in ONNX Runtime: there `_in_chunks` takes about
-3 √L steps in place of L, for about twice the arithmetic.
+0.4 s and 0.16 GB with `_Recurrence`; 0.45 s and 1.1 GB with autograd through the same loop, which
+stores the memory of every step (for 128 sequences of 200 clicks: 0.7 s, 0.18 GB against 1.4 s,
+2.1 GB); and 13 s and 3 GB with a Hillis-Steele scan, which passes over all memories log2(L) times.
+For a single user, the arithmetic of a step is small against the cost of a Python step or of nodes
+in ONNX Runtime: `_in_chunks` takes about 3 √L steps in place of L, for about twice the arithmetic.
 """
 
 import math
@@ -30,7 +30,7 @@ def selective_scan(
     write: Float[Tensor, "batch length memory"],
     read: Float[Tensor, "batch length memory"],
 ) -> Float[Tensor, "batch length channels"]:
-    """What is read after every click, beginning with an empty memory. `decay` is negative."""
+    """The output after every click, starting from an empty memory. `decay` is negative."""
     if len(inputs) == 1:
         return _in_chunks(inputs[0], rate[0], decay, write[0], read[0])[None]
     out: Tensor = _Recurrence.apply(inputs, rate, decay, write, read)
@@ -45,14 +45,14 @@ def remember(
     write: Float[Tensor, "batch memory"],
 ) -> Float[Tensor, "batch channels memory"]:
     """The memory after one more click."""
-    kept = memory * torch.exp(rate.unsqueeze(-1) * decay)
-    return kept + inputs.unsqueeze(-1) * write.unsqueeze(-2)
+    decayed = memory * torch.exp(rate.unsqueeze(-1) * decay)
+    return decayed + inputs.unsqueeze(-1) * write.unsqueeze(-2)
 
 
 def recall(
     memory: Float[Tensor, "*batch channels memory"], read: Float[Tensor, "*batch memory"]
 ) -> Float[Tensor, "*batch channels"]:
-    """What is read of a memory."""
+    """The output that is read from a memory."""
     return (memory @ read.unsqueeze(-1)).squeeze(-1)
 
 
@@ -63,23 +63,23 @@ def _in_chunks(
     write: Float[Tensor, "length memory"],
     read: Float[Tensor, "length memory"],
 ) -> Float[Tensor, "length channels"]:
-    """One user's scan: √L chunks side by side, twice.
+    """One user's scan in √L chunks, which are processed in parallel, twice.
 
-    First from empty memories, which gives what each chunk leaves behind, then from what the chunks
-    before left. Through a whole chunk a memory decays by exp(decay * the sum of its rates): that
-    needs no product of step after step, and can only vanish, never overflow.
+    The first pass starts from empty memories and gives each chunk's contribution; the second starts
+    from the memory left by earlier chunks. Over a whole chunk a memory decays by exp(decay * sum of
+    rates), which needs no product over steps and cannot overflow.
     """
     length = len(inputs)
     size = math.isqrt(length - 1) + 1
-    inputs, rate, write, read = (_cut(part, size) for part in (inputs, rate, write, read))
+    inputs, rate, write, read = (_cut(tensor, size) for tensor in (inputs, rate, write, read))
     steps = [(inputs[:, t], rate[:, t], decay, write[:, t]) for t in range(size)]
-    left = inputs.new_zeros(len(inputs), *decay.shape)
+    left_behind = inputs.new_zeros(len(inputs), *decay.shape)
     for step in steps:
-        left = remember(left, *step)
-    kept = torch.exp(rate.sum(1).unsqueeze(-1) * decay)
+        left_behind = remember(left_behind, *step)
+    chunk_decay = torch.exp(rate.sum(1).unsqueeze(-1) * decay)
     begun = [torch.zeros_like(decay)]
     for chunk in range(len(inputs) - 1):
-        begun.append(begun[-1] * kept[chunk] + left[chunk])
+        begun.append(begun[-1] * chunk_decay[chunk] + left_behind[chunk])
     memory, outputs = torch.stack(begun), []
     for t, step in enumerate(steps):
         memory = remember(memory, *step)
@@ -88,15 +88,15 @@ def _in_chunks(
 
 
 def _cut(x: Float[Tensor, "length width"], size: int) -> Float[Tensor, "chunks size width"]:
-    """Chunks of a size, the last one padded with zeros."""
+    """Splits into chunks of `size`, the last one padded with zeros."""
     return functional.pad(x, (0, 0, 0, -len(x) % size)).unflatten(0, (-1, size))
 
 
 class _Recurrence(torch.autograd.Function):
-    """The scan of a batch click by click, with its gradient written out.
+    """The scan of a batch, click by click, with its own gradient.
 
-    Of the memory only every √L-th is kept, the rest computed again on the way back: √L times less
-    is held, and what is worked on stays in a core's cache.
+    Only every √L-th memory is stored, and the others are recomputed in the backward pass. This
+    needs √L times less memory, and the working set stays in a core's cache.
     """
 
     @staticmethod
@@ -105,12 +105,12 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         length = inputs.shape[1]
         ctx.size = math.isqrt(length - 1) + 1
-        ctx.kept = []
+        ctx.saved_memories = []
         memory = inputs.new_zeros(len(inputs), *decay.shape)
         factor, out = torch.empty_like(memory), torch.empty_like(inputs)
         for t in range(length):
             if t % ctx.size == 0:
-                ctx.kept.append(memory.clone())
+                ctx.saved_memories.append(memory.clone())
             _step(memory, factor, inputs[:, t], rate[:, t], decay, write[:, t])
             out[:, t] = recall(memory, read[:, t])
         ctx.save_for_backward(inputs, rate, decay, write, read)
@@ -120,32 +120,32 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         inputs, rate, decay, write, read = ctx.saved_tensors
-        found = tuple(torch.zeros_like(each) for each in ctx.saved_tensors)
+        gradients = tuple(torch.zeros_like(tensor) for tensor in ctx.saved_tensors)
         length, size = inputs.shape[1], ctx.size
-        of_memory = torch.zeros_like(ctx.kept[0])
+        of_memory = torch.zeros_like(ctx.saved_memories[0])
         memories = of_memory.new_empty(size + 1, *of_memory.shape)
         factors = of_memory.new_empty(size, *of_memory.shape)
-        for chunk in reversed(range(len(ctx.kept))):
-            places = range(chunk * size, min((chunk + 1) * size, length))
-            memories[0] = ctx.kept[chunk]
-            for i, t in enumerate(places):
+        for chunk in reversed(range(len(ctx.saved_memories))):
+            chunk_steps = range(chunk * size, min((chunk + 1) * size, length))
+            memories[0] = ctx.saved_memories[chunk]
+            for i, t in enumerate(chunk_steps):
                 memories[i + 1] = memories[i]
                 _step(memories[i + 1], factors[i], inputs[:, t], rate[:, t], decay, write[:, t])
-            for i, t in reversed(list(enumerate(places))):
+            for i, t in reversed(list(enumerate(chunk_steps))):
                 of_memory.addcmul_(gradient[:, t, :, None], read[:, t, None])
-                found[4][:, t] = (gradient[:, t, None] @ memories[i + 1]).squeeze(1)
-                found[0][:, t] = recall(of_memory, write[:, t])
-                found[3][:, t] = (inputs[:, t, None] @ of_memory).squeeze(1)
+                gradients[4][:, t] = (gradient[:, t, None] @ memories[i + 1]).squeeze(1)
+                gradients[0][:, t] = recall(of_memory, write[:, t])
+                gradients[3][:, t] = (inputs[:, t, None] @ of_memory).squeeze(1)
                 of_memory.mul_(factors[i])
                 of_exponent = memories[i + 1].copy_(memories[i]).mul_(of_memory)
-                found[2].add_((of_exponent * rate[:, t, :, None]).sum(0))
-                found[1][:, t] = of_exponent.mul_(decay).sum(-1)
-        return found  # type: ignore[return-value]
+                gradients[2].add_((of_exponent * rate[:, t, :, None]).sum(0))
+                gradients[1][:, t] = of_exponent.mul_(decay).sum(-1)
+        return gradients  # type: ignore[return-value]
 
 
 def _step(
     memory: Tensor, factor: Tensor, inputs: Tensor, rate: Tensor, decay: Tensor, write: Tensor
 ) -> None:
-    """`remember` in place; leaves the share that is kept in `factor`."""
+    """`remember` in place; writes the decay factor to `factor`."""
     torch.mul(rate.unsqueeze(-1), decay, out=factor).exp_()
     memory.mul_(factor).addcmul_(inputs.unsqueeze(-1), write.unsqueeze(-2))

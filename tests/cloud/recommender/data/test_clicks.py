@@ -10,9 +10,6 @@ from cloud_service.recommender.data.clicks import ClickLog, ranges, recent, spli
 from cloud_service.recommender.data.log import read_log, read_titles
 from cloud_service.recommender.data.prepare import prepare
 from shared.errors import DataError
-from tests.conftest import ROOT
-
-DATA = ROOT.parent / "shared" / "data"
 
 
 def frame(**users: str | list[str]) -> pl.DataFrame:
@@ -27,13 +24,6 @@ def sequences(log: ClickLog) -> dict[str, str]:
         user: "".join(log.item_ids[item - 1] for item in log.sequence(row))
         for row, user in enumerate(log.user_ids)
     }
-
-
-@pytest.fixture
-def real() -> Path:
-    if not DATA.is_dir():
-        pytest.skip(f"there are no real click logs at {DATA}")
-    return DATA
 
 
 def test_items_are_numbered_from_one_by_their_utf8_bytes() -> None:
@@ -137,7 +127,7 @@ def test_held_out_users_are_in_no_part_but_the_replay() -> None:
     used = [parts.train_positions, parts.validation_positions, parts.test_positions]
     assert held.isdisjoint(np.concatenate(used).tolist())
     assert len(np.concatenate(used)) == 6
-    assert "2 random users (seed 3) held out" in parts.words
+    assert "2 random users (seed 3) held out" in parts.description
 
 
 def test_the_same_seed_holds_out_the_same_users() -> None:
@@ -185,17 +175,17 @@ def test_ranges_are_laid_end_to_end() -> None:
 
 
 @pytest.mark.data
-def test_the_beauty_look_alike_has_its_published_counts(real: Path) -> None:
+def test_the_beauty_look_alike_has_its_published_counts(real_data: Path) -> None:
     log = prepare(
-        read_log(real / "amazon_beauty.csv.gz").frame, name="beauty", min_item=3, min_user=13
+        read_log(real_data / "amazon_beauty.csv.gz").frame, name="beauty", min_item=3, min_user=13
     )
     assert (log.user_count, log.item_count, log.click_count) == (4_328, 22_479, 98_370)
 
 
 @pytest.mark.data
-def test_a_published_core_has_nothing_left_to_filter(real: Path) -> None:
+def test_a_published_core_has_nothing_left_to_filter(real_data: Path) -> None:
     log = prepare(
-        read_log(real / "amazon_beauty_5core.csv.gz").frame,
+        read_log(real_data / "amazon_beauty_5core.csv.gz").frame,
         name="beauty",
         min_item=5,
         min_user=5,
@@ -205,9 +195,9 @@ def test_a_published_core_has_nothing_left_to_filter(real: Path) -> None:
 
 
 @pytest.mark.data
-def test_stock_codes_stay_strings_and_find_their_titles(real: Path) -> None:
-    titles = read_titles(real / "online_retail_items.csv.gz").titles
-    log = prepare(read_log(real / "online_retail.csv.gz").frame, name="retail", titles=titles)
+def test_stock_codes_stay_strings_and_find_their_titles(real_data: Path) -> None:
+    titles = read_titles(real_data / "online_retail_items.csv.gz").titles
+    log = prepare(read_log(real_data / "online_retail.csv.gz").frame, name="retail", titles=titles)
     assert log.titles is not None
     assert log.titles[log.item_ids.index("10123C")] == "HEARTS WRAPPING TAPE"
     assert "clicks repeat an earlier user-item pair" in log.preprocessing
@@ -225,7 +215,7 @@ def test_clicked_items_are_left_out_only_where_nobody_clicks_twice():
     once = [[n, n + 1, n + 2, n + 3, n + 4] for n in range(30)]
     twice = [[n, n + 1, n, n + 3, n + 4] for n in range(30)]
     assert parts_of(once).seen_left_out
-    assert "left out" in parts_of(once).words
+    assert "left out" in parts_of(once).description
     assert not parts_of(twice).seen_left_out
     assert not parts_of(once, seen="ranked").seen_left_out
     assert parts_of(twice, seen="left-out").seen_left_out

@@ -43,7 +43,7 @@ SETS = {
 def test_the_columns_of_well_known_sets_are_read_and_said(tmp_path: Path, case: str) -> None:
     log = read_log(file(tmp_path, SETS[case]))
     assert log.frame.rows() == [("1", "32", 8), ("1", "31", 9), ("2", "31", 7)]
-    assert "read as" in log.words
+    assert "read as" in log.description
     assert log.notes == ()
 
 
@@ -125,7 +125,7 @@ def test_a_choice_names_columns_and_the_rest_have_their_usual_names(tmp_path: Pa
     text = "who,item_id,timestamp,user_id\n1,31,9,x\n1,32,8,x\n2,31,7,x\n"
     log = read_log(file(tmp_path, text), " user = who ")
     assert log.frame["user_id"].to_list() == ["1", "1", "2"]
-    assert log.words == "column who read as user_id"
+    assert log.description == "column who read as user_id"
     with pytest.raises(DataError, match="no column whom: it has 'who'"):
         read_log(file(tmp_path, text), "user=whom")
 

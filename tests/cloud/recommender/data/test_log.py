@@ -94,6 +94,11 @@ def test_fractions_become_millionths(tmp_path: Path) -> None:
     assert times(tmp_path, "2", "1.25", "1.5") == [1_250_000, 1_500_000, 2_000_000]
 
 
+def test_a_fraction_is_rounded_to_the_nearest_millionth(tmp_path: Path) -> None:
+    assert 2.064446 * 1e6 < 2_064_446  # in floating point
+    assert times(tmp_path, "2.064446", "1") == [1_000_000, 2_064_446]
+
+
 def test_iso_times_become_microseconds_in_utc(tmp_path: Path) -> None:
     found = times(
         tmp_path,

@@ -141,7 +141,7 @@ def test_a_bot_does_not_decide_whether_anybody_clicks_twice(tmp_path, bots):
     robots = [(f"bot{k}", f"i{n % 7:02}", n) for k in range(bots) for n in range(3_000)]
     with_bots = log_of(rows() + robots, tmp_path)
     assert split(with_bots).seen_left_out
-    assert "items clicked before left out" in split(with_bots).words
+    assert "items clicked before left out" in split(with_bots).description
 
 
 def test_one_of_few_users_does_not_decide_either(tmp_path):

@@ -9,8 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cloud_service.recommender.data.catalog import SOURCES, fetch, items_file
+from cloud_service.recommender.data.catalog import fetch
 from cloud_service.recommender.data.log import read_titles
+from cloud_service.recommender.data.named_sets import titles_path
+from cloud_service.recommender.data.sources import SOURCES
 from cloud_service.recommender.data.workbook import sheet_rows
 from shared.errors import DataError
 
@@ -35,7 +37,7 @@ def test_the_larger_movielens_has_another_form(tmp_path: Path) -> None:
     source = replace(SOURCES["movielens-1m"], sha256=digest, counts=(3, 2, 2))
     path = fetch("movielens-1m", tmp_path, sources={source.name: source})
     assert pl.read_csv(path).rows() == [(1, 20, 100), (1, 10, 200), (2, 10, 7)]
-    items = pl.read_csv(items_file("movielens-1m", tmp_path)).rows()
+    items = pl.read_csv(titles_path("movielens-1m", tmp_path)).rows()
     assert items == [(10, "Ten: A Film"), (20, "Twenty")]
 
 
@@ -116,7 +118,7 @@ def test_the_workbook_is_cleaned_as_documented(tmp_path: Path) -> None:
         (17850, "22633", eight),
         (17850, "22633", noon),
     ]
-    items = pl.read_csv(items_file("online-retail", tmp_path), infer_schema=False).rows()
+    items = pl.read_csv(titles_path("online-retail", tmp_path), infer_schema=False).rows()
     assert items == [("22633", "HAND WARMER"), ("85123A", "T-LIGHT & HOLDER")]
 
 
@@ -164,7 +166,7 @@ def test_a_title_may_hold_quotes_and_the_letters_at_which_texts_are_split(tmp_pa
     digest = hashlib.sha256(archive).hexdigest()
     source = replace(SOURCES["movielens-100k"], sha256=digest, counts=(3, 2, 2))
     fetch("movielens-100k", tmp_path, sources={source.name: source})
-    items = read_titles(items_file("movielens-100k", tmp_path)).titles
+    items = read_titles(titles_path("movielens-100k", tmp_path)).titles
     assert items == {"1": '"Great" One (1994)', "2": "Two Three"}
 
 

@@ -217,7 +217,7 @@ def test_the_same_rows_are_read_however_they_are_packed(tmp_path: Path, case: st
     content, name, words = WRITTEN[case]
     table = read(tmp_path, content, name)
     assert [tuple(value.strip() for value in row) for row in table.frame.rows()] == ROWS
-    assert table.words == words
+    assert table.description == words
 
 
 REFUSED = {
@@ -263,6 +263,7 @@ def test_lines_above_the_header_are_pointed_out(tmp_path: Path, above: str) -> N
         (SAME.replace(",", " ").encode(), "log.csv", "part the columns with commas"),
         (b'"user_id,item_id', "log.csv", "line 1 is not closed"),
     ],
+    ids=["gzip within gzip", "more behind gzip", "UTF-16", "spaces", "an open quote"],
 )
 def test_a_file_of_another_kind_is_named(
     tmp_path: Path, content: bytes, name: str, message: str

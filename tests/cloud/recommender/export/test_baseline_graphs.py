@@ -14,6 +14,8 @@ from cloud_service.runtime import open_session
 from shared.errors import DataError
 from shared.model import ModelSettings
 
+pytestmark = pytest.mark.slow(14)
+
 LENGTH = 5
 SETTINGS = ModelSettings(length=LENGTH, dim=16, heads=2, segment=LENGTH, gcn="causal")
 RANKERS = ["scn", "scn+gcn", "fm", "deepfm", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]

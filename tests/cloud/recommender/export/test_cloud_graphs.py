@@ -10,6 +10,8 @@ from cloud_service.recommender.models.gcn import GCN
 from cloud_service.runtime import open_session
 from shared.model import ModelSettings
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"length": 8, "dim": 24, "heads": 3, "segment": 4}
 
 

@@ -68,6 +68,7 @@ def test_an_open_axis_has_to_be_given_and_a_strange_node_is_an_error():
         count_flops(graph_of([strange], {"a": [2]}, "out"))
 
 
+@pytest.mark.slow
 def test_a_transformer_costs_its_formula():
     """Of n clicks: 12 d² multiply-adds a click and layer, 2 n d a click for attention."""
     n, d, layers, candidates = 12, 16, 2, 100
@@ -82,6 +83,7 @@ def test_a_transformer_costs_its_formula():
     assert parameters.item_table == 51 * d
 
 
+@pytest.mark.slow
 def test_a_carried_click_costs_as_much_as_one_of_the_whole_history():
     model = GRU4Rec(50, length=20, dim=16, layers=1, dropout=0.0)
     step = count_flops(export_step(model), items=51)

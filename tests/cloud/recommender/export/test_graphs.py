@@ -8,8 +8,9 @@ import onnx
 import pytest
 import torch
 
-from cloud_service.publishing.publish import publish, version_files
+from cloud_service.publishing.publish import publish
 from cloud_service.recommender.data.clicks import recent
+from cloud_service.recommender.export.cloud_graphs import export_cloud_graphs
 from cloud_service.recommender.export.device_graphs import export_device_graphs
 from cloud_service.recommender.models.baselines.sasrec import SASRec
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec, SCNAndGCN
@@ -24,6 +25,8 @@ from device_client.session import Session
 from shared import bundle as names
 from shared.model import PAPER, ModelSettings
 from shared.wire import Wire
+
+pytestmark = pytest.mark.slow(40)
 
 
 def bundle_of(model, split, tmp_path):
@@ -122,17 +125,19 @@ def test_the_compact_form_gives_the_same_scores_as_the_full_one(small_bundle):
         )
 
 
-def test_the_item_table_is_stored_once_and_no_graph_holds_it(small_model, small_split):
-    files = version_files(small_model, small_split)
+def test_the_item_table_is_stored_once_and_no_graph_holds_it(small_model, small_store):
+    version = small_store.production()
+    folder, files = small_store.version_folder(version), small_store.manifest(version).files
     table = small_model.scn.item_embedding.detach().numpy().tobytes()
-    holders = [name for name, file in files.items() if table[-2048:] in file.content]
-    assert sorted(holders) == [names.ITEM_TABLE, names.WEIGHTS]
-    assert files[names.WEIGHTS].role == "cloud"
+    holders = [each for each in files if table[-2048:] in (folder / each.name).read_bytes()]
+    roles = {each.name: each.role for each in holders}
+    assert sorted(roles) == [names.ITEM_TABLE, names.WEIGHTS]
+    assert roles[names.WEIGHTS] == "cloud"
 
 
-def test_graphs_take_any_number_of_candidates(small_model):
-    graphs = export_device_graphs(small_model.scn)
-    session, prepare = open_session(graphs["rank"]), open_session(graphs["prepare"])
+def test_graphs_take_any_number_of_candidates(small_model, small_bundle):
+    session = open_session(str(small_bundle / names.RANK_GRAPH))
+    prepare = open_session(str(small_bundle / names.PREPARE_GRAPH))
     s = small_model.settings
     table = small_model.scn.item_embedding.detach().numpy()
     for count in (1, 2, 1000):
@@ -175,3 +180,11 @@ def test_a_replay_holds_the_held_out_users_and_nobody_else(small_split, small_st
     assert all("replay" not in entry.name for entry in manifest.files)
     assert dataclasses.asdict(small_split)["train_users"].size == 108
     assert recent(items, offsets[:1], offsets[:1] + 1, 3).tolist() == [[items[0], 0, 0]]
+
+
+def test_a_graph_holds_no_path_of_the_machine_that_exported_it(small_model):
+    graphs = export_device_graphs(small_model.scn) | export_cloud_graphs(small_model.gcn)
+    assert graphs
+    for name, graph in graphs.items():
+        assert b"site-packages" not in graph, name
+        assert b".py" not in graph, name

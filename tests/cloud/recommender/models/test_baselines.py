@@ -293,6 +293,7 @@ def test_din_does_not_see_padding_nor_how_much_of_it_there_is():
     torch.testing.assert_close(model.score(CLICKS, torch.full((3, 1), 4))[2], bare[0, 3:4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mf", "fm", "neumf", "deepfm", "din"])
 def test_each_learns_and_beats_popularity(network, small_split, tmp_path):
     trainer = Trainer(small_split, SMALL.changed(network=network), tmp_path)

@@ -11,16 +11,17 @@ from cloud_service.recommender.models.baselines.sasrec import SASRec
 from cloud_service.recommender.models.cocorrrec import CoCorrRec, ProjectedCoCorrRec
 from cloud_service.recommender.models.projected import (
     LEFT_OUT,
-    Named,
+    ItemResiduals,
     ProjectedGCN,
-    named,
-    naming,
+    pack_residuals,
     solve,
+    unpack_residuals,
 )
-from cloud_service.recommender.models.recommender import Recommender, at_last
+from cloud_service.recommender.models.recommender import at_last
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.training.tune_knn import KNNSettings, item_knn
 from shared.model import ModelSettings
+from shared.projected import ProjectedCorrection
 
 ITEMS = 300
 SETTINGS = ModelSettings(dim=32, heads=2, gcn="projected", fusion="shift", projected_items=100)
@@ -58,7 +59,7 @@ def test_corrected_scores_are_nearer_to_the_teachers_than_the_devices_own(clicks
     model.gcn.sharpness.fill_(0.3)  # these teachers differ far more than trained ones
     hidden = model.scn.hidden(clicks)
     local = model.gcn.local_state(hidden)
-    wanted = model.gcn.wanted(model.gcn.scores(local, clicks), clicks)
+    wanted = model.gcn.targets(model.gcn.scores(local, clicks), clicks)
     best = wanted.topk(50, dim=1).indices
 
     def distance(scores):
@@ -73,7 +74,7 @@ def test_corrected_scores_are_nearer_to_the_teachers_than_the_devices_own(clicks
 
 def test_a_teacher_that_is_the_device_itself_corrects_nothing(clicks):
     model = model_of([])
-    assert not model.row(model.scn.hidden(clicks))[:, 2 * SETTINGS.named_items :].any()
+    assert not model.row(model.scn.hidden(clicks))[:, 2 * SETTINGS.boosted_items :].any()
     corrected, alone = model.last_states(clicks, NOBODY), model.scn.last_states(clicks, NOBODY)
     assert torch.equal(model.score_all(corrected), model.scn.score_all(alone))
 
@@ -86,13 +87,13 @@ def test_without_its_correction_a_device_is_the_scn_alone(clicks):
     assert not torch.allclose(corrected, model.scn.score_all(alone), atol=1e-2)
 
 
-def test_the_best_items_are_named_and_score_among_each_other_as_the_teachers_want(clicks):
+def test_the_best_items_are_boosted_and_score_among_each_other_as_the_teachers_want(clicks):
     model = model_of([sasrec(1), sasrec(2)])
     hidden = model.scn.hidden(clicks)
     scores = model.gcn.scores(model.gcn.local_state(hidden), clicks)
-    wanted = model.gcn.wanted(scores, clicks)
-    best = wanted.topk(SETTINGS.named_items, dim=1).indices
-    items, residuals = named(model.gcn.last_row(hidden)[0].flatten(1))
+    wanted = model.gcn.targets(scores, clicks)
+    best = wanted.topk(SETTINGS.boosted_items, dim=1).indices
+    items, residuals = unpack_residuals(model.gcn.last_row(hidden)[0].flatten(1))
     assert torch.equal(items, best + 1)
     assert residuals.abs().mean() > 0.1
     corrected = model.score(model.last_states(clicks, NOBODY), best + 1)
@@ -109,20 +110,34 @@ def test_a_list_is_scored_as_the_whole_catalogue_is(clicks):
     states = model.last_states(clicks, NOBODY)
     everything = model.score_all(states)
     lists = torch.randint(1, ITEMS + 1, (40, 30), generator=torch.Generator().manual_seed(2))
-    lists[:, :5] = named(model.gcn.last_row(model.scn.hidden(clicks))[0].flatten(1)).items[:, :5]
+    lists[:, :5] = unpack_residuals(
+        model.gcn.last_row(model.scn.hidden(clicks))[0].flatten(1)
+    ).items[:, :5]
     torch.testing.assert_close(model.score(states, lists), everything.gather(1, lists - 1))
 
 
 @pytest.mark.parametrize("number", [1, 2047, 2048, 20_033, 2048**2 - 1])
-def test_the_number_of_a_named_item_survives_float16(number):
-    width, room = SETTINGS.heads * SETTINGS.segment, SETTINGS.named_items
-    row = naming(Named(torch.tensor([[number]]), torch.tensor([[0.5]])), width)[0]
+def test_the_number_of_a_boosted_item_survives_float16(number):
+    width, room = SETTINGS.heads * SETTINGS.segment, SETTINGS.boosted_items
+    row = pack_residuals(ItemResiduals(torch.tensor([[number]]), torch.tensor([[0.5]])), width)[0]
     at = row.nonzero().flatten().tolist()
     wanted = {0: number // 2048, room: number % 2048, 2 * room: 0.5}
     assert {place: float(row[place]) for place in at} == {k: v for k, v in wanted.items() if v}
-    items, residuals = named(row.half().float())
+    items, residuals = unpack_residuals(row.half().float())
     assert items.tolist() == [number] + [0] * (room - 1)
     assert residuals[0] == 0.5
+
+
+def test_the_cloud_lays_a_correction_out_as_the_wire_says(clicks):
+    model = model_of([sasrec()])
+    hidden = model.scn.hidden(clicks)
+    shift, boosted = model.gcn.fitted(hidden)
+    attn, bias = model.gcn.last_row(hidden)
+    for user in range(len(clicks)):
+        arrays = (array[user].numpy() for array in (shift, boosted.items, boosted.residuals))
+        packed = ProjectedCorrection(*arrays).pack(SETTINGS)
+        np.testing.assert_array_equal(attn[user].numpy(), packed.attn)
+        np.testing.assert_array_equal(bias[user].numpy(), packed.bias)
 
 
 def test_a_catalogue_whose_numbers_would_not_fit_is_refused():
@@ -132,14 +147,14 @@ def test_a_catalogue_whose_numbers_would_not_fit_is_refused():
         ProjectedGCN(scn, [], seen_left_out=False)
 
 
-def test_items_that_were_clicked_are_not_named_where_they_are_left_out():
+def test_items_that_were_clicked_are_not_boosted_where_they_are_left_out():
     torch.manual_seed(5)
     settings = SETTINGS.model_copy(update={"projected_items": 16})
     model = ProjectedCoCorrRec(
         12, settings, init_std=0.5, teachers=[], seen_left_out=True
     ).requires_grad_(False)
     clicks = torch.arange(1, 11)[None]
-    items, residuals = named(model.gcn.last_row(model.scn.hidden(clicks))[0].flatten(1))
+    items, residuals = unpack_residuals(model.gcn.last_row(model.scn.hidden(clicks))[0].flatten(1))
     assert sorted(items[0].tolist()) == [0] * (len(items[0]) - 2) + [11, 12]
     assert residuals.abs().max() < 10
 
@@ -169,7 +184,7 @@ def test_what_was_clicked_is_not_wanted_where_it_is_left_out(clicks):
     for left_out in (False, True):
         gcn = model_of(teachers, seen_left_out=left_out).gcn
         scores = [torch.ones(40, ITEMS)] * 2
-        gone = gcn.wanted(scores, clicks) == LEFT_OUT
+        gone = gcn.targets(scores, clicks) == LEFT_OUT
         assert int(gone.sum()) == left_out * sum(len(set(row.tolist()) - {0}) for row in clicks)
 
 
@@ -184,19 +199,18 @@ def test_an_ablation_reaches_a_projected_correction(clicks, ablation):
     untouched = (found - alone).abs().sum(1) < 1e-3
     assert not untouched.any()
     changed = (found - alone).abs().gt(1e-4).sum(1)
-    assert bool((changed <= SETTINGS.named_items).all()) == (ablation == "only-attn")
+    assert bool((changed <= SETTINGS.boosted_items).all()) == (ablation == "only-attn")
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "scn"])
-def test_both_graphs_send_what_pytorch_computes(small_split, kind):
+@pytest.mark.slow
+def test_both_graphs_send_what_pytorch_computes_from_every_kind_of_teacher(small_split):
     torch.manual_seed(3)
     items = small_split.log.item_count
     tables = item_knn(small_split, 10, KNNSettings(), near=_neighbours(small_split))
-    teacher: Recommender = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
-    if kind == "scn":
-        teacher = SCN(items, ModelSettings(dim=48, heads=2, readout="mlp"))
+    attention = SASRec(items, length=10, dim=48, heads=2, layers=1, dropout=0.0)
+    teachers = [tables, attention, SCN(items, ModelSettings(dim=48, heads=2, readout="mlp"))]
     model = ProjectedCoCorrRec(
-        items, SETTINGS, init_std=0.5, teachers=[tables, teacher], seen_left_out=True
+        items, SETTINGS, init_std=0.5, teachers=teachers, seen_left_out=True
     ).eval()
     clicks = torch.randint(1, items + 1, (7, 10))
     clicks[0, 3:] = 0
@@ -211,6 +225,7 @@ def test_both_graphs_send_what_pytorch_computes(small_split, kind):
                 np.testing.assert_allclose(one, other[part].numpy(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow(20)
 def test_graphs_of_more_than_a_million_items_open():
     """At that size the exporter no longer works out constants, and their types have to agree."""
     settings = ModelSettings(dim=8, heads=1, gcn="projected", fusion="shift")
@@ -221,8 +236,10 @@ def test_graphs_of_more_than_a_million_items_open():
     attn, bias = onnxruntime.InferenceSession(graph).run(None, {"hidden": hidden.numpy()})
     assert np.isfinite(attn).all()
     assert np.isfinite(bias).all()
-    named_ones = named(torch.from_numpy(attn).flatten(1)).items[0]
-    assert torch.equal(named_ones, named(model.gcn.last_row(hidden)[0].flatten(1)).items[0])
+    named_ones = unpack_residuals(torch.from_numpy(attn).flatten(1)).items[0]
+    assert torch.equal(
+        named_ones, unpack_residuals(model.gcn.last_row(hidden)[0].flatten(1)).items[0]
+    )
 
 
 def _neighbours(split):

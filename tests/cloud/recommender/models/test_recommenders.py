@@ -205,6 +205,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.slow(12)
 @pytest.mark.parametrize("network", sorted(set(get_args(Network)) - WITHOUT_CLICKS))
 def test_what_always_comes_next_is_ranked_first(network, tmp_path):
     changes, share = NEEDS.get(network, ({}, 0.9))

@@ -67,6 +67,7 @@ def test_the_devices_half_is_the_scn_trained_alone(small_split, tmp_path):
     assert fitted.training == TrainingEnd(epochs=2, best_epoch=2, limit="2 epochs")
 
 
+@pytest.mark.slow
 def test_cut_off_in_any_stage_it_goes_on_to_the_same_model(small_split, tmp_path):
     whole = fit(small_split, RECIPE, tmp_path / "whole", device=CPU).model.state_dict()
 

@@ -31,6 +31,7 @@ SMALL = TrainingRecipe(
 CARRY = ModelSettings(length=8, dim=16, heads=2, segment=4, history="carry", gcn="causal")
 
 
+@pytest.mark.slow
 def test_an_epoch_after_another_the_loss_falls_and_popularity_is_beaten(small_split, tmp_path):
     trainer = Trainer(small_split, SMALL.changed(epochs=8), tmp_path)
     trainer.fit()
@@ -120,6 +121,31 @@ def test_a_sampled_loss_in_parts_has_the_gradients_of_the_whole(
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-7)
 
 
+def test_every_epoch_cuts_and_orders_its_windows_anew(small_split, tmp_path, monkeypatch):
+    seen = []
+
+    def noted(*given):
+        seen.append(cut_windows(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(trainer_module, "cut_windows", noted)
+    recipe = SMALL.changed(network="scn", epochs=2)
+    Trainer(small_split, recipe, tmp_path).fit()
+    first, second = seen
+    assert not np.array_equal(first.starts, second.starts)
+    assert set(first.starts) != set(second.starts), "long histories begin at another phase"
+
+
+def test_a_gradient_is_clipped_to_the_largest_norm(small_split, tmp_path):
+    trainer = Trainer(small_split, SMALL, tmp_path)
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    trainer._descend()
+    norms = [each.grad.norm() for each in trainer.model.parameters()]
+    assert float(torch.stack(norms).norm()) == pytest.approx(trainer_module.CLIP, rel=1e-3)
+
+
+@pytest.mark.slow
 def test_training_stops_when_validation_no_longer_improves(small_split, tmp_path):
     recipe = SMALL.changed(epochs=50, patience=1, learning_rate=0.1)
     trainer = Trainer(small_split, recipe, tmp_path)
@@ -138,6 +164,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_spli
     assert not torch.equal(one["scn.item_embedding"], other.state_dict()["scn.item_embedding"])
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_after_an_epoch_ends_as_the_unbroken_one(small_split, tmp_path):
     whole = Trainer(small_split, SMALL, tmp_path / "whole")
     whole.fit()
@@ -176,6 +203,7 @@ trainer.fit()
 """
 
 
+@pytest.mark.slow(22)
 def test_a_run_killed_with_minus_nine_goes_on_to_the_same_weights(tmp_path):
     """A real process, killed in the middle of an epoch, then run again to the same end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -256,6 +284,7 @@ def test_progress_rises_and_names_loss_and_metric(small_split, tmp_path):
     assert seen[-1].loss > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("matmul", "said"), [("exact", "highest"), ("fast", "medium")])
 def test_only_training_takes_fast_products(small_split, tmp_path, monkeypatch, matmul, said):
     trainer = Trainer(small_split, SMALL.changed(matmul=matmul), tmp_path)

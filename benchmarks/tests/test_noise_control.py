@@ -18,6 +18,8 @@ from benchmarks.noise_control.worlds import DISGUISES, PLANTED
 from cloud_service.recommender.ranking.metrics import Ranks
 from tests.experiments.comparison.in_process import InProcess
 
+pytestmark = pytest.mark.slow(17)
+
 MODELS = ({"network": "popularity"}, {"network": "item-knn"}, {"network": "scn"})
 
 

@@ -1,4 +1,4 @@
-"""What a report says in words and cells: the same for the page and for the terminal."""
+"""Describes a report in sentences and formatted numbers, for the page and the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ PAPER_LEGS = {
 PAPER_BUDGET_MS = 4.21
 
 MANY_UNSPLIT = 0.01
-"""Share of requests without legs from which on it is said at the top."""
+"""Share of requests without legs from which a caution is shown."""
 
 
 @dataclass(frozen=True)
 class LegRow:
-    """One network of Table 5: ours and the paper's, `None` where there is none. Medians, in ms."""
+    """One network of Table 5: our medians and the paper's, in ms; `None` if missing."""
 
     profile: str
     ours: tuple[float | None, float | None, float | None, float | None]
@@ -78,7 +78,7 @@ def ms(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage that is 0% or 100% only when it is."""
+    """A share as a percentage; shown as 0% or 100% only if exact."""
     value = 100 * share
     if 0 < value < 0.1:
         return "<0.1%"
@@ -88,7 +88,7 @@ def percent(share: float) -> str:
 
 
 def score(value: float) -> str:
-    """NDCG or HitRate."""
+    """Formats NDCG or HitRate."""
     return f"{value:.4f}"
 
 
@@ -124,7 +124,7 @@ def signed_percent(share: float) -> str:
 
 
 def percent_span(shares: Sequence[float]) -> str:
-    """The smallest and the largest of some relative differences, or the one that all are."""
+    """The smallest and largest relative difference, or one if they are equal."""
     low, high = signed_percent(min(shares)), signed_percent(max(shares))
     return low if low == high else f"{low} to {high}"
 
@@ -135,8 +135,8 @@ def seconds(value_ms: float) -> str:
 
 
 def headline(report: Report) -> str:
-    """How many reranks were served corrected, how many corrections came within the budget, and
-    what one cost, in sentences made from the numbers."""
+    """Sentences on the share of corrected reranks, the share of corrections within the budget,
+    and the bytes of one correction."""
     results = real_networks(report)
     sentences = []
     for case in report.cases:
@@ -155,14 +155,14 @@ def headline(report: Report) -> str:
 
 
 def share_span(shares: Sequence[float]) -> str:
-    """The smallest and the largest of some shares, or the one that all are."""
+    """The smallest and largest share, or one if they are equal."""
     low, high = percent(min(shares)), percent(max(shares))
     return low if low == high else f"{low} to {high}"
 
 
 def real_networks(report: Report) -> list[ProfileResult]:
-    """The networks that sentences speak of, with corrections in the first form. One machine is no
-    network: it counts only where it stands alone."""
+    """The results that sentences describe: those of the first form, without `loopback` unless
+    it is the only network."""
     first_form_results = [result for result in report.profiles if result.form == report.forms[0]]
     return [
         result for result in first_form_results if result.name != "loopback"
@@ -181,7 +181,7 @@ _LIMITS: dict[Limit, str] = {
 
 
 def cautions(report: Report) -> list[str]:
-    """What a reader must know before believing the numbers; empty when there is nothing."""
+    """Sentences on why the numbers may be unreliable; empty if there is no reason."""
     budget, settings = report.settings.budget_ms, report.settings
     sentences = [f"The log is doubtful: {text}" for text in report.model.cautions]
     if settings.missing:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments.simulation.measure import Measurement, Rerank, Taken
-from experiments.simulation.parts import Part, SharedRun, assemble, key_of
+from experiments.simulation.measure import Measurement, Rerank, RunMeasurements
 from experiments.simulation.quality import Compared
 from experiments.simulation.report import Report
+from experiments.simulation.shared_run import PartialResult, SharedRun, assemble, key_of
 from shared.outcomes import Outcome
 from tests.experiments.simulation.conftest import made_up_report
 
 KEY = key_of("0123456789abcdef", {"rate": 150.0})
 
 
-def part(first_user: int = 0, key: str = KEY, users: int = 30) -> Part:
+def part(first_user: int = 0, key: str = KEY, users: int = 30) -> PartialResult:
     """What a simulation of `users` users from `first_user` on measured over one network."""
     report = made_up_report(("4g-5",))
     measurements = [
@@ -33,7 +33,7 @@ def part(first_user: int = 0, key: str = KEY, users: int = 30) -> Part:
     compared = [
         Compared(measured.user, 4, measured.user % 7, measured.local) for measured in measurements
     ]
-    return Part(
+    return PartialResult(
         key=key,
         created=datetime(2030, 1, 2, tzinfo=UTC),
         machine=report.machine,
@@ -41,18 +41,18 @@ def part(first_user: int = 0, key: str = KEY, users: int = 30) -> Part:
         settings=report.settings,
         pauses="made-up pauses",
         compared={"full": compared},
-        taken=[("4g-5", Taken("full", 150, 149, 0.2, measurements))],
+        runs=[("4g-5", RunMeasurements("full", 150, 149, 0.2, measurements))],
     )
 
 
-def finish(run: SharedRun, measured: Part) -> Report:
+def finish(run: SharedRun, measured: PartialResult) -> Report:
     with run, run.finished(measured) as report:
         return report
 
 
 def test_a_part_comes_back_from_its_file_as_it_was() -> None:
     whole = part()
-    assert Part.model_validate_json(whole.model_dump_json()) == whole
+    assert PartialResult.model_validate_json(whole.model_dump_json()) == whole
 
 
 def test_three_simulations_at_once_give_one_report_of_all_their_measurements(

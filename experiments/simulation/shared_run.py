@@ -1,13 +1,13 @@
-"""Several simulations that run at once share one report: each leaves what it measured, raw.
+"""A run that several simulations share: each writes its raw measurements as a partial result.
 
-Whoever starts while another runs into the same report folder joins its run, and takes the next
-share of the users. Each writes its part when it ends, and a report of all parts that are there:
-the last one's report is of all. Percentiles and intervals are those of all measurements together,
-since the parts keep every one of them.
+A simulation that starts while another writes into the same report folder joins its run and takes
+the next share of the users. When it ends, it writes its partial result and a report of all partial
+results that exist; the last simulation's report covers all. Partial results hold every single
+measurement, so percentiles and intervals are computed over all of them together.
 
-    report/parts/lock      held while a part is taken or written
-    report/parts/0.run     held by the simulation that has share 0, as long as it runs
-    report/parts/0.json    its measurements, once it has ended
+    report/parts/lock      locked while a share is claimed or a partial result is written
+    report/parts/0.run     locked by the simulation of share 0 while it runs
+    report/parts/0.json    its partial result, after it has ended
 """
 
 import fcntl
@@ -20,21 +20,21 @@ from typing import Self, TextIO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from experiments.simulation.files import write_whole
-from experiments.simulation.measure import Taken, summarise, summary
+from experiments.simulation.measure import RunMeasurements, summarise, summary
 from experiments.simulation.network import profile
 from experiments.simulation.quality import Compared, quality
 from experiments.simulation.report import Machine, ModelFacts, Pauses, Report, RunSettings
+from shared.whole_file import write_whole
 from shared.wire import Form
 
 PART_LIMIT = 512 << 20
-"""Bytes of a part that are read at most: a run of a million requests has fewer."""
+"""Largest partial result that is read, in bytes: a run of a million requests is smaller."""
 
 MOST_PARTS = 256
 
 
-class Part(BaseModel):
-    """What one simulation measured. H is not in it."""
+class PartialResult(BaseModel):
+    """The measurements of one simulation, without H."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,17 +44,17 @@ class Part(BaseModel):
     model: ModelFacts
     settings: RunSettings
     pauses: str
-    """Where they come from, in words; empty where there are none."""
+    """Source of the pauses, in words; empty without pauses."""
     compared: dict[Form, list[Compared]]
-    taken: list[tuple[str, Taken]]
-    """By the name of the network, in the order of the run."""
+    runs: list[tuple[str, RunMeasurements]]
+    """(name of the network, its measurements), in the order of the run."""
 
 
-def assemble(results: Sequence[Part], missing: int = 0) -> Report:
-    """The report of all `parts`, which share a key; `missing` others still run."""
+def assemble(results: Sequence[PartialResult], missing: int = 0) -> Report:
+    """The report of all `results`, which have one key; `missing` other simulations still run."""
     first_result = results[0]
     budget_s = first_result.settings.budget_ms / 1e3
-    every = [(name, measurements) for result in results for name, measurements in result.taken]
+    every = [(name, measurements) for result in results for name, measurements in result.runs]
     rows = dict.fromkeys((name, measurements.form) for name, measurements in every)
     return Report(
         created=max(result.created for result in results),
@@ -86,7 +86,7 @@ def assemble(results: Sequence[Part], missing: int = 0) -> Report:
     )
 
 
-def _settings(results: Sequence[Part], missing: int) -> RunSettings:
+def _settings(results: Sequence[PartialResult], missing: int) -> RunSettings:
     settings = [result.settings for result in results]
     users = {row.user for result in results for rows in result.compared.values() for row in rows}
     return settings[0].model_copy(
@@ -103,23 +103,23 @@ def _settings(results: Sequence[Part], missing: int) -> RunSettings:
     )
 
 
-def _pauses(source: str, measurements: Sequence[Taken]) -> Pauses | None:
+def _pauses(source: str, measurements: Sequence[RunMeasurements]) -> Pauses | None:
     drawn = summary(measured.pause_s for run in measurements for measured in run.measurements)
     return None if drawn is None else Pauses(source=source, drawn=drawn)
 
 
 class SharedRun:
-    """A simulation's share of a run: `number` is 0 where it began the run.
+    """A simulation's share of a run; `share` is 0 for the simulation that started the run.
 
-    Use it as a context manager; the share is free again when it ends. `key` says what is measured
-    and how; only runs of one key share a report. Raises ValueError where a run of another key goes
-    on in `folder`, and OSError.
+    A context manager that releases the share at its end. `key` identifies what is measured and
+    how: only simulations with the same key share a report. Raises ValueError if a simulation with
+    another key is running in `folder`, or OSError.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder / "parts", key
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.share, self._held = self._take()
+        self.share, self._lock_file = self._claim_share()
 
     def __enter__(self) -> Self:
         return self
@@ -130,32 +130,32 @@ class SharedRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._held.close()
+        self._lock_file.close()
 
-    def _take(self) -> tuple[int, TextIO]:
+    def _claim_share(self) -> tuple[int, TextIO]:
         with self._locked():
             running = self._running()
             if not running:
-                for old in self._folder.glob("*.json"):
-                    old.unlink()
+                for stale_path in self._folder.glob("*.json"):
+                    stale_path.unlink()
             elif set(running.values()) != {self._key}:
                 raise ValueError(
                     f"another simulation, of another model or with other options, writes into "
                     f"{self._folder.parent}: wait for its end, or name another folder with --report"
                 )
             share = 0
-            while share in running or self._part(share).exists():
+            while share in running or self._result_path(share).exists():
                 share += 1
             if share >= MOST_PARTS:
                 raise ValueError(f"{MOST_PARTS} simulations share {self._folder.parent} already")
-            held = (self._folder / f"{share}.run").open("w", encoding="utf-8")
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held.write(self._key)
-            held.flush()
-            return share, held
+            lock_file = (self._folder / f"{share}.run").open("w", encoding="utf-8")
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file.write(self._key)
+            lock_file.flush()
+            return share, lock_file
 
     def _running(self) -> dict[int, str]:
-        """The keys of the simulations that run, by their numbers. With the lock."""
+        """Keys of the running simulations, by share. Call it with the lock held."""
         running = {}
         for path in self._folder.glob("*.run"):
             with path.open("r", encoding="utf-8") as file:
@@ -166,31 +166,31 @@ class SharedRun:
         return running
 
     @contextmanager
-    def finished(self, result: Part) -> Iterator[Report]:
-        """Writes `part`, and gives the report of all parts of the run that are there, while no
-        other simulation does the same. Raises OSError."""
+    def finished(self, result: PartialResult) -> Iterator[Report]:
+        """Writes `result` and yields the report of all partial results, with the lock held.
+        Raises OSError."""
         with self._locked():
-            write_whole(self._part(self.share), result.model_dump_json())
-            # One whose part is there is not missing, though it may not have let go of its share.
-            missing = sum(not self._part(share).exists() for share in self._running())
-            yield assemble([*self._others(), result], missing)
+            write_whole(self._result_path(self.share), result.model_dump_json())
+            # A simulation with a result is not missing, even if it still holds its share.
+            missing = sum(not self._result_path(share).exists() for share in self._running())
+            yield assemble([*self._other_results(), result], missing)
 
-    def _others(self) -> list[Part]:
+    def _other_results(self) -> list[PartialResult]:
         results = []
         for path in sorted(self._folder.glob("*.json")):
-            if path == self._part(self.share):
+            if path == self._result_path(self.share):
                 continue
             if path.stat().st_size > PART_LIMIT:
                 raise ValueError(f"{path} is larger than any part of a report: remove it")
             try:
-                results.append(Part.model_validate_json(path.read_bytes()))
+                results.append(PartialResult.model_validate_json(path.read_bytes()))
             except ValidationError as error:
                 raise ValueError(
                     f"{path} is no part of a report ({error.error_count()} faults): remove it"
                 ) from None
         return [result for result in results if result.key == self._key]
 
-    def _part(self, share: int) -> Path:
+    def _result_path(self, share: int) -> Path:
         return self._folder / f"{share}.json"
 
     @contextmanager
@@ -201,5 +201,5 @@ class SharedRun:
 
 
 def key_of(version: str, options: dict[str, object]) -> str:
-    """What must be the same for measurements to be summed up together, as a text."""
+    """A text that is equal for simulations whose measurements may be summarised together."""
     return json.dumps({"version": version, **options}, sort_keys=True)

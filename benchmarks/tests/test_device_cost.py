@@ -10,6 +10,8 @@ from benchmarks.device_cost.figure import draw
 from benchmarks.device_cost.plan import TABLE, read_calls
 from benchmarks.device_cost.point import bind, load_arrays
 
+pytestmark = pytest.mark.slow(16)
+
 
 @pytest.mark.parametrize("segment", [10, 5])
 def test_the_scns_plan_ranks_a_history_of_several_segments_as_the_model_does(tmp_path, segment):

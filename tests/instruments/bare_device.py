@@ -1,0 +1,114 @@
+"""A device written from shared/GRAPHS.md alone, with ONNX Runtime and NumPy: slow and short."""
+
+import base64
+import json
+
+import numpy as np
+import onnxruntime as ort
+
+
+class BareDevice:
+    """A device from shared/GRAPHS.md, with ONNX Runtime and NumPy only."""
+
+    def __init__(self, folder):
+        self.settings = s = json.loads((folder / "manifest.json").read_text())["model"]
+        self.k, self.d, self.h = s["segment"], s["dim"], s["heads"]
+        self.f = self.d // self.h
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        paths = folder.glob("*.onnx")
+        self.graphs = {path.stem: ort.InferenceSession(path, options) for path in paths}
+        self.table = np.load(folder / "items.npy")
+        self.first_state = np.load(folder / "inner_state.npy")
+        self.state, self.window = self.first_state, []
+        self.no_click = self.project(np.zeros((1, self.d), np.float32))[:3]
+        self.empty_segment()
+
+    def run(self, name, **inputs):
+        outputs = [output.name for output in self.graphs[name].get_outputs()]
+        return dict(zip(outputs, self.graphs[name].run(None, inputs), strict=True))
+
+    def project(self, row):
+        projections = self.run("views", hidden=row)["views"]
+        return projections.reshape(5, self.h, 1, self.f + 1)
+
+    def empty_segment(self):
+        self.count = 0
+        self.hidden = np.zeros((self.k, self.d), np.float32)
+        self.segment = np.repeat(self.no_click, self.k, axis=2)  # (3, h, K, f + 1)
+
+    def named_segment(self):
+        return dict(zip(("keys", "turned_keys", "values"), self.segment, strict=True))
+
+    def click(self, item):
+        row = self.run("hidden", item_table=self.table, clicks=np.array([item]))["hidden"]
+        if self.settings["history"] == "carry":
+            self.append_carrying(row)
+        elif self.settings["length"] <= self.k:
+            self.append_sliding(row)
+        else:
+            self.append_to_window(row)
+
+    def append_sliding(self, row):
+        if self.count == self.settings["length"]:
+            self.count -= 1
+            self.hidden[: self.count] = self.hidden[1 : self.count + 1].copy()
+            self.segment[:, :, : self.count] = self.segment[:, :, 1 : self.count + 1].copy()
+        self.append(row)
+
+    def append_carrying(self, row):
+        if self.count == self.k:
+            self.state = self.run("carry", **self.named_segment(), state=self.state)["next_state"]
+            self.empty_segment()
+        self.append(row)
+
+    def append_to_window(self, row):
+        is_full = len(self.window) == self.settings["length"]
+        self.window = [*self.window, row][-self.settings["length"] :]
+        if not is_full:
+            self.append_carrying(row)
+            return
+        self.state = self.first_state
+        self.empty_segment()
+        for earlier in self.window:
+            self.append_carrying(earlier)
+
+    def append(self, row):
+        self.hidden[self.count] = row
+        projections = self.project(row)
+        self.segment[:, :, self.count], self.query = projections[:3, :, 0], projections[3:]
+        self.count += 1
+
+    def scores(self, candidates, correction):
+        prepared = self.run(
+            "prepare",
+            hidden=self.hidden,
+            **self.named_segment(),
+            query=self.query,
+            position=np.array([self.count - 1]),
+            state=self.state,
+        )
+        inputs = self.correction_inputs(correction)
+        inputs |= {"item_table": self.table, "candidates": np.array(candidates)}
+        return self.run("rank", **prepared, **inputs)["scores"][0]
+
+    def correction_inputs(self, correction):
+        attn = np.zeros((self.h, self.k), np.float32)
+        bias = np.zeros((self.h, self.f), np.float32)
+        if correction is not None:
+            attn, bias = self.last_row(**correction)
+        if self.settings["gcn"] == "projected":
+            high, low, residuals = attn.reshape(-1)[: attn.size // 3 * 3].reshape(3, -1)
+            digits = {"higher": high[:, None], "lower": low[:, None]}
+            return digits | {"shift": bias.reshape(1, -1), "residuals": residuals[None]}
+        gate = np.array(correction is not None, np.float32)
+        return {"correction": np.concatenate((attn, bias), axis=1)[:, None], "gate": gate}
+
+    def last_row(self, form, body):
+        numbers = np.frombuffer(base64.b64decode(body), "<f2" if form.endswith("-half") else "<f4")
+        rows = 1 if form.startswith("row") else self.k
+        attn, bias = np.split(numbers, [self.h * rows * self.k])
+        position = 0 if rows == 1 else self.count - 1
+        attn = attn.reshape(self.h, rows, self.k)[:, position]
+        bias = bias.reshape(self.h, rows, self.f)[:, position]
+        return attn.astype(np.float32), bias.astype(np.float32)
