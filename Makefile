@@ -64,6 +64,7 @@ test-compose:
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/vague_names.py
 
 types: $(STAMP)
 	$(BIN)/mypy
