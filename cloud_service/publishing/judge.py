@@ -55,8 +55,9 @@ class _ServedProjected(ProjectedCoCorrRec):
         """What the compact form sends for H."""
         session, rows = open_session(self.graph), []
         for batch in hidden.split(64):
-            sent = session.run(None, {"hidden": batch.numpy()})
-            rows.append(np.concatenate([served.reshape(len(batch), -1) for served in sent], axis=1))
+            outputs = session.run(None, {"hidden": batch.numpy()})
+            flat = [output.reshape(len(batch), -1) for output in outputs]
+            rows.append(np.concatenate(flat, axis=1))
         return torch.from_numpy(np.concatenate(rows))
 
 
@@ -73,23 +74,23 @@ def judged(
         return Verdict(False, f"it cannot be compared with version {current}: {error.detail}")
     try:
         old = opened(store, current)
-        ranks = compared(new, old, dataset)
+        comparison = compared(new, old, dataset)
     except (RecommendationError, OSError, ValueError, RuntimeError) as error:
         reason = error.detail if isinstance(error, RecommendationError) else str(error)
         return Verdict(True, f"version {current} cannot be read to compare ({reason})")
-    return verdict(ranks, current)
+    return verdict(comparison, current)
 
 
-def verdict(ranks: Comparison, current: str) -> Verdict:
+def verdict(comparison: Comparison, current: str) -> Verdict:
     """What a comparison with the version in use says."""
     against = (
-        f"its NDCG@10 on {ranks.users:,} validation clicks is {ranks.value:.4f} against "
-        f"{ranks.reference:.4f} of version {current}"
+        f"its NDCG@10 on {comparison.users:,} validation clicks is {comparison.value:.4f} against "
+        f"{comparison.reference:.4f} of version {current}"
     )
-    if not ranks.reference:
+    if not comparison.reference:
         return Verdict(True, against)
-    low, high = ranks.low / ranks.reference, ranks.high / ranks.reference
-    relative = ranks.difference / ranks.reference
+    low, high = comparison.low / comparison.reference, comparison.high / comparison.reference
+    relative = comparison.difference / comparison.reference
     interval = f"{relative:+.1%}, 95% interval {low:+.1%} to {high:+.1%}"
     return Verdict(low > MARGIN, f"{against} ({interval})")
 
@@ -136,7 +137,7 @@ def gained(served: Served, dataset: Split, rows: Int64) -> Float64:
     click on an item that it lacks is a miss, and so is one before which it knows nothing.
     """
     log, model = dataset.log, served.model
-    row_of_item = numbers_of(log.item_ids, served.ids)
+    row_of_item = np.concatenate([[0], names.find_items(served.ids, log.item_ids)])
     items = row_of_item[log.items]
     before = np.concatenate([[0], np.cumsum(items > 0)])
     starts = before[dataset.starts[rows]]
@@ -146,15 +147,8 @@ def gained(served: Served, dataset: Split, rows: Int64) -> Float64:
     targets = items[dataset.validation_positions[rows]]
     gone = np.setdiff1d(np.arange(1, model.items + 1), row_of_item) - 1
     left_out = Clicked(known_clicks, starts, positions) if dataset.seen_left_out else None
-    ranks = per_user(_ranked(model, states, np.maximum(targets, 1), gone, left_out), _METRIC)
-    return np.where((targets > 0) & (positions > starts), ranks, 0.0)
-
-
-def numbers_of(ids: tuple[str, ...], known_clicks: NDArray[np.bytes_]) -> Int64:
-    """Item numbers by the ids of another catalogue, (items + 1,): 0 for those that it lacks."""
-    ids_as_bytes = np.array([item.encode() for item in ids])
-    index = np.minimum(np.searchsorted(known_clicks, ids_as_bytes), len(known_clicks) - 1)
-    return np.concatenate([[0], np.where(known_clicks[index] == ids_as_bytes, index + 1, 0)])
+    gains = per_user(_ranked(model, states, np.maximum(targets, 1), gone, left_out), _METRIC)
+    return np.where((targets > 0) & (positions > starts), gains, 0.0)
 
 
 def _ranked(
