@@ -10,13 +10,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from cloud_service.recommender.models.baselines.parts import (
+    PrefixRecommender,
     block_of,
-    prefixes,
     projected,
     row_dropout,
     size_for,
 )
-from cloud_service.recommender.models.recommender import Recommender, item_table, look_up
+from cloud_service.recommender.models.recommender import item_table, look_up
 
 _ROWS = {"cpu": 128, "cuda": 4096}
 """States scored together; the attention has clicks times `width` hidden values per pair."""
@@ -28,7 +28,7 @@ _RANKED = {"cpu": 1, "cuda": 16}
 """States for which all items are scored together."""
 
 
-class DIN(Recommender):
+class DIN(PrefixRecommender):
     """Each candidate attends to the clicks with its own weights (Zhou et al., KDD 2018).
 
     A click k's weight for a candidate q is an MLP of [q, k, q - k, q * k], not normalised over the
@@ -64,18 +64,6 @@ class DIN(Recommender):
         )
         self.slopes = nn.Parameter(torch.full((layers,), 0.25))
         self.out = nn.Linear(widths[-1], 1, bias=False)
-
-    def states(
-        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
-    ) -> Int[Tensor, "batch length length"]:
-        """The clicks so far, at every click. `users` is not read."""
-        return prefixes(clicks)
-
-    def last_states(
-        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
-    ) -> Int[Tensor, "batch length"]:
-        """The clicks themselves: the last of their prefixes."""
-        return clicks
 
     def score(
         self, states: Int[Tensor, "n length"], candidates: Int[Tensor, "n count"]

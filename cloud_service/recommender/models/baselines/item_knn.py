@@ -9,14 +9,13 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud_service.recommender.models.baselines.parts import prefixes
-from cloud_service.recommender.models.recommender import Recommender
+from cloud_service.recommender.models.baselines.parts import PrefixRecommender
 
 _SCORES = 1 << 22
 """Scores in memory at once when only some candidates are scored."""
 
 
-class ItemKNN(Recommender):
+class ItemKNN(PrefixRecommender):
     """Sums the weights of the last clicks' neighbours (Sarwar et al., WWW 2001, on sequences).
 
     An item's neighbours are the items clicked soon before or after it, weighted by proximity, as
@@ -72,18 +71,6 @@ class ItemKNN(Recommender):
             if isinstance(loaded, Tensor) and loaded.ndim == 2 and len(loaded) == self.items + 1:
                 setattr(self, name, torch.zeros_like(loaded, device=self.ids.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[no-untyped-call]
-
-    def states(
-        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
-    ) -> Int[Tensor, "batch length length"]:
-        """The clicks so far, at every click. `users` is not read."""
-        return prefixes(clicks)
-
-    def last_states(
-        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
-    ) -> Int[Tensor, "batch length"]:
-        """The clicks themselves: the last of their prefixes."""
-        return clicks
 
     def score(
         self, states: Int[Tensor, "n length"], candidates: Int[Tensor, "n count"]

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cloud_service.recommender.models.recommender import look_up
+from cloud_service.recommender.models.recommender import Recommender, look_up
 
 _BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
 """Hidden values in memory when ranking all items: fits a core's cache, or fills a GPU."""
@@ -27,6 +27,22 @@ def size_for(sizes: Mapping[str, int], tensor: Tensor) -> int:
 def prefixes(clicks: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length length"]:
     """The clicks up to and including each click, padded with 0 on the right."""
     return clicks[:, None, :].expand(-1, clicks.shape[1], -1).tril()
+
+
+class PrefixRecommender(Recommender):
+    """A recommender whose state is the clicks so far: its score reads them."""
+
+    def states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Int[Tensor, "batch length length"]:
+        """The clicks so far, at every click. `users` is not read."""
+        return prefixes(clicks)
+
+    def last_states(
+        self, clicks: Int[Tensor, "batch length"], users: Int[Tensor, " batch"]
+    ) -> Int[Tensor, "batch length"]:
+        """The clicks themselves: the last of their prefixes."""
+        return clicks
 
 
 def running_mean(
