@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cloud_service.recommender.recipe import OPTIONS, TRAINING_FIELDS, TrainingRecipe
@@ -153,8 +153,3 @@ def _default(name: str, field: FieldInfo) -> str:
 
 def _described(name: str) -> str:
     return name.replace("_", " ")
-
-
-def dumped(recipe: BaseModel) -> str:
-    """Formats a recipe as JSON, for --recipe."""
-    return recipe.model_dump_json(indent=1)

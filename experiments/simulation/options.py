@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from device_client.commands import Commands, add_budget, add_command, budget_of
+from device_client.commands import INSTALL, Commands, add_budget, add_command, budget_of
 
 DEFAULT_PROFILES: Final = "loopback,4g-5,4g-15,5g-50,5g-100,wifi-home,5g-typical,lte-typical"
 
@@ -65,7 +65,5 @@ def _simulate(options: argparse.Namespace) -> int:
     try:
         from experiments.simulation.command import simulate
     except ModuleNotFoundError as error:
-        raise RuntimeError(
-            f"simulating needs {error.name}: pip install 'device-cloud-recommendation[simulate]'"
-        ) from error
+        raise RuntimeError(f"simulating needs {error.name}: {INSTALL['simulate']}") from error
     return simulate(options, budget_of(options))
