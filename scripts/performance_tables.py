@@ -135,7 +135,7 @@ def many_devices_sweep() -> str:
 
 
 def rerank() -> str:
-    """µs of what a device does between click and ranking."""
+    """Time and MFLOPs of what a device does between click and ranking."""
     columns = {
         "click": "click to H",
         "prepare": "prepare",
@@ -146,10 +146,15 @@ def rerank() -> str:
     }
     results = result("rerank")["results"]
     rows = [
-        (form, *(spread(results[f"{form}: {column}"], ".1f") for column in columns))
+        (
+            form,
+            *(spread(results[f"{form}: {column}"], ".1f") for column in columns),
+            f"{results[f'{form}: MFLOPs, 100']:.3f}",
+        )
         for form in ("causal", "projected")
     ]
-    return markdown(("µs, medians and quartiles", *columns.values()), rows)
+    header = ("µs, medians and quartiles", *columns.values(), "MFLOPs of a click and a rank of 100")
+    return markdown(header, rows)
 
 
 def item_table() -> str:
@@ -206,6 +211,20 @@ def wire_bytes() -> str:
     )
 
 
+def wire_quality() -> str:
+    """Corrected NDCG@10 with numbers of either width on the wire."""
+    logs = {"online_retail": "Online Retail"}
+    rows = []
+    for run, figures in result("wire_bytes")["results"]["quality"].items():
+        log, teachers = run.split(", ", 1)
+        low, high = (f"{edge + 0.0:+.4f}" for edge in figures["difference"])
+        ndcg = (f"{figures[dtype]:.4f}" for dtype in ("float32", "float16"))
+        rows.append(
+            (f"{logs[log]}, {teachers}", f"{figures['users']:,}", *ndcg, f"{low} to {high}")
+        )
+    return markdown(("run", "users", "float32", "float16", "interval of the difference"), rows)
+
+
 def training_speed() -> str:
     """Training sequences a second, and ratios, for every network."""
     results, ratios = result("training_speed")["results"], result("training_speed")["ratios"]
@@ -257,6 +276,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rerank-goals": lambda: goals("rerank"),
     "item-table": item_table,
     "wire-bytes": wire_bytes,
+    "wire-quality": wire_quality,
     "training-speed": training_speed,
     "scaling-goals": lambda: goals("scaling"),
 }
