@@ -44,6 +44,15 @@ NETWORKS = {
     "scn+gcn": "the same, corrected",
 }
 ONE_LAYER = {"gru4rec (one layer)": "GRU4Rec, one layer"}
+OTHER_FILES = {
+    "online_retail": {"item-knn": "correction_online_retail"},
+    "beauty": {
+        "item-knn": "correction_beauty",
+        "scn+gcn/local": "ablations",
+        "scn+gcn": "ablations",
+    },
+}
+"""Networks of Table 1 whose figures another evaluation of the same log has."""
 CORRECTED = {
     "scn+gcn/local": "SCN alone",
     "scn+gcn": "SCN, corrected by item-kNN",
@@ -83,9 +92,14 @@ def relative_gain(values: list[float], base: list[float]) -> str:
     return f"{mean(values) / mean(base) - 1:+.1%}"
 
 
-def metrics_table(file: str, names: dict[str, str]) -> str:
-    """Nine metrics of the models of a results.csv, means over seeds, one row for each model."""
-    figures = evaluation(file)
+def metrics_table(file: str, names: dict[str, str], other_files: Mapping[str, str] = {}) -> str:
+    """Nine metrics of the models of a results.csv, means over seeds, one row for each model.
+
+    `other_files` names the results.csv of models that stand in another one.
+    """
+    figures = dict(evaluation(file))
+    for model, other in other_files.items():
+        figures |= {key: values for key, values in evaluation(other).items() if key[0] == model}
 
     def cell(model: str, *metrics: str) -> str:
         return ", ".join(f"{mean(figures[model, metric]):.4f}" for metric in metrics)
@@ -277,7 +291,7 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 for log in ("online_retail", "beauty", "video_games", "yelp"):
     TABLES[f"networks-{log.replace('_', '-')}"] = partial(
-        metrics_table, f"networks_{log}", NETWORKS
+        metrics_table, f"networks_{log}", NETWORKS, OTHER_FILES.get(log, {})
     )
 for log in LOGS:
     TABLES[f"correction-{log.replace('_', '-')}"] = partial(
