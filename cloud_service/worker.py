@@ -27,7 +27,7 @@ from cloud_service.services.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.job import JobRequest
 from cloud_service.services.job_errors import JobCancelled, JobFailed, JobsUnavailable
-from cloud_service.services.job_files import JobFiles
+from cloud_service.services.job_files import JobFiles, job_folder
 from cloud_service.services.jobs import (
     APPLICATION,
     APPLICATION_VERSION,
@@ -87,7 +87,7 @@ class JobRunner:
 
     def run(self, job: str, request: JobRequest) -> str:
         """Trains and publishes; returns the version. Raises JobCancelled or JobFailed."""
-        files = JobFiles(self._store.job_folder(job), self._settings.secrets())
+        files = JobFiles(job_folder(self._store.folder, job), self._settings.secrets())
         with self._one_at_a_time, self._logged(job, request), _errors_reported(files):
             is_resumed = files.began()
             files.log("Going on after an interruption." if is_resumed else "Started.")
@@ -121,7 +121,7 @@ class JobRunner:
 
     def promote(self, job: str, version: str, request: JobRequest) -> str:
         """Promotes the result of a job as requested; returns the outcome. Raises JobFailed."""
-        files = JobFiles(self._store.job_folder(job), self._settings.secrets())
+        files = JobFiles(job_folder(self._store.folder, job), self._settings.secrets())
         with _errors_reported(files):
             recipe, folder = self._with_files(request.recipe), self._settings.log_folder
 

@@ -8,79 +8,16 @@ A table stands between `<!-- table: NAME -->` and `<!-- /table -->`; `TABLES` ha
 
 import argparse
 import csv
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
 from statistics import mean
-from typing import Any
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+import performance_tables
+from table_parts import RESULTS, ROOT, markdown, result
+
 PAGES = ("docs/results.md", "docs/performance.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-
-Row = Sequence[str]
-
-
-@cache
-def result(name: str) -> Any:
-    """A file of benchmarks/results, by its name without the ending."""
-    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
-
-
-def markdown(header: Row, rows: Iterable[Row]) -> str:
-    """A table in Markdown, ending with a newline."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def is_higher_better(benchmark: str, ratio: str) -> bool:
-    """Whether a larger value of this ratio is better, by goals.json."""
-    entry = json.loads((RESULTS / "goals.json").read_text("utf-8"))[benchmark]
-    listed = any(ratio.startswith(start) for start in entry.get("higher", ()))
-    return listed or entry["better"] == "higher"
-
-
-def goals(benchmark: str) -> str:
-    """Every ratio of a benchmark that has a goal: value, goal, direction, whether it is reached."""
-    rows = []
-    for ratio, figure in result(benchmark)["ratios"].items():
-        if "goal" in figure:
-            higher = is_higher_better(benchmark, ratio)
-            value, goal = figure["value"], figure["goal"]
-            is_reached = value >= goal if higher else value <= goal
-            sides = "higher" if higher else "lower"
-            rows.append((ratio, f"{value:.2f}", f"{goal:g}", sides, "yes" if is_reached else "no"))
-    return markdown(("ratio", "value", "goal", "better", "reached"), rows)
-
-
-def one_device(columns: dict[str, str]) -> str:
-    """Medians, quartiles and p99 in µs of every client, in one column for each setting."""
-    results = result("one_device")["results"]
-    clients = dict.fromkeys(client for setting in columns for client in results[setting])
-
-    def cell(figure: Any) -> str:
-        if figure is None:
-            return ""
-        low, high = figure["quartiles"]
-        return f"{figure['median']:.0f} ({low:.0f} to {high:.0f}), p99 {figure['p99']:.0f}"
-
-    rows = [(client, *(cell(results[s].get(client)) for s in columns)) for client in clients]
-    return markdown(("µs", *columns.values()), rows)
-
-
-def settings_of(start: str) -> dict[str, str]:
-    """Names of the settings of one_device.json and the heads of their columns."""
-    forms = {"full": "full", "row": "compact"}
-    pauses = {"0": "no pause", "1": "1 ms pause"}
-    return {
-        f"{start}{form}, {pause} ms between": f"{form_head}, {pause_head}"
-        for form, form_head in forms.items()
-        for pause, pause_head in pauses.items()
-    }
 
 
 def metrics_table(file: str, names: dict[str, str]) -> str:
@@ -135,57 +72,6 @@ CORRECTED = {
 }
 
 
-def spread(figure: Any, digits: str) -> str:
-    """A median and its quartiles."""
-    low, high = figure["quartiles"]
-    return f"{figure['median']:{digits}} ({low:{digits}} to {high:{digits}})"
-
-
-def rerank() -> str:
-    """µs of what a device does between click and ranking."""
-    columns = {
-        "click": "click to H",
-        "prepare": "prepare",
-        "rank 10": "rank 10",
-        "rank 100": "rank 100",
-        "rank 1000": "rank 1,000",
-        "bare products, 100": "bare products of prepare and rank, 100",
-    }
-    results = result("rerank")["results"]
-    rows = [
-        (form, *(spread(results[f"{form}: {column}"], ".1f") for column in columns))
-        for form in ("causal", "projected")
-    ]
-    return markdown(("µs, medians and quartiles", *columns.values()), rows)
-
-
-def training_speed() -> str:
-    """Training sequences a second, and ratios, for every network."""
-    results, ratios = result("training_speed")["results"], result("training_speed")["ratios"]
-    names = {
-        "scn+gcn, causal": "SCN and GCN, causal",
-        "scn+gcn, released": "SCN and GCN, released",
-        "scn": "SCN",
-        "gru4rec": "GRU4Rec",
-        "sasrec": "SASRec",
-    }
-    rows = [
-        (
-            shown,
-            spread(results[f"{name}, one pass"], ",.0f"),
-            spread(results[f"{name}, one prefix per sample"], ",.0f"),
-            f"{ratios[f'{name}: one pass / one prefix per sample']['value']:.1f}",
-            f"{ratios[f'{name}: fast products / exact']['value']:.2f}",
-        )
-        for name, shown in names.items()
-    ]
-    header = (
-        "network", "one pass", "one prefix per sample", "ratio (goal 3, higher is better)",
-        "one pass with fast products (the default), ratio to exact ones",
-    )  # fmt: skip
-    return markdown(header, rows)
-
-
 def freshness(name: str) -> str:
     """NDCG@10 of an old and a new bundle with teachers of either age, by week."""
     rows = []
@@ -209,14 +95,7 @@ def freshness(name: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "one-device": lambda: one_device(settings_of("")),
-    "one-device-projected": lambda: one_device(settings_of("projected, ")),
-    "one-device-goals": lambda: goals("one_device"),
-    "many-devices-goals": lambda: goals("many_devices"),
-    "rerank": rerank,
-    "rerank-goals": lambda: goals("rerank"),
-    "training-speed": training_speed,
-    "scaling-goals": lambda: goals("scaling"),
+    **performance_tables.TABLES,
     "networks-ml1m": lambda: metrics_table("networks_ml1m", NETWORKS | ONE_LAYER),
     "networks-yelp": lambda: metrics_table("networks_yelp", NETWORKS),
     "correction-ml1m": lambda: metrics_table("correction_ml1m", CORRECTED),

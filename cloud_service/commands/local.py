@@ -33,10 +33,11 @@ def train(
     from cloud_service.publishing import promotion
     from cloud_service.publishing.judge import judged
     from cloud_service.publishing.pipeline import train_and_publish
+    from cloud_service.services.job_files import job_folder
     from cloud_service.storage.store import Store
 
     target = Store(store)
-    folder = work or target.job_folder(str(uuid.uuid4()))
+    folder = work or job_folder(store, str(uuid.uuid4()))
     folder.mkdir(parents=True, exist_ok=True)
     err.print(f"checkpoints: {folder} (--work to go on from there)", highlight=False)
     with training_bar() as bar:

@@ -6,6 +6,7 @@ store, and because a database write for every step of a progress bar would cost 
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,18 @@ READ_BYTES = 1 << 20
 """Most bytes that one read of a log returns."""
 LINE_BYTES = 4096
 """Longest message in a log."""
+
+
+def job_folder(store: Path, job: str) -> Path:
+    """Returns the folder of a job's checkpoints and log, `jobs/ID` in the store's, and makes it.
+
+    Raises ValueError if `job` is not a UUID.
+    """
+    if not re.fullmatch(r"[0-9a-f-]{36}", job):
+        raise ValueError("a job's id is a UUID")
+    folder = store / "jobs" / job
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class LogLine(BaseModel):

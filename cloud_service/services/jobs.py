@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_service.services.heartbeat import Heartbeat, WorkerState
 from cloud_service.services.job import Job, JobRequest, JobState
 from cloud_service.services.job_errors import JobOver, JobsUnavailable
-from cloud_service.services.job_files import JobFiles
+from cloud_service.services.job_files import JobFiles, job_folder
 from cloud_service.services.no_pickles import refuse_pickles
 from cloud_service.storage.store import Store
 from shared.errors import UnknownJob
@@ -131,7 +131,7 @@ class Jobs:
 
     def files(self, job: str) -> JobFiles:
         """Returns the log and progress of an existing job."""
-        return JobFiles(self._store.job_folder(job))
+        return JobFiles(job_folder(self._store.folder, job))
 
     def close(self) -> None:
         """Closes the connection to the database."""

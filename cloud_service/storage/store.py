@@ -5,7 +5,6 @@ aliases/production    the version in use, one line
 aliases/NAME          the same for one log: the version that serves its items
 retired/VERSION       an empty mark: this version no longer answers
 replays/VERSION.npz   clicks of held-out users, for simulated devices
-jobs/ID/              checkpoints and log of a training job
 data/                 data sets fetched from their publishers
 """
 
@@ -45,7 +44,7 @@ class Store(VersionStore):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in ("versions", "aliases", "retired", "replays", "jobs", "data"):
+        for part in ("versions", "aliases", "retired", "replays", "data"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for draft in (folder / "versions").glob(".draft-*"):  # of a process that was killed
             with suppress(FileNotFoundError):  # published, or swept by another, at this moment
@@ -215,14 +214,6 @@ class Store(VersionStore):
     def write_replay(self, version: str, content: bytes) -> None:
         """Keeps the clicks of held-out users for simulated devices."""
         write_whole(self.replay_path(version), content)
-
-    def job_folder(self, job: str) -> Path:
-        """Where a job keeps checkpoints and log."""
-        if not re.fullmatch(r"[0-9a-f-]{36}", job):
-            raise ValueError("a job's id is a UUID")
-        folder = self.folder / "jobs" / job
-        folder.mkdir(exist_ok=True)
-        return folder
 
 
 class InUse(BundleError):
