@@ -81,7 +81,7 @@ class NetworkProfile:
         return self.rtt_s / 2 + jitter
 
     def recovery_s(self, packets: int, randomness: Randomness) -> float:
-        """Draws the delay by losses among `packets` sent together, in seconds: that of the slowest."""
+        """Draws the delay in seconds that losses cause: that of the slowest of `packets`."""
         if self.loss == 0:
             return 0.0
         resends = max((self._resends(randomness) for _ in range(packets)), default=0)
