@@ -1,12 +1,12 @@
-"""The main job, end to end: train, export, serve, rerank on devices, measure the correction.
+"""The whole system, end to end: train, export, serve, rerank on devices, measure the correction.
 
-Starts a cloud and a worker as processes of their own, submits a training job, waits for it, lets
-simulated devices replay users the model has never seen, and says where the report is. Whatever
-was started is stopped at the end. The store is kept: the next run with the same data serves the
-model that is there (--retrain trains anew). Every log has a model of its own in it.
+Starts a cloud and a worker as separate processes, submits a training job and waits for it. Then
+simulated devices replay users that the model has never seen, and a report is written. All started
+processes are stopped at the end. The store is kept: the next run with the same data serves the
+existing model (--retrain trains a new one). Each log has its own model.
 
-Training ends where validation stops improving. Of a large log it reads a sample of the users, so
-that this is within minutes (--all-clicks reads all of it).
+Training ends when validation stops improving. A large log is sampled by user, so that this takes
+minutes (--all-clicks reads all of it).
 
 example:
   python scripts/demo.py
@@ -31,21 +31,21 @@ import httpx
 
 BIN = Path(sys.executable).parent
 RECIPE = {"holdout_users": 0.1, "patience": 8, "minutes": 8.0}
-"""Of the demo: the defaults of a job, but for users to replay, and when training ends. With less
-patience a generated log's gain came out at +4.2% where it converges to +3.0%. Where the minutes are
-over before validation stops improving, job and report say so and give no verdict."""
+"""What differs from a job's defaults: users held out to replay, and when training ends. With less
+patience the gain on a generated log was +4.2%; converged it is +3.0%. If the minutes are over
+before validation stops improving, job and report say so, and the report gives no verdict."""
 MAX_CLICKS = 300_000
-"""Of a larger log a sample of the users is trained on: with so many clicks validation stops
-improving within about two minutes on two cores."""
+"""A larger log is sampled by user. With this many clicks, validation stops improving within about
+two minutes on two cores."""
 
 MADE = "demo.json"
-"""In the store: what the demo's models were made of, by version."""
+"""File in the store: the data and recipe of the demo's models, by version."""
 MODEL_OPTION = "--model"
-"""Of `device-client simulate`: which model, by its version or an alias."""
+"""Option of `device-client simulate`: a version or an alias."""
 
 
 def main() -> int:
-    """Runs the demo. Gives the exit status."""
+    """Runs the demo. Returns the exit status."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped, too
     begun = time.monotonic()
@@ -108,7 +108,7 @@ def _options() -> argparse.Namespace:
 
 
 def _path(text: str) -> Path | None:
-    """A file that exists, or None for an empty text (an unset variable of make)."""
+    """Returns an existing file, or None for an empty text (an unset variable of make)."""
     if not text:
         return None
     path = Path(text)
@@ -118,7 +118,7 @@ def _path(text: str) -> Path | None:
 
 
 def _data_folder(options: argparse.Namespace) -> Path:
-    """A folder that holds the log (and the items) alone, for jobs to name."""
+    """Makes a folder with links to the log and the item file, the only data that jobs can name."""
     folder: Path = options.store / "demo-data"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -129,7 +129,7 @@ def _data_folder(options: argparse.Namespace) -> Path:
 
 
 def _items_name(options: argparse.Namespace) -> str:
-    """The item file's name, apart from the log's where both have the same."""
+    """The item file's name, with a prefix if it equals the log's."""
     same = options.items.name == options.data.name
     return f"items-{options.items.name}" if same else options.items.name
 
@@ -139,7 +139,7 @@ def _flags(recipe: dict[str, object]) -> list[str]:
 
 
 def _digest(*paths: Path | None) -> str:
-    """A sha256 over the files' contents."""
+    """SHA-256 over the contents of the files."""
     found = hashlib.sha256()
     for path in filter(None, paths):
         found.update(path.read_bytes() + b"\0")
@@ -149,7 +149,7 @@ def _digest(*paths: Path | None) -> str:
 def _train(
     url: str, recipe: dict[str, object], store: Path, made: dict[str, object], *, always: bool
 ) -> str:
-    """Trains a model of the recipe, notes what it was made of, and gives the alias of its log."""
+    """Trains a model, records its data and recipe, and returns the alias of its log."""
     options = [f"--store={store}", *(["--promote=always"] if always else [])]  # the admin token's
     _run("cloud-service", "jobs", "submit", "--url", url, "--wait", *options, *_flags(recipe))
     job = httpx.get(f"{url}/v1/jobs", params={"limit": 1}).raise_for_status().json()[0]
@@ -163,8 +163,8 @@ def _train(
 
 
 def _alias_of(url: str, record: Path, made: dict[str, object]) -> str | None:
-    """The alias that this demo has trained a model for, of the same clicks and recipe, or None
-    where there is none or something else has been promoted to it."""
+    """Returns the alias whose model the demo trained from the same clicks and recipe. None if there
+    is none, or if another model was promoted since."""
     models = _models(url)
     for known in _records(record).values():
         serving = models.get(known.pop("serving", ""))
@@ -179,7 +179,7 @@ def _alias_of(url: str, record: Path, made: dict[str, object]) -> str | None:
 
 
 def _describe(url: str, alias: str) -> None:
-    """Says what the model was trained on: all users, or a sample of them."""
+    """Prints what the model was trained on: all users, or a sample."""
     data = httpx.get(f"{url}/v1/models/{alias}").raise_for_status().json()["data"]
     print(
         f"{alias}: trained on {data['users']:,} users and {data['clicks']:,} of their clicks; "
@@ -189,12 +189,12 @@ def _describe(url: str, alias: str) -> None:
 
 
 def _models(url: str) -> dict[str, dict[str, Any]]:
-    """What the cloud says of every version."""
+    """The cloud's description of every model, by version."""
     return {m["version"]: m for m in httpx.get(f"{url}/v1/models").raise_for_status().json()}
 
 
 def _records(record: Path) -> dict[str, Any]:
-    """What was made before; nothing where the file is missing or of an older form."""
+    """The records of earlier runs; empty if the file is missing or has an older format."""
     try:
         records = json.loads(record.read_text("utf-8"))
     except (OSError, ValueError):
@@ -214,14 +214,14 @@ def _address(cloud: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def _run(command: str, *arguments: str) -> None:
-    """Runs one of our commands in the foreground; the demo ends where it fails."""
+    """Runs one of our commands in the foreground. Raises SystemExit if it fails."""
     status = subprocess.run([BIN / command, *arguments], env=_outside(), check=False).returncode
     if status:
         raise SystemExit(f"{command} {' '.join(arguments[:2])} ended with {status}")
 
 
 def _outside() -> dict[str, str]:
-    """The environment without settings of another cloud, its admin token above all."""
+    """The environment without the settings of another cloud, such as its admin token."""
     return {name: value for name, value in os.environ.items() if not name.startswith("CLOUD_")}
 
 
@@ -229,7 +229,7 @@ def _outside() -> dict[str, str]:
 def _process(
     command: list[str], environment: dict[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """One of our commands in the background until the block ends."""
+    """Runs one of our commands in the background until the block ends."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             [BIN / command[0], *command[1:]], env=environment, stdout=file, stderr=file

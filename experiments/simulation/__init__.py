@@ -1,1 +1,1 @@
-"""Simulated devices over named networks, and the report of what a correction cost and was worth."""
+"""Simulated devices over named networks, and the report: cost and gain of the correction."""

@@ -89,7 +89,7 @@ def _checked(options: argparse.Namespace) -> tuple[list[NetworkProfile], list[Fo
 
 
 def _listed(text: str) -> list[str]:
-    """The names of a comma-separated list, each once."""
+    """Splits a comma-separated list of names and drops repetitions."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 

@@ -68,7 +68,7 @@ def _median(summary: Summary | None) -> float | None:
 
 
 def ms(value: float | None) -> str:
-    """A time in ms to three figures or 1 ns, whichever is coarser; a dash for none."""
+    """Formats a time in ms: three significant figures, at most to 1 ns; a dash for None."""
     if value is None:
         return "–"
     for digits, limit in ((0, 99.95), (1, 9.995), (2, 0.0995)):
@@ -93,17 +93,17 @@ def score(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of scores, with its sign."""
+    """Formats a difference of scores with its sign."""
     return f"{value:+.4f}".replace("-", "−")
 
 
 def bounds(gain: Interval) -> str:
-    """The 95% interval of a gain."""
+    """Formats the 95% interval of a gain."""
     return f"{signed(gain.low)} to {signed(gain.high)}"
 
 
 def interval(gain: Interval) -> str:
-    """A gain with its 95% interval."""
+    """Formats a gain with its 95% interval."""
     return f"{signed(gain.mean)} ({bounds(gain)})"
 
 
@@ -114,12 +114,12 @@ def occurred(report: Report) -> list[Outcome]:
 
 
 def relative(difference: float, base: float) -> float:
-    """`difference` as a share of `base`; 0 of nothing."""
+    """`difference` / `base`; 0 if `base` is 0."""
     return difference / base if base else 0.0
 
 
 def signed_percent(share: float) -> str:
-    """A relative difference, with its sign; plain 0% where there is none."""
+    """Formats a relative difference with its sign; 0% has none."""
     return "0%" if share == 0 else f"{100 * share:+.1f}%".replace("-", "−")
 
 
@@ -130,7 +130,7 @@ def percent_span(shares: Sequence[float]) -> str:
 
 
 def seconds(value_ms: float) -> str:
-    """A time in ms in the unit that people use for it."""
+    """Formats a time in ms in a suitable unit."""
     return f"{value_ms / 1e3:,.3g} s" if value_ms >= 1000 else f"{ms(value_ms)} ms"
 
 

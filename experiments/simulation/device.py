@@ -35,7 +35,7 @@ Tick = Callable[[bool], None]
 
 @dataclass(frozen=True)
 class Load:
-    """How the devices behave. `rate` is clicks a second over all devices."""
+    """How the devices behave. `rate` is in clicks per second, of all devices together."""
 
     devices: int
     rate: float
@@ -47,12 +47,12 @@ class Load:
 
 @dataclass(slots=True)
 class Event:
-    """One request with its moment, seconds from the start."""
+    """One request and its time, in seconds from the start."""
 
     due: float
     request: Request
     earlier: list[int] | None
-    """Not None at the first request of a visit: the history the new user brings."""
+    """The history of a new user, at the first request of a visit; else None."""
     user: int
     pause_s: float | None = None
     device: int = 0
@@ -130,7 +130,7 @@ class _Done:
 
     @property
     def last_ranking(self) -> Ranking:
-        """The rerank that the user saw last."""
+        """The last rerank, which the user saw."""
         ranking = self.after_pause or self.at_once
         assert ranking is not None
         return ranking
@@ -158,7 +158,7 @@ class Device:
 
     @property
     def last_began(self) -> float:
-        """When the device's last click began, in seconds from the start."""
+        """Start of the device's last click, in seconds from the start of the run."""
         return max((done.event.due + done.late for done in self._done), default=0.0)
 
     def take(self, event: Event, start: float, tick: Tick) -> None:
@@ -178,7 +178,7 @@ class Device:
             tick(self._play(event, start + event.due, start + event.until))
 
     def _play(self, event: Event, due: float, until: float) -> bool:
-        """Clicks and reranks: at once, after the pause, or both. Whether the last was corrected."""
+        """Clicks and reranks: at once, after the pause, or both. True if the last was corrected."""
         if event.earlier is not None:
             self._session = Session(self._graphs, self._link, self._load.budget)
             self._session.preload_rows(event.earlier, ask=False)
@@ -269,10 +269,10 @@ def _rerank_of(request: Request, ranking: Ranking | None) -> Rerank | None:
 def _with_legs(
     measured: Measurement, hidden_ns: int, received: Received, arrived: float
 ) -> Measurement:
-    """The way of one answer, late ones too; without a correction there is none.
+    """Adds the times of the reply, even a late one. Without a correction nothing is added.
 
-    `arrived` is when its first byte came out of the cloud, before the network held it back: the
-    way back belongs to the download, not to the cloud.
+    `arrived` is when the first byte left the cloud, before the simulated network delayed it: the
+    delay belongs to the download, not to the cloud.
     """
     if received.correction is None:
         return measured

@@ -1,7 +1,7 @@
 """Collects the times and outcome of each request and summarises them for the report.
 
-Percentiles and histograms are numpy over all values: exact, and a run has far fewer than a
-million requests, so nothing needs an HdrHistogram.
+Percentiles and histograms are exact: numpy computes them over all values, of which a run has far
+fewer than a million.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from shared.outcomes import Outcome
 from shared.wire import Form
 
 BUCKETS_PER_DECADE = 50
-"""A bucket is 4.7% wide."""
+"""Buckets per factor of 10 in time: each is 4.7% wide."""
 
 SHORTEST_S = 1e-6
 CLOCK_S = 1e-6
@@ -26,7 +26,7 @@ CLOCK_S = 1e-6
 
 
 class Rerank(NamedTuple):
-    """One rerank: how it ended, how long the call took, where the next click stood in it."""
+    """One rerank: its outcome, the duration of the call, and the rank of the next click."""
 
     outcome: Outcome
     seconds: float
@@ -34,11 +34,11 @@ class Rerank(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One click and its reranks. Times are seconds, `None` where the request did not get so far.
+    """One click and its reranks. Times are in seconds, `None` if the request did not get that far.
 
-    `local` is the next click's rank without a correction. `total_s` is H to the whole correction
-    on the device, late ones too: leave it `None` only where none came. `payload_*` and `sent_*`
-    are bytes.
+    `local` is the next click's rank without a correction. `total_s` is from H to the whole
+    correction on the device, even a late one; `None` if none came. `payload_*` and `sent_*` are
+    bytes.
     """
 
     user: int
@@ -63,10 +63,10 @@ class Measurement(NamedTuple):
 
     @property
     def unsplit(self) -> bool:
-        """Whether the legs contradict the cloud's account of its own time, which is within ○.
+        """True if the legs contradict the time that the cloud reports for its own work.
 
-        A thread that was not given the processor reads its clock late: where that was the end of
-        the upload, the upload has swallowed time of the cloud.
+        A thread without a processor reads its clock late. If that happens at the end of the
+        upload, the upload includes time of the cloud.
         """
         if self.cloud_s is None:
             return False
@@ -145,7 +145,7 @@ def _cases(measurements: Sequence[Measurement]) -> dict[Case, Served]:
 
 
 def summary(seconds: Iterable[float | None]) -> Summary | None:
-    """The distribution of `seconds`, in ms, those that are `None` left out; `None` of nothing.
+    """Summarises `seconds` in ms, without those that are `None`; `None` if there are none.
 
     A percentile is the smallest value that this share of the values does not exceed.
     """

@@ -1,14 +1,14 @@
-"""What can be measured of many requests, as a report holds it. Times are in ms."""
+"""The statistics of a report: distributions, legs, traffic, arrivals. Times are in ms."""
 
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 WHOLE_CORE: Final = 0.9
-"""Share of a core from which on one interpreter has nothing to spare."""
+"""From this share of a core on, a Python process counts as saturated."""
 
 IN_TIME: Final = 0.95
-"""Share of the intended rate from which on a run counts as one that kept up."""
+"""From this share of the intended rate on, the simulator kept up."""
 
 Limit = Literal["simulator", "machine", "devices"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -16,13 +16,13 @@ Milliseconds = Annotated[float, Field(ge=0)]
 
 
 class Value(BaseModel):
-    """Base of all values in a report: nothing unknown, infinite or changed."""
+    """Base class of all parts of a report: immutable, no unknown fields, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Summary(Value):
-    """A distribution of times in ms. A percentile is a time that did occur (nearest rank)."""
+    """A distribution of times in ms. Percentiles are observed times (nearest rank)."""
 
     count: int = Field(ge=1)
     mean: Milliseconds
@@ -41,14 +41,19 @@ class Summary(Value):
 
 
 class Legs(Value):
-    """Where the time goes; `None` where no request got that far.
+    """Times of the parts of a correction; `None` if no request got that far.
 
-    `upload`: first byte of the request to its last; `cloud`: last byte sent to first byte
-    received, the paper's correction time as a device sees it, so round trip, HTTP and queue
-    included; `download`: first byte received to last; `queue`, `compute`: from the cloud's
-    Server-Timing, both within `cloud`. These five are of the same requests: those whose `cloud` is
-    at least `queue` and `compute` together. `total`: H to the correction at hand, of all answered
-    requests; `hidden`: click to H; `local`: ranking without waiting.
+    Attributes:
+        upload: first to last byte of the request.
+        cloud: last byte sent to first byte received. This is the paper's correction time as a
+            device sees it, with round trip, HTTP and queue.
+        download: first to last byte of the response.
+        queue, compute: parts of `cloud`, from the response's Server-Timing.
+        total: from H to the decoded correction, of all answered requests.
+        hidden: from the click to H.
+        local: a ranking without a correction.
+
+    The first five cover the same requests: those whose `cloud` is at least `queue` + `compute`.
     """
 
     upload: Summary | None = None
@@ -64,7 +69,7 @@ class Legs(Value):
 class Histogram(Value):
     """Times of `total` in log-spaced buckets: `counts[i]` are in (`edges_ms[i]`, `edges_ms[i+1]`].
 
-    `unanswered` requests got no correction at all: their time is beyond every edge.
+    `unanswered` requests got no correction and count as slower than every edge.
     """
 
     edges_ms: tuple[float, ...] = ()
@@ -83,11 +88,11 @@ class Histogram(Value):
 
     @property
     def requests(self) -> int:
-        """All requests, answered or not."""
+        """Number of requests, with the unanswered."""
         return sum(self.counts) + self.unanswered
 
     def slower(self) -> list[tuple[float, float]]:
-        """(ms, share of requests that took longer) at every edge: exact there. Empty: none."""
+        """(ms, share of requests that took longer) at every edge, exact. Empty without edges."""
         slower_count = self.requests
         points = []
         for edge, count in zip(self.edges_ms, (*self.counts, 0), strict=False):
@@ -97,14 +102,14 @@ class Histogram(Value):
 
 
 class Ranking(Value):
-    """How well a ranking put the next click. One relevant item a request."""
+    """Mean NDCG@10 and HitRate@10 of the next click, one relevant item per request."""
 
     ndcg10: Share
     hitrate10: Share
 
 
 class Interval(Value):
-    """A mean and its 95% interval. Requests of one user count as one observation of it."""
+    """A mean and its 95% interval. All requests of one user count as one observation."""
 
     mean: float
     low: float
@@ -112,8 +117,8 @@ class Interval(Value):
 
 
 class Traffic(Value):
-    """Mean bytes per rerank: the payload alone, and as sent with HTTP headers and requests that
-    came to nothing."""
+    """Mean bytes per rerank. `payload_*`: H and correction alone; `sent_*`: with HTTP headers and
+    requests that failed."""
 
     payload_up: float = Field(ge=0)
     payload_down: float = Field(ge=0)
@@ -122,13 +127,14 @@ class Traffic(Value):
 
 
 class Arrivals(Value):
-    """Whether the simulator kept up, and if not, what held it up.
+    """Whether the simulator kept up with the intended clicks.
 
-    `start_delay`: how late open-loop clicks began. `own_delay`: the part of it that neither the
-    user nor the wait for a correction explains: where a device was still at earlier clicks, their
-    pauses and waits (each a budget at most) are taken off. `cpu_share`: CPU time of the simulator
-    by time of the run, of the busiest where several share a report; 1 is a whole core, which is
-    all that one interpreter has.
+    Attributes:
+        start_delay: how late the open-loop clicks began.
+        own_delay: `start_delay` minus the pauses and waits (each a budget at most) of the device's
+            earlier clicks: what neither users nor corrections explain.
+        cpu_share: CPU time of the simulator divided by the duration of the run; of the busiest
+            simulator if several share a report. 1 is a whole core, the maximum of one interpreter.
     """
 
     intended_per_s: float = Field(gt=0, description="of the moments that were drawn")
@@ -138,15 +144,15 @@ class Arrivals(Value):
     cpu_share: float | None = Field(default=None, ge=0)
 
     def limit(self, budget_ms: float) -> Limit | None:
-        """What kept clicks from beginning when they were due; `None` where nothing did.
+        """Returns what made clicks late; `None` if the simulator kept up.
 
-        Nothing did where the simulator had CPU to spare, the rate was achieved, and 9 of 10 clicks
-        began within a budget of their moment: a thread that woke late now and then limits nothing.
+        It kept up if it had CPU to spare, reached the rate, and began 9 of 10 clicks within a
+        budget of their due time: a thread that wakes late now and then is no limit.
 
-        `simulator`: it used nine tenths of a core, so the rate is more than it can play.
-        `machine`: it had CPU to spare, yet 1 click in 10 began over a budget late by no doing of
-        its devices: other programs had the cores.
-        `devices`: devices still waited, for a correction or a user, so there are too few of them.
+        `simulator`: it used nine tenths of a core, so it cannot play this rate.
+        `machine`: it had CPU to spare, but its own delay exceeded a budget for 1 click in 10:
+        other programs had the cores.
+        `devices`: devices were still waiting for a correction or a user: there are too few.
         """
         if self.cpu_share is not None and self.cpu_share >= WHOLE_CORE:
             return "simulator"

@@ -22,10 +22,10 @@ PACKET_BYTES = 1448
 """Payload of one TCP packet on a path of 1,500 bytes, with timestamps."""
 
 MIN_RTO_S = 0.2
-"""Linux's TCP_RTO_MIN, the least it adds to the round trip before it sends again."""
+"""Linux's TCP_RTO_MIN: the minimum added to the round trip before a retransmission."""
 
 MAX_RESENDS = 6
-"""Most losses of one packet; bounds the wait and models nothing."""
+"""Largest number of losses of one packet. It bounds the wait; it models nothing."""
 
 
 class Randomness(Protocol):
@@ -42,7 +42,7 @@ class NetworkProfile:
 
     `up_bytes_per_s`, `down_bytes_per_s`: bytes of TCP payload a second; `rtt_s`: shortest round
     trip; `jitter_s`: mean of what a round trip takes on top; `loss`: share of packets lost.
-    Raises ValueError for a number that no network has.
+    Raises ValueError if a number is impossible.
     """
 
     name: str
@@ -74,14 +74,14 @@ class NetworkProfile:
         return 0.0 if rate is None else count / rate
 
     def latency_s(self, randomness: Randomness) -> float:
-        """Draws the time one message needs one way, bandwidth and loss aside, in seconds."""
+        """Draws the one-way delay of a message in seconds, without bandwidth and loss."""
         jitter = 0.0
         if self.jitter_s > 0:
             jitter = -math.log1p(-randomness.random()) * self.jitter_s / 2
         return self.rtt_s / 2 + jitter
 
     def recovery_s(self, packets: int, randomness: Randomness) -> float:
-        """Draws what the losses among `packets` sent together cost, in seconds: the slowest."""
+        """Draws the delay in seconds that losses cause: that of the slowest of `packets`."""
         if self.loss == 0:
             return 0.0
         resends = max((self._resends(randomness) for _ in range(packets)), default=0)
@@ -114,7 +114,7 @@ def _assumed(
     jitter_ms: float,
     loss: float,
 ) -> NetworkProfile:
-    """A network of ours, from the figures that people quote: Mbit/s and ms."""
+    """Makes a profile of ours from the usual figures: Mbit/s and ms."""
     return NetworkProfile(
         name,
         description,

@@ -14,22 +14,22 @@ TITLE = "What the correction was worth, and what it cost"
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Writes `report` to `path`, whole or not at all. Raises OSError."""
+    """Writes `report` to `path` as JSON, atomically. Raises OSError."""
     write_whole(path, report.model_dump_json(indent=1) + "\n")
 
 
 def read_json(path: Path) -> Report:
-    """Reads a file of `write_json`. Raises OSError or pydantic's ValidationError."""
+    """Reads a file made by `write_json`. Raises OSError or pydantic's ValidationError."""
     return Report.model_validate_json(path.read_bytes())
 
 
 def write_page(report: Report, path: Path) -> None:
-    """Writes `report` to `path` as HTML, whole or not at all. Raises OSError."""
+    """Writes `report` to `path` as HTML, atomically. Raises OSError."""
     write_whole(path, html(report))
 
 
 def html(report: Report) -> str:
-    """The HTML page; equal reports give equal text."""
+    """Returns the HTML page. Equal reports give equal text."""
     sections = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -1,8 +1,8 @@
-"""How long users pause between a click and the rerank after it.
+"""Pauses of users between a click and the next rerank.
 
-A list is reranked when its user comes back to it, at some moment between two clicks. So a human
-pause is a gap between two clicks of a real log, times a random share of it: that the moment is
-uniform within the gap is an assumption, on the short side.
+A list is reranked when the user comes back to it, at some time between two clicks. A human pause is
+therefore a gap between two clicks of a real log, multiplied by a uniform random share. Uniform is
+an assumption; it gives rather short pauses.
 """
 
 import csv
@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 GAPS_S = (
     1, 1, 17, 20, 23, 25, 27, 29, 31, 33, 36, 39, 43, 48, 54, 62, 73, 92, 126, 209, 1783,
 )  # fmt: skip
-"""Seconds between two clicks of a user: every twentieth part of the gaps in MovieLens 100K
-(GroupLens; Harper and Konstan 2015) over 0 s and under 30 minutes, 46,646 of 99,057. Made by
-scripts/pause_quantiles.py."""
+"""Quantiles (0, 5, ... 100%) of the seconds between two clicks of a user in MovieLens 100K
+(GroupLens; Harper and Konstan 2015): the gaps over 0 s and under 30 minutes, 46,646 of 99,057.
+Made by scripts/pause_quantiles.py."""
 
 LONGEST_MS = 600_000
 SESSION_S = 30 * 60
-"""A longer gap is between two sessions: the user left and came back."""
+"""A longer gap separates two sessions."""
 
 FEWEST_GAPS = 100
 EARLIEST_S, LATEST_S = 1e8, 1e11
-"""Unix seconds lie between (from 1973 on); positions in a sequence and milliseconds do not."""
+"""Range of plausible Unix seconds (from 1973 on): excludes sequence positions and milliseconds."""
 
 
 @dataclass(frozen=True)
 class Pauses:
-    """A distribution of pauses: `quantiles_s` at even levels from 0 to 1, in seconds.
+    """A distribution of pauses: `quantiles_s` at evenly spaced levels from 0 to 1, in seconds.
 
-    `within`: a pause is a random share of such a time, not all of it.
+    `within`: a pause is a uniform random share of such a time.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Pauses:
     within: bool = False
 
     def draw(self, count: int, seed: int) -> NDArray[np.float64]:
-        """Draws `count` pauses, in seconds: the same for the same seed."""
+        """Draws (count,) pauses in seconds, reproducible by `seed`."""
         random = np.random.default_rng(seed)
         levels = np.linspace(0, 1, len(self.quantiles_s))
         times = np.interp(random.random(count), levels, self.quantiles_s)
@@ -61,8 +61,8 @@ HUMAN = Pauses(
 
 
 def pauses_of(path: Path) -> Pauses:
-    """The pauses of the users of a click log: see `session_gaps`. Raises ValueError and OSError,
-    and ValueError too where there are too few gaps to draw from."""
+    """Returns the pauses of the users of a click log. Raises like `session_gaps`, and ValueError
+    if the log has too few gaps."""
     gaps, _ = session_gaps(path)
     if len(gaps) < FEWEST_GAPS:
         raise ValueError(
@@ -79,11 +79,11 @@ def pauses_of(path: Path) -> Pauses:
 
 
 def session_gaps(path: Path) -> tuple[NDArray[np.float64], int]:
-    """The seconds between clicks of a user within a session, and how many gaps there are in all.
+    """Returns the seconds between a user's clicks within a session, and the number of all gaps.
 
-    `path` is a CSV, gzip or plain, with the columns user_id and timestamp (Unix seconds). A gap
-    of 0 s is left out: the clicks were stored at once, so it says nothing. Raises OSError, and
-    ValueError for columns that are missing and for what is no time.
+    `path` is a CSV file, plain or gzip, with the columns user_id and timestamp (Unix seconds). Gaps
+    of 0 s are left out: such clicks were stored together. Raises OSError, and ValueError for
+    missing columns and invalid times.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     times: dict[str, array[float]] = defaultdict(lambda: array("d"))
@@ -99,7 +99,7 @@ def session_gaps(path: Path) -> tuple[NDArray[np.float64], int]:
 
 
 def _clicks(rows: "csv.DictReader[str]", path: Path) -> Iterator[tuple[str, float]]:
-    """User and time in seconds of every row. Raises ValueError, and csv.Error."""
+    """Yields user and time in seconds of every row. Raises ValueError and csv.Error."""
     if missing := {"user_id", "timestamp"} - set(rows.fieldnames or ()):
         raise ValueError(
             f"{path} has no column {' and no column '.join(sorted(missing))}: its pauses need "
@@ -127,16 +127,16 @@ def _seconds(text: str | None, where: str) -> float:
 
 @dataclass(frozen=True)
 class Think:
-    """When lists are reranked: at once, after a pause, or both of the same clicks."""
+    """When lists are reranked: at once, after a pause, or both for the same clicks."""
 
     at_once: bool
     pauses: Pauses | None
 
 
 def parse_think(text: str, log: Path | None = None) -> Think:
-    """The cases that `--think` names, with human pauses as in `log` where one is given.
+    """Parses `--think`; human pauses come from `log` if it is given.
 
-    Raises ValueError for what it cannot be, and as `pauses_of`.
+    Raises ValueError for an invalid text, and like `pauses_of`.
     """
     if text in ("both", "human"):
         return Think(text == "both", HUMAN if log is None else pauses_of(log))

@@ -19,7 +19,7 @@ from experiments.simulation.report import CASES, Case, Report, Served
 from shared.outcomes import Outcome
 
 INK = "#010101"
-"""Drawn in this, and turned into the colour of the text around the plot."""
+"""Placeholder colour, replaced by the colour of the text around the plot."""
 
 GRID = "#020202"
 ON_HUE = "#030303"
@@ -51,7 +51,7 @@ _STYLE: Any = {
 
 
 def hue(index: int) -> str:
-    """The stand-in for the page's colour `--hue-index`."""
+    """Placeholder for the page's colour `--hue-{index}`."""
     return f"#0a0a{index % HUES + 16:02x}"
 
 
@@ -224,7 +224,7 @@ def _outcomes(axes: Axes, served: Sequence[Served], outcomes: Sequence[Outcome])
 
 
 MARKS: dict[Case, tuple[str, int, int]] = {"at-once": ("o", 1, 6), "after-pause": ("D", 2, 6)}
-"""Marker, hue and size of what was served."""
+"""Marker, hue and size of the served rankings."""
 
 
 def served_plot(report: Report) -> str:

@@ -1,8 +1,7 @@
-"""How well the next click was ranked, and with what certainty: intervals are by user.
+"""NDCG@10 and HitRate@10 of the next click, with 95% intervals clustered by user.
 
-The requests of one user resemble each other, so a user counts as one observation, however many
-requests he made (cluster-robust variance, t distribution with one degree of freedom per user
-but one).
+Requests of one user are correlated, so each user is one cluster, whatever the number of requests
+(cluster-robust variance; t distribution with users - 1 degrees of freedom).
 """
 
 from collections.abc import Sequence
@@ -18,27 +17,27 @@ from shared.wire import Form
 TOP = 10
 NORMAL_95 = 1.959964
 SMALL_T = {1: 12.7062, 2: 4.3027, 3: 3.1824}
-"""Quantiles of the t distribution that the expansion below misses."""
+"""97.5% quantiles by degrees of freedom, where the expansion in `t_95` is too inexact."""
 
 Floats = NDArray[np.float64]
 Rank = int | None
-"""Where the next click stood, 0 the first place; None: it was not a candidate."""
+"""Position of the next click in the ranking, from 0; None if it was not a candidate."""
 
 
 class Compared(NamedTuple):
-    """One request ranked with its correction and without."""
+    """The ranks of one request with and without its correction."""
 
     user: int
     step: int
-    """Which of the user's clicks it follows: the request is the same wherever both are."""
+    """Index of the user's click before it. `user` and `step` identify a request."""
     corrected: Rank
     local: Rank
 
 
 def quality(form: Form, compared: Sequence[Compared]) -> Quality | None:
-    """NDCG@10 and HitRate@10 with the correction and without; `None` of nothing.
+    """Returns NDCG@10 and HitRate@10 with and without the correction; `None` without requests.
 
-    A request that several simulations made counts once.
+    A request that occurs in several simulations counts once.
     """
     distinct = list({(row.user, row.step): row for row in compared}.values())
     if not distinct:
@@ -59,7 +58,7 @@ def quality(form: Form, compared: Sequence[Compared]) -> Quality | None:
 
 
 def scores(ranks: Sequence[Rank]) -> tuple[Floats, Floats]:
-    """(n,) NDCG@10 and (n,) HitRate@10 of each request; no candidate counts 0."""
+    """Returns (n,) NDCG@10 and (n,) HitRate@10 of each request: 0 if it was not a candidate."""
     ranks_or_infinity = np.array([np.inf if rank is None else rank for rank in ranks])
     hits = ranks_or_infinity < TOP
     gains = np.where(hits, 1 / np.log2(np.where(hits, ranks_or_infinity, 0) + 2), 0.0)
@@ -67,14 +66,14 @@ def scores(ranks: Sequence[Rank]) -> tuple[Floats, Floats]:
 
 
 def ranking(ndcg: Floats, hits: Floats) -> Ranking:
-    """The means of (n,) NDCG@10 and (n,) HitRate@10."""
+    """Averages (n,) NDCG@10 and (n,) HitRate@10."""
     return Ranking(ndcg10=float(ndcg.mean()), hitrate10=float(hits.mean()))
 
 
 def interval(differences: Floats, users: Sequence[int]) -> Interval:
-    """Mean of (n,) paired differences in [-1, 1] and its 95% interval, by user.
+    """Returns the mean of (n,) paired differences in [-1, 1] and its 95% interval by user.
 
-    One user alone tells nothing of others: the interval is all that is possible.
+    With a single user the interval is [-1, 1]: one cluster gives no variance.
     """
     mean = float(differences.mean())
     _, user = np.unique(np.asarray(users), return_inverse=True)
@@ -88,7 +87,7 @@ def interval(differences: Floats, users: Sequence[int]) -> Interval:
 
 
 def t_95(freedom: int) -> float:
-    """The 97.5% quantile of the t distribution, right to 0.5% (Cornish-Fisher expansion)."""
+    """97.5% quantile of the t distribution, within 0.5% (Cornish-Fisher expansion)."""
     if freedom in SMALL_T:
         return SMALL_T[freedom]
     z = NORMAL_95

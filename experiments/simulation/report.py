@@ -1,4 +1,4 @@
-"""The schema of `report.json`: what a run of simulated devices measured. Times are in ms."""
+"""The schema of `report.json`: the measurements of a run of simulated devices. Times are in ms."""
 
 from typing import Annotated, Final, Literal, Self
 
@@ -20,19 +20,19 @@ from shared.outcomes import Outcome
 from shared.wire import Form
 
 FORMAT: Final = 3
-"""The report format this code writes and reads: 3 since users pause before a rerank."""
+"""Format that this code writes and reads. 3 added pauses before a rerank."""
 
 Case = Literal["at-once", "after-pause"]
-"""When a list is reranked: right at the click, or when its user comes back to it."""
+"""When a list is reranked: at the click, or when the user comes back to the list."""
 
 CASES: Final[dict[Case, str]] = {"at-once": "at once", "after-pause": "after a pause"}
-"""The cases in words, in the order of the report."""
+"""How the report names the cases, in its order."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
 class Machine(Value):
-    """Where the run took place: device and cloud shared it unless the notes say otherwise."""
+    """The machine of the simulated devices, and usually of the cloud."""
 
     cpu: str
     cores: int = Field(ge=1)
@@ -45,7 +45,7 @@ class Machine(Value):
 
 
 class ModelFacts(Value):
-    """The model that was served. `synthetic`: no real person's clicks trained or tested it."""
+    """The model that was served. `synthetic`: its clicks were generated, in training and test."""
 
     version: str
     name: str = Field(description="what was asked for: `production`, an alias or the version")
@@ -63,7 +63,7 @@ class ModelFacts(Value):
 
 
 class RunSettings(Value):
-    """What was asked for, of all simulations that share the report together."""
+    """The requested settings: of all simulations together, if several share the report."""
 
     devices: int = Field(ge=1)
     users: int = Field(ge=1)
@@ -78,7 +78,7 @@ class RunSettings(Value):
 
 
 class Link(Value):
-    """The numbers of a network profile. Bandwidth `None`: not limited."""
+    """The parameters of a network profile. A bandwidth of `None` is unlimited."""
 
     up_bytes_per_s: float | None = Field(default=None, gt=0)
     down_bytes_per_s: float | None = Field(default=None, gt=0)
@@ -90,8 +90,8 @@ class Link(Value):
 class Pauses(Value):
     """How long users pause between a click and the rerank after it.
 
-    `drawn`: as drawn. A simulated pause ends early once its correction has come, for nothing can
-    change after that.
+    `drawn` describes the pauses as drawn. The simulator ends a pause as soon as the correction
+    has arrived, because nothing can change after that.
     """
 
     source: str = Field(description="where they come from, in words")
@@ -99,9 +99,9 @@ class Pauses(Value):
 
 
 class Quality(Value):
-    """The same requests ranked with the correction, in one form, and without: over any network.
+    """Ranking quality of the same requests with and without the correction, in one wire form.
 
-    `gain_*` are corrected minus local, paired by request.
+    It does not depend on the network. `gain_*` is corrected minus local, paired by request.
     """
 
     form: Form
@@ -115,10 +115,10 @@ class Quality(Value):
 
 
 class Served(Value):
-    """What users got in one case: corrected where the correction was there in time, else local.
+    """What users got in one case: the corrected ranking if the correction was in time, else local.
 
-    `gain_ndcg10` is served minus local, paired by request; `rerank` is the whole call, waiting
-    included.
+    `gain_ndcg10` is served minus local, paired by request. `rerank` is the duration of the whole
+    call, including the wait for the correction.
     """
 
     outcomes: dict[Outcome, int] = Field(description="every outcome, those with none as 0")
@@ -128,12 +128,12 @@ class Served(Value):
 
     @property
     def requests(self) -> int:
-        """All reranks of the case."""
+        """Number of reranks of the case."""
         return sum(self.outcomes.values())
 
     @property
     def corrected_share(self) -> float:
-        """The share of reranks that were served corrected."""
+        """Share of reranks that used the correction."""
         return self.outcomes[Outcome.APPLIED] / self.requests
 
     @model_validator(mode="after")
@@ -144,11 +144,11 @@ class Served(Value):
 
 
 class ProfileResult(Value):
-    """All that was measured over one network profile, with corrections in one form.
+    """The measurements over one network profile, with corrections in one wire form.
 
-    `unsplit`: answered requests whose total is known but not its legs, since the device saw less
-    time pass between sending and answer than the cloud by its own account needed: the device's
-    clock was read late, as on a busy machine.
+    `unsplit` counts answered requests whose total is known but whose legs are not: between request
+    and response the device measured less time than the cloud reports for its work. This happens
+    when a busy machine reads the device's clock late.
     """
 
     name: Name
@@ -176,7 +176,7 @@ class ProfileResult(Value):
 
 
 class Report(Value):
-    """One run of `device-client simulate`, or of several that share a report."""
+    """One run of `device-client simulate`, or several runs that share a report."""
 
     format: Literal[3] = FORMAT
     created: AwareDatetime
@@ -198,7 +198,7 @@ class Report(Value):
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """The forms of the corrections, in their order here."""
+        """The wire forms of the corrections, in the order of the profiles."""
         return tuple(dict.fromkeys(result.form for result in self.profiles))
 
     @property
@@ -207,5 +207,5 @@ class Report(Value):
         return tuple(case for case in CASES if case in self.profiles[0].cases)
 
     def label(self, result: ProfileResult) -> str:
-        """What a row of `result` is called: the network, and the form where there are several."""
+        """Name of the row of `result`: the network, and the wire form if the report has several."""
         return result.name if len(self.forms) == 1 else f"{result.name}, {result.form}"

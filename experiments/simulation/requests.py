@@ -1,7 +1,7 @@
 """Plans the requests of simulated devices: clicks of held-out users and candidate lists.
 
-Every profile replays the same requests, so that their rankings can be compared. The rankings
-with the correction and without are worked out beforehand, over an unshaped connection.
+Every profile replays the same requests, so that rankings can be compared. The rankings with and
+without the correction are computed beforehand, over an unshaped connection.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,10 +53,10 @@ def plan_visits(
     skip: int = 0,
     progress: Callable[[int, int], None],
 ) -> list[Visit]:
-    """At least `wanted` requests (fewer if there are not so many) of random held-out users.
+    """Plans at least `wanted` requests of random held-out users, or all if there are fewer.
 
-    A visit is at most the last `longest` clicks of a user; what came before is history the
-    device had already. The users of the first `skip` requests come last: simulations that share
+    A visit is at most the last `longest` clicks of a user; earlier clicks are the device's
+    history. The users of the first `skip` requests come last: simulations that share
     the load skip what the others play. Raises CloudError, and ValueError without any request.
     """
     items, offsets = cloud.replay(version)
@@ -88,7 +88,7 @@ def plan_visits(
 
 
 def _order(offsets: NDArray[np.int64], longest: int, skip: int, seed: int) -> list[int]:
-    """The users at random, those of the first `skip` requests moved to the end."""
+    """Shuffles the users and moves those of the first `skip` requests to the end."""
     users = np.random.default_rng(seed).permutation(len(offsets) - 1)
     requests = np.clip(np.diff(offsets)[users] - 1, 0, longest)
     before = np.cumsum(requests) - requests
@@ -112,7 +112,7 @@ def rank_beforehand(
 ) -> None:
     """Fills in `local` and `corrected` of every request, with corrections in `form`.
 
-    Raises RuntimeError where a correction does not come even at leisure.
+    Raises RuntimeError if a correction does not come even without a budget.
     """
     total, done = sum(len(visit.requests) for visit in visits), 0
     link = CorrectionLink.to(url, graphs.bundle, form=form)

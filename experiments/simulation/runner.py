@@ -1,10 +1,9 @@
-"""Many devices at once, each a session of its own, clicking in open loop over one network.
+"""Plays many devices at once over one network, in open loop, each with its own session.
 
-Clicks come at random times that were drawn beforehand and do not wait for answers; how late each
-one started is recorded, and how much of that is the simulator's own doing, so that the report can
-say when it, and not the cloud, was what limited the run. There are as many threads as devices that
-are busy at once, not as many as devices: an interpreter that hands itself on to a thousand threads
-does nothing else.
+The times of the clicks are drawn beforehand and do not depend on replies. The start delay of each
+click is recorded, and the part that the simulator itself caused: so the report can say if the
+simulator, not the cloud, limited the run. There are as many threads as devices that are busy at
+the same time: with a thread for each of a thousand devices, the interpreter only switches threads.
 """
 
 import math
@@ -27,9 +26,9 @@ SWITCH_S = 0.0002
 
 
 class _Threads:
-    """Plays events at their moments. One thread waits for the next moment and then plays it
-    itself, while another waits for the one after: so no event is handed from thread to thread. A
-    thread that leaves nobody waiting begins another.
+    """Plays events when they are due. One thread waits for the next event and plays it, while
+    another waits for the one after: no event is passed between threads. A thread that stops
+    waiting starts another one if none is waiting.
     """
 
     def __init__(
@@ -120,10 +119,10 @@ def run_profile(
 
 
 def _schedule(visits: list[Visit], load: Load) -> list[Event]:
-    """Deals visits to devices, and draws the arrivals of all of them as one Poisson process.
+    """Distributes visits over devices and draws all arrivals as one Poisson process.
 
-    The pauses are drawn too, the same for every network. Devices take turns, so that nobody
-    clicks twice within a few milliseconds, as nobody does.
+    The pauses are drawn too, the same for every network. Devices take turns, so that no user
+    clicks twice within a few milliseconds.
     """
     devices = min(load.devices, len(visits))
     shares: list[list[Event]] = [[] for _ in range(devices)]

@@ -1,7 +1,7 @@
-"""A real socket that behaves as if it crossed a network profile, or is just counted.
+"""A real socket that behaves as if it crossed a network profile, or only counts its bytes.
 
-The bytes are real and so are the waits: nothing here only adds numbers up. The connection's own
-handshake is not shaped: the socket comes connected.
+Bytes and waits are real; no delay is only calculated. The handshake is not shaped: the socket is
+already connected.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ READ_BYTES = 65_536
 
 
 def wait_until(moment: float) -> None:
-    """Returns at `moment` of `time.perf_counter`, microseconds late at most on an idle core."""
+    """Returns at `moment` of `time.perf_counter`; on an idle core a few microseconds late."""
     while (remaining_s := moment - time.perf_counter()) > 0:
         if remaining_s > SPIN_S:
             time.sleep(remaining_s - SPIN_S)
@@ -88,14 +88,14 @@ class CountedSocket(socket.socket):
 
 
 class ShapedSocket:
-    """A connected socket seen through a network profile. For one thread at a time.
+    """A connected socket behind a simulated network profile. For one thread at a time.
 
     A request goes out when the device calls `sendall`, and reaches the real socket only after
     the time the network needs; `sendall` returns then, so its end is the end of the upload. All
     that is sent before the next answer counts as one message and pays the one-way time once.
-    An answer's time starts when its bytes arrive here, if a `recv_into` is waiting for them,
-    else when one next looks. Its first byte is handed out by itself, so that a reader's clock
-    can tell the wait for the cloud from the download.
+    The time of a reply starts when its bytes arrive here if a `recv_into` is waiting, else at
+    the next `recv_into`. The first byte is returned alone, so that a reader can measure the wait
+    for the cloud apart from the download.
     """
 
     def __init__(self, sock: socket.socket, profile: NetworkProfile, rng: Randomness) -> None:
@@ -149,7 +149,7 @@ class ShapedSocket:
         self._timeout = seconds
 
     def close(self) -> None:
-        """Closes the real socket; what is still on its way is dropped."""
+        """Closes the real socket and drops the bytes in transit."""
         self._segments.clear()
         self._sock.close()
 
@@ -171,7 +171,7 @@ class ShapedSocket:
         self._sent += count
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0) -> int:
-        """Reads what has come, at most `nbytes` (0: the size of `buffer`), waiting for the first.
+        """Reads at most `nbytes` that have arrived (0: the size of `buffer`); waits for the first.
 
         Returns the number of bytes, 0 at the end of the stream. Raises TimeoutError at the
         timeout (the bytes on their way are kept for the next call), and OSError as a socket does.
@@ -198,14 +198,14 @@ class ShapedSocket:
         return math.inf if self._timeout is None else clock_s + self._timeout
 
     def _upload_s(self, count: int) -> float:
-        """Draws what `count` bytes need from the device to the cloud, in seconds."""
+        """Draws the time of `count` bytes from the device to the cloud, in seconds."""
         latency = 0.0 if self._turn == "up" else self._profile.latency_s(self._rng)
         self._turn = "up"
         lost = self._profile.recovery_s(math.ceil(count / PACKET_BYTES), self._rng)
         return self._profile.serialisation_s(count, up=True) + latency + lost
 
     def _deliver(self, data: bytes | bytearray | memoryview, deadline: float) -> None:
-        """Hands `data` to the real socket; waits, until the deadline, only if that is full."""
+        """Writes `data` to the real socket; waits until the deadline if its buffer is full."""
         view = memoryview(data).cast("B")
         with contextlib.suppress(BlockingIOError):
             view = view[self._sock.send(view) :]

@@ -1,4 +1,4 @@
-"""How the report page looks, light and dark, wide and narrow."""
+"""Style sheet of the report page: light and dark, wide and narrow screens."""
 
 STYLE = """\
 :root {

@@ -1,4 +1,4 @@
-"""The tables of the report page, as HTML. Every text is escaped here, in `cell` and `table`."""
+"""The tables of the report page as HTML. `cell` and `table` escape every text."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -31,7 +31,7 @@ LEGS = {
 
 
 def cell(text: str, under: str = "", css_class: str = "") -> str:
-    """One cell; `under` is a small second line, `kind` a class."""
+    """Returns one cell. `under` is a second line in small type."""
     attribute = f' class="{css_class}"' if css_class else ""
     small = f"<small>{escape(under)}</small>" if under else ""
     return f"<td{attribute}>{escape(text)}{small}</td>"
@@ -44,7 +44,10 @@ def table(
     *,
     ends_in_words: bool = False,
 ) -> str:
-    """A table whose rows are a name and finished cells. It scrolls by itself on a small screen."""
+    """Returns a table of rows (name, finished cells). On a small screen it scrolls on its own.
+
+    `ends_in_words`: the last column holds text, not numbers.
+    """
     css_classes = [""] * len(heads)
     if ends_in_words:
         css_classes[-1] = ' class="words"'
@@ -66,12 +69,12 @@ def table(
 
 
 def _at(summary: Summary | None, level: str) -> str:
-    """One percentile of a distribution; a dash for none."""
+    """Formats one percentile of a distribution; a dash if there is none."""
     return ms(None if summary is None else getattr(summary, level))
 
 
 def legs_table(report: Report) -> str:
-    """Table 5 of the paper, ours above the paper's where it has the network."""
+    """Table 5 of the paper: our medians, and below them the paper's if it has the network."""
     budget = report.settings.budget_ms
     some_unsplit = any(result.unsplit for result in report.profiles)
     rows = []
@@ -99,7 +102,7 @@ def legs_table(report: Report) -> str:
 
 
 def served_table(report: Report) -> str:
-    """What users got over each network: how many reranks were corrected, and what that gained."""
+    """For each network: the share of corrected reranks, NDCG@10 as served, and the gain."""
     heads = ["Network"]
     for outcomes in ("Corrected {}", "NDCG@10 {}", "Over local {}"):
         heads += [outcomes.format(CASES[case]) for case in report.cases]
@@ -141,13 +144,13 @@ def outcomes_table(report: Report, case: Case) -> str:
 
 
 def glossary_table(report: Report) -> str:
-    """What each outcome that occurred means."""
+    """The meaning of each outcome that occurred."""
     rows = [(outcome, [cell(outcome.meaning, css_class="words")]) for outcome in occurred(report)]
     return table("What the outcomes mean.", ["Outcome", "Meaning"], rows, ends_in_words=True)
 
 
 def quality_table(report: Report) -> str:
-    """What the correction is worth where every one is applied: no matter over which network."""
+    """Quality with every correction applied, so independent of the network."""
     rows = []
     for quality in report.quality:
         for name, corrected, local, gain in (
@@ -187,7 +190,7 @@ _KEPT_UP: dict[Limit | None, str] = {
 
 
 def traffic_table(report: Report) -> str:
-    """Bytes of a rerank."""
+    """Mean bytes per rerank."""
     rows = []
     for result in report.profiles:
         traffic = result.traffic
@@ -221,7 +224,7 @@ def arrivals_table(report: Report) -> str:
 
 
 def links_table(report: Report) -> str:
-    """The numbers behind the names of the networks."""
+    """The parameters of each network profile."""
     rows = []
     for result in report.profiles:
         link = result.link
@@ -244,19 +247,19 @@ def links_table(report: Report) -> str:
 
 
 def distribution_table(report: Report, leg: str) -> str:
-    """The distribution of one leg, for every network."""
+    """The distribution of one leg for every network."""
     rows = [(report.label(result), getattr(result.legs, leg)) for result in report.profiles]
     return _distributions(f"{LEGS[leg]}; ms.", rows)
 
 
 def reranks_table(report: Report, case: Case) -> str:
-    """The distribution of whole rerank calls of `case`, for every network."""
+    """The distribution of whole rerank calls of `case` for every network."""
     rows = [(report.label(result), result.cases[case].rerank) for result in report.profiles]
     return _distributions(f"{rerank_words(case)}; ms.", rows)
 
 
 def rerank_words(case: Case) -> str:
-    """What `reranks_table` shows."""
+    """Title of `reranks_table`."""
     return f"rerank {CASES[case]}: the whole call, waiting included"
 
 

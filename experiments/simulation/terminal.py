@@ -18,7 +18,7 @@ from experiments.simulation.verdict import verdict
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints the tables, then what the numbers say, and the verdict last, where the eye is."""
+    """Prints the tables, then the sentences, and the verdict last, next to the prompt."""
     console.print(_legs(report))
     console.print(_served(report))
     for case in report.cases:
@@ -51,7 +51,7 @@ def _legs(report: Report) -> Table:
 
 
 def _served(report: Report) -> Table:
-    """What users got, case by case."""
+    """What users got, by case."""
     heads = [head for case in report.cases for head in (f"corrected {CASES[case]}", "NDCG@10")]
     title = "Share of reranks served corrected, and NDCG@10 of what was served"
     table = _table(title, "network", *heads)
@@ -65,7 +65,7 @@ def _served(report: Report) -> Table:
 
 
 def _outcomes(report: Report, case: Case) -> Table:
-    """Only the outcomes that occurred: all would not fit a narrow terminal."""
+    """The outcomes that occurred; all of them would not fit a narrow terminal."""
     outcomes = occurred(report)
     title = f"Reranks {CASES[case]}; outcomes not named did not occur"
     table = _table(title, "network", "reranks", *outcomes)

@@ -1,7 +1,7 @@
 """The verdict of a report: the correction is worth it, not worth it, or unknown.
 
-The verdict rests on one test alone, that of the correction against no correction on the same
-requests; what each network let through is then said beside it.
+It depends on one test: the same requests with and without the correction. The text then adds how
+much of the gain each network delivered.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FEWEST_USERS = 20
 
 @dataclass(frozen=True)
 class Verdict:
-    """`title` is a few words, `reason` some sentences. `worth`: None where it cannot be told."""
+    """A short `title`, and a `reason` of some sentences. `worth` is None if it is unknown."""
 
     title: str
     reason: str
@@ -31,7 +31,7 @@ class Verdict:
 
 
 def verdict(report: Report) -> Verdict:
-    """The verdict on `report`."""
+    """Judges `report`."""
     model = report.model
     if model.training_limit:
         return Verdict(
@@ -99,12 +99,12 @@ def _verdict(where: str, title: str, reason: str, worth: bool | None) -> Verdict
 
 
 def _gained(report: Report, case: Case) -> list[ProfileResult]:
-    """The networks over which what was served was better than local, chance aside."""
+    """The networks over which the served rankings were significantly better than local ones."""
     return [result for result in real_networks(report) if result.cases[case].gain_ndcg10.low > 0]
 
 
 def _span(report: Report, case: Case) -> str:
-    """What was gained over all networks, relative to local rankings: `+1.2%` or `0% to +8.4%`."""
+    """Range of the relative gain over local, of all networks: `+1.2%` or `0% to +8.4%`."""
     local = report.quality[0].local.ndcg10
     gains = []
     for result in real_networks(report):
@@ -114,7 +114,7 @@ def _span(report: Report, case: Case) -> str:
 
 
 def _networks(report: Report, case: Case) -> str:
-    """Over which networks users got the gain, and what share of reranks had its correction."""
+    """A sentence: the share of corrected reranks, and the networks without a gain."""
     networks, gained = real_networks(report), _gained(report, case)
     case_text = CASES[case].capitalize()
     if case == "after-pause" and report.pauses is not None:
