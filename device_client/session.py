@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +15,7 @@ from device_client.correction.budget import Budget
 from device_client.correction.link import CorrectionLink
 from device_client.correction.received import Received
 from device_client.items import ItemId, ItemIds, Rows, listed, row_array
+from device_client.learning.store import ClickStore
 from device_client.ranking import Ranking, Timeline
 from device_client.scn import DeviceSCN, Graphs
 from shared.outcomes import Outcome
@@ -29,6 +30,9 @@ NONE_KNOWN = "none of the candidates is in the catalogue of this model: pull the
 class Session:
     """A user's SCN, click history and link to the cloud (`link=None`: device only).
 
+    With a `store`, it begins with the clicks in it, and adds its own. The store stays open when
+    the session is closed: the session of another bundle can go on with it.
+
     Items are catalogue ids, as text or as integers (`ItemId`). `click_row`, `preload_rows`,
     `rerank_rows` and `score_rows` take rows of the bundle's item table instead. Not thread-safe.
     Sessions of one process can share `Graphs`.
@@ -39,16 +43,23 @@ class Session:
         bundle: Bundle | Graphs,
         link: CorrectionLink | None = None,
         budget: Budget | None = None,
+        *,
+        store: ClickStore | None = None,
     ) -> None:
         graphs = bundle if isinstance(bundle, Graphs) else Graphs(bundle)
         self.bundle, self.link, self.budget = graphs.bundle, link, budget or Budget()
         self.outcomes: Counter[Outcome] = Counter()
         """Number of reranks by outcome."""
-        self._scn = DeviceSCN(graphs)
+        self._graphs, self._scn = graphs, DeviceSCN(graphs)
         self._ticket = 0
         self._clicked_ns = self._hidden_ns = 0
+        self.store, self.restored, self.not_restored = store, 0, 0
+        """The device's memory; how many of its clicks the session began with, and how many it left
+        out because the bundle does not know their items."""
         if link is not None:
             link.open()
+        if store is not None:
+            self._restore(store)
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +123,25 @@ class Session:
             self.bundle.check_row(row)
         self._preload(array, ask=ask)
 
+    def shown(self, items: ItemIds, clicked: Iterable[int] = ()) -> None:
+        """Tells the store, if there is one, which list the app shows, top first: `ClickStore.shown`.
+
+        Clicks that follow need not be told. Raises InvalidItem and ValueError for bad arguments.
+        """
+        if self.store is not None:
+            self.store.shown(items, clicked)
+
+    def forget(self) -> None:
+        """Forgets the user: window, inner state, the correction on its way, and the store.
+
+        Scores are then those before the first click. Raises NotForgotten if a file of the store
+        could not be removed; the session has forgotten all the same.
+        """
+        if self.store is not None:
+            self.store.forget()  # calls `_forget`
+        else:
+            self._forget()
+
     def rerank(self, candidates: ItemIds) -> Ranking:
         """Ranks candidates for the clicks so far, waiting for a correction within the budget.
 
@@ -164,6 +194,21 @@ class Session:
         if self.link is not None:
             self._ask(self.link)
         self._scn.prepare()  # while the correction is on its way
+        if self.store is not None:
+            self.store.click(self.bundle.item_id(row))
+
+    def _restore(self, store: ClickStore) -> None:
+        """Begins with the clicks in the store, and forgets when it does."""
+        clicks = store.clicks()
+        self.not_restored = len(self.preload([item for item, _ in clicks]))
+        self.restored = len(clicks) - self.not_restored
+        store.watch_forget(self._forget)
+
+    def _forget(self) -> None:
+        self._scn = DeviceSCN(self._graphs)
+        self._ticket = self._clicked_ns = self._hidden_ns = 0
+        if self.link is not None:
+            self.link.forget()
 
     def _ask(self, link: CorrectionLink) -> None:
         self._ticket = link.ask(self._scn.hidden, self._scn.count - 1)

@@ -54,7 +54,7 @@ class CorrectionLink:
         self._body: NDArray[Any] = np.frombuffer(connection.body, wire.wire_dtype).reshape(shape)
         self._pending = np.empty(shape, np.float32)
         self._position = 0
-        self._ticket = self._pending_ticket = 0
+        self._ticket = self._pending_ticket = self._forgotten = 0
         self._queued = False
         """True while `_pending` holds an H for the worker, under `_pending_ticket`. It can be
         older than the newest H, which is not queued if the breaker is open."""
@@ -166,6 +166,15 @@ class CorrectionLink:
                 elif self._in_flight is None:
                     return Received(ticket, Outcome.LATE, reason=REPLACED)
 
+    def forget(self) -> None:
+        """Drops the H that was not sent yet, and the last answer. One in flight has left: its
+        answer belongs to a ticket that nobody waits for."""
+        with self._changed:
+            self._forgotten = self._ticket
+            self._queued = False
+            self._pending[...] = 0.0
+            self._latest = None
+
     def close(self) -> None:
         """Stops the worker thread and closes the connection."""
         with self._changed:
@@ -231,6 +240,8 @@ class CorrectionLink:
         """Lets the worker resend a request that the cloud did not see: it had closed while idle."""
         with self._changed:
             self._in_flight = None
+            if flight.ticket <= self._forgotten:
+                return
             self.replaced += self._queued
             if not self._queued:  # else a newer H replaces it
                 self._pending[...] = self._body
