@@ -30,8 +30,7 @@ NONE_KNOWN = "none of the candidates is in the catalogue of this model: pull the
 class Session:
     """A user's SCN, click history and link to the cloud (`link=None`: device only).
 
-    With a `store`, it begins with the clicks in it, and adds its own. The store stays open when
-    the session is closed: the session of another bundle can go on with it.
+    With a `store`, it begins with the clicks in it and adds its own; `close` leaves it open.
 
     Items are catalogue ids, as text or as integers (`ItemId`). `click_row`, `preload_rows`,
     `rerank_rows` and `score_rows` take rows of the bundle's item table instead. Not thread-safe.
@@ -124,23 +123,17 @@ class Session:
         self._preload(array, ask=ask)
 
     def shown(self, items: ItemIds, clicked: Iterable[int] = ()) -> None:
-        """Tells the store, if there is one, which list the app shows, top first: `ClickStore.shown`.
-
-        Clicks that follow need not be told. Raises InvalidItem and ValueError for bad arguments.
-        """
+        """Tells the store, if any, which list the app shows, top first: see `ClickStore.shown`."""
         if self.store is not None:
             self.store.shown(items, clicked)
 
     def forget(self) -> None:
         """Forgets the user: window, inner state, the correction on its way, and the store.
 
-        Scores are then those before the first click. Raises NotForgotten if a file of the store
-        could not be removed; the session has forgotten all the same.
+        Raises NotForgotten if a file of the store is still there; the session has forgotten then.
         """
-        if self.store is not None:
-            self.store.forget()  # calls `_forget`
-        else:
-            self._forget()
+        forget = self._forget if self.store is None else self.store.forget
+        forget()
 
     def rerank(self, candidates: ItemIds) -> Ranking:
         """Ranks candidates for the clicks so far, waiting for a correction within the budget.
