@@ -78,7 +78,7 @@ def load_log(folder: StoreFolder, max_bytes: int) -> tuple[LogFile | None, LogCo
         if version is not None and version > FORMAT:
             raise StoreTooNew(f"the log has format {version}, and this program reads {FORMAT}")
         skipped = max(log.size - max_bytes, 0)
-        content = read_log(os.pread(handle, max_bytes, skipped), is_tail=skipped > 0)
+        content = read_log(os.pread(handle, log.size - skipped, skipped), is_tail=skipped > 0)
         if is_writable and not skipped and not content.damaged_bytes and content.size:
             log.size = content.size
             if content.torn_bytes:

@@ -257,3 +257,20 @@ def test_a_restored_session_asks_for_its_correction_at_once(graphs, store, fake_
         eventually(lambda: cloud.requests)
         assert session.rerank_rows(everything(session)).outcome is Outcome.APPLIED
         assert len(cloud.requests) == 1
+
+
+def test_the_program_of_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "how-to" / "remember-clicks.md").read_text("utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    bundle = Bundle.open(GOLDEN / "causal-sliding")
+    for row, item in enumerate(("22423", "47566", "85123A"), 1):
+        assert item in program
+        program = program.replace(item, bundle.item_id(row))
+    (tmp_path / "bundle").symlink_to(GOLDEN / "causal-sliding")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        exec(compile(program, "remember-clicks.md", "exec"), {})
+    assert capsys.readouterr().out.split()[::5] == ["0", "1"]
+    with ClickStore.open(tmp_path / "clicks") as store:
+        assert len(store.clicks()) == len(store.lists()) == 2
+        assert all(one.clicked == (0,) for one in store.lists())
