@@ -18,7 +18,6 @@ from device_client.bundle import Bundle
 from device_client.correction.budget import DEFAULT_BUDGET_MS, Budget
 from device_client.correction.link import CorrectionLink
 from device_client.items import ItemId
-from device_client.learning.store import ClickStore
 from device_client.ranking import Ranking, Timeline
 from device_client.session import Session
 from shared.outcomes import Outcome
@@ -27,7 +26,6 @@ __all__ = [
     "DEFAULT_BUDGET_MS",
     "Budget",
     "Bundle",
-    "ClickStore",
     "CorrectionLink",
     "ItemId",
     "Outcome",

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from device_client.correction.budget import Budget
 from device_client.correction.link import CorrectionLink
 from device_client.correction.received import Received
 from device_client.items import ItemId, ItemIds, Rows, listed, row_array
-from device_client.learning.store import ClickStore
 from device_client.ranking import Ranking, Timeline
 from device_client.scn import DeviceSCN, Graphs
 from shared.outcomes import Outcome
 from shared.wire import RowCorrection
+
+if TYPE_CHECKING:  # it needs POSIX file locks, and a session without it does not
+    from device_client.learning.store import ClickStore
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Session:
         link: CorrectionLink | None = None,
         budget: Budget | None = None,
         *,
-        store: ClickStore | None = None,
+        store: "ClickStore | None" = None,
     ) -> None:
         graphs = bundle if isinstance(bundle, Graphs) else Graphs(bundle)
         self.bundle, self.link, self.budget = graphs.bundle, link, budget or Budget()
@@ -53,8 +55,7 @@ class Session:
         self._ticket = 0
         self._clicked_ns = self._hidden_ns = 0
         self.store, self.restored, self.not_restored = store, 0, 0
-        """The device's memory; how many of its clicks the session began with, and how many it left
-        out because the bundle does not know their items."""
+        """The memory, its clicks that the session began with, and those of unknown items."""
         if link is not None:
             link.open()
         if store is not None:
@@ -190,7 +191,7 @@ class Session:
         if self.store is not None:
             self.store.click(self.bundle.item_id(row))
 
-    def _restore(self, store: ClickStore) -> None:
+    def _restore(self, store: "ClickStore") -> None:
         """Begins with the clicks in the store, and forgets when it does."""
         clicks = store.clicks()
         self.not_restored = len(self.preload([item for item, _ in clicks]))

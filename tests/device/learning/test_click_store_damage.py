@@ -118,6 +118,17 @@ def test_a_log_of_anything_opens_empty_or_with_whole_records_and_can_be_used(tmp
             assert store.lost_bytes == 0
 
 
+def test_an_endless_log_is_read_no_further_back_than_the_limit(tmp_path):
+    with ClickStore.open(written(tmp_path, WHOLE)):
+        os.truncate(tmp_path / "clicks.log", 1 << 34)
+        with (tmp_path / "clicks.log").open("ab") as file:
+            file.write(RECORDS[0])
+    with ClickStore.open(tmp_path) as store:
+        assert store.clicks() == CLICKS[:1]
+        assert store.click("new")
+        assert (tmp_path / "clicks.log").stat().st_size < 1000
+
+
 def test_whole_records_that_no_program_of_ours_writes_are_left_out(tmp_path):
     def record(kind, number, content=b"x"):
         return frame(struct.pack("<BQq", kind, number, 1) + content)

@@ -33,7 +33,8 @@ APP = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from device_client import Bundle, ClickStore, Session
+from device_client import Bundle, Session
+from device_client.learning.store import ClickStore
 bundle = Bundle.open(Path(sys.argv[1]))
 session = Session(bundle, store=ClickStore.open(Path(sys.argv[2])))
 candidates = np.arange(1, bundle.manifest.items + 1)
@@ -220,32 +221,38 @@ def test_a_session_forgets_though_the_files_cannot_be_removed(graphs, store, mon
         assert not session.score_rows(everything(session)).any()
 
 
-def test_a_correction_on_its_way_is_not_applied_after_forgetting_and_a_queued_h_is_not_sent(
-    graphs, store, fake_cloud
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_after_forgetting_no_correction_is_applied_and_no_h_sent_that_waited_or_got_no_answer(
+    graphs, store, fake_cloud, eventually, hangs_up
 ):
-    body = bytes(Wire(graphs.bundle.manifest.model).answer_bytes("row"))
+    wire = Wire(graphs.bundle.manifest.model)
+    good = answer(bytes(wire.answer_bytes("row")), version=graphs.bundle.version)
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(request):
+        if len(cloud.requests) != 2:
+            return good
         asked.set()
         go_on.wait(10)
-        return answer(body, version=graphs.bundle.version)
+        return None if hangs_up else good  # None: the link would ask once more
 
     cloud = fake_cloud(slow)
     link = CorrectionLink.to(cloud.url, graphs.bundle, budget=PATIENT)
     with Session(graphs, link, Budget(tolerance_ms=5), store=store) as session:
+        session.click_row(2)
+        assert session.settle(5).outcome is Outcome.APPLIED
         session.click_row(3)
         assert asked.wait(10)
-        session.click_row(4)  # waits behind the first
+        session.click_row(4)  # waits behind the one in flight
         session.forget()
         go_on.set()
         assert session.settle(1) is None
         assert session.rerank_rows(everything(session)).outcome is None
+        eventually(lambda: not link._owned_by_worker)
         session.click_row(5)
         assert session.settle(5).outcome is Outcome.APPLIED
-        sent = session._scn.hidden.copy()
-    assert len(cloud.requests) == 2
-    assert Wire(graphs.bundle.manifest.model).encode_hidden(sent[:1]) == cloud.requests[1][1]
+        sent = wire.encode_hidden(session._scn.hidden[:1])
+    assert [body for _, body in cloud.requests[2:]] == [sent]
 
 
 def test_a_restored_session_asks_for_its_correction_at_once(graphs, store, fake_cloud, eventually):
