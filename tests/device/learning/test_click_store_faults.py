@@ -16,6 +16,7 @@ from device_client.learning.store import ClickStore
 from device_client.learning.trouble import StoreTrouble
 from shared.errors import StoreInUse
 from tests.conftest import ROOT
+from tests.instruments.faulty_disk import FaultyDisk
 
 HOLDER = """
 import sys
@@ -36,7 +37,6 @@ saved = [store.click(f"item-{number}") for number in range(300)]
 state = store.save_state("patch", bytes(100_000))
 print(saved.index(False), len(store.clicks()), state, dict(store.troubles))
 """
-from tests.instruments.faulty_disk import FaultyDisk
 
 
 @pytest.fixture

@@ -9,26 +9,6 @@ import pytest
 
 from device_client.learning.store import ClickStore
 from shared.errors import NotForgotten, StoreInUse
-
-HOLDER = """
-import sys
-from pathlib import Path
-from device_client.learning.store import ClickStore
-store = ClickStore.open(Path(sys.argv[1]))
-store.click("of the holder")
-print("open", flush=True)
-sys.stdin.read()
-"""
-
-FULL = """
-import sys
-from pathlib import Path
-from device_client.learning.store import ClickStore
-store = ClickStore.open(Path(sys.argv[1]))
-saved = [store.click(f"item-{number}") for number in range(300)]
-state = store.save_state("patch", bytes(100_000))
-print(saved.index(False), len(store.clicks()), state, dict(store.troubles))
-"""
 from tests.instruments.faulty_disk import FaultyDisk
 
 
