@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud_service.recommender.learning.events import Events, Int64
@@ -74,7 +75,7 @@ def _learn(
         states = torch.cat([states, more_states], 1)
         positives = torch.cat([positives, events.table[more_items]], 1)
         weights = torch.cat([weights, more_weights], 1)
-    forbidden = _own_negatives(events, moments, negatives)
+    forbidden = own_negatives(events, moments, negatives)
     # Negatives stand for the whole catalogue: log(V / m) is added to their scores.
     allowed = (forbidden == 0).sum(1).clamp_min(1)
     correction = math.log(len(events.catalogue)) - allowed.log()
@@ -104,10 +105,7 @@ def own_clicks(
 
     A weight is 0 where there is no click. A user's first click has no state and does not count.
     """
-    first = np.maximum(events.starts[moments] + 1, moments - window)
-    index = first[:, None] + np.arange(window)
-    is_click = index < moments[:, None]
-    index = np.minimum(index, len(events) - 1)
+    index, is_click = own_events(events, moments, window)
     return (
         events.states[index],
         events.table[events.targets[index]],
@@ -115,7 +113,14 @@ def own_clicks(
     )
 
 
-def _own_negatives(events: Events, moments: Int64, negatives: Int64) -> Float[Tensor, "n m"]:
+def own_events(events: Events, moments: Int64, window: int) -> tuple[Int64, NDArray[np.bool_]]:
+    """The last events of the same users before some events, and which are there, (n, window)."""
+    first = np.maximum(events.starts[moments] + 1, moments - window)
+    index = first[:, None] + np.arange(window)
+    return np.minimum(index, len(events) - 1), index < moments[:, None]
+
+
+def own_negatives(events: Events, moments: Int64, negatives: Int64) -> Float[Tensor, "n m"]:
     """-inf where a negative is an item that the user clicked before, else 0."""
     column = np.full(len(events.table), -1)
     column[negatives] = np.arange(len(negatives))
