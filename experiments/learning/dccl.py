@@ -26,7 +26,14 @@ from cloud_service.recommender.ranking.metrics import (
 )
 from cloud_service.recommender.recipe import TrainingRecipe
 from cloud_service.recommender.training.trainer import Trainer
-from experiments.learning.dccl_rounds import DCCLSettings, Ranked, dccl_rows, gains, world_of
+from experiments.learning.dccl_rounds import (
+    PLACES,
+    DCCLSettings,
+    Ranked,
+    dccl_rows,
+    gains,
+    world_of,
+)
 from shared.whole_file import write_whole
 
 GROUPS: Final = 4
@@ -45,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--users", type=int, help="devices, drawn at random; all by default")
     parser.add_argument("--rounds", type=int, default=DCCLSettings.rounds)
     parser.add_argument("--most", type=int, default=DCCLSettings.most, help="events of an epoch")
+    parser.add_argument("--places", nargs="+", choices=tuple(PLACES), default=tuple(PLACES))
     parser.add_argument("--minutes", type=float, help="at most, for the backbone")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
@@ -58,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trained = Trainer(parts, recipe, given.out / "backbone").fit()
     assert isinstance(trained, SCN)
     settings = DCCLSettings(
-        users=given.users, rounds=given.rounds, most=given.most, seed=given.seed
+        users=given.users,
+        rounds=given.rounds,
+        places=tuple(given.places),
+        most=given.most,
+        seed=given.seed,
     )
     print(run(parts, trained.eval(), settings, given.out))
 

@@ -6,6 +6,7 @@ beta are chosen by the validation click; a test click is ranked once per row.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from cloud_service.recommender.ranking.metrics import (
     sample_negatives,
     unseen_counts,
 )
+from shared.errors import DataError
 from shared.learning import JUNCTIONS, Junction, PatchSettings
 
 Say = Callable[[str], None]
@@ -40,13 +42,18 @@ PLACES: Final[dict[str, tuple[Junction, ...]]] = {
 }
 
 
+_UNPATCHED: Final = 1e-6
+"""Patches times this teach what the unpatched backbone says: a control for the distillation."""
+
+
 @dataclass(frozen=True)
 class DCCLSettings:
     """What is tried, and how long is trained.
 
     Attributes:
         users: devices are those of so many random users; None for all.
-        decays, betas: chosen from by the validation click. A beta of 0 only trains on.
+        places: names of `PLACES` that are tried.
+        learning_rates, decays, betas: chosen from by the validation click.
         most: events of an epoch, of basis and distillation.
     """
 
@@ -56,7 +63,8 @@ class DCCLSettings:
     window: int = 30
     steps: int = 10
     negatives: int = 200
-    learning_rate: float = 0.1
+    places: tuple[str, ...] = tuple(PLACES)
+    learning_rates: tuple[float, ...] = (0.03, 0.1)
     decays: tuple[float, ...] = (0.1, 1.0)
     betas: tuple[float, ...] = (0.3, 1.0, 3.0)
     basis_epochs: int = 1
@@ -151,9 +159,14 @@ class World:
 
 
 def world_of(split: Split, scn: SCN, settings: DCCLSettings) -> World:
-    """The devices of a split's users who have enough items left to sample negatives from."""
+    """The devices of a split's users who have enough items left to sample negatives from.
+
+    Raises DataError where there is none.
+    """
     log = split.log
     users = split.train_users[unseen_counts(log)[split.train_users] >= NEGATIVES]
+    if not len(users):
+        raise DataError(f"No user of {log.name} has {NEGATIVES} items left to sample from.")
     random = np.random.default_rng(settings.seed)
     rows = np.sort(random.permutation(users)[: settings.users])
     items = log.items[ranges(log.offsets[rows], log.offsets[rows + 1])]
@@ -169,7 +182,7 @@ class _Devices:
 
     basis: MetapatchBasis
     patches: Float[Tensor, "users size"]
-    decay: float
+    learned_with: PatchSettings
     validation: float
 
 
@@ -184,11 +197,12 @@ def dccl_rows(world: World, settings: DCCLSettings, say: Say) -> list[Ranked]:
 
     add(world.ranked("backbone", world.validate()))
     tried: dict[str, _Devices] = {}
-    for name, junctions in PLACES.items():
+    for name in settings.places:
         basis, _ = fit_basis(
-            world.scn, world.events, world.training, _basis(settings, junctions), seed=settings.seed
-        )
-        tried[name] = _learned(world, basis, settings, settings.decays)
+            world.scn, world.events, world.training, _basis(settings, PLACES[name]),
+            seed=settings.seed,
+        )  # fmt: skip
+        tried[name] = _learned(world, basis, settings)
         add(_devices_row(world, tried[name], settings, f"DCCL-e round 1, {name}"))
     place = max(tried, key=lambda name: tried[name].validation)
     devices, betas = tried[place], settings.betas
@@ -198,7 +212,7 @@ def dccl_rows(world: World, settings: DCCLSettings, say: Say) -> list[Ranked]:
                 world.scn, devices.basis, world.events, world.training, devices.patches,
                 _basis(settings, PLACES[place]), seed=settings.seed,
             )  # fmt: skip
-            devices = _learned(world, basis, settings, settings.decays)
+            devices = _learned(world, basis, settings)
             add(_devices_row(world, devices, settings, f"DCCL-e round {turn}, {place}"))
         if turn == 1:
             trained_on = _distilled(world, devices, settings, 0.0, turn)
@@ -206,6 +220,10 @@ def dccl_rows(world: World, settings: DCCLSettings, say: Say) -> list[Ranked]:
         worlds = {beta: _distilled(world, devices, settings, beta, turn) for beta in betas}
         qualities = {beta: made.validate() for beta, made in worlds.items()}
         beta = max(qualities, key=qualities.__getitem__)
+        if turn == 1:
+            itself = replace(devices, patches=_UNPATCHED * devices.patches)
+            control = _distilled(world, itself, settings, beta, turn)
+            add(control.ranked("distilled from itself", control.validate(), beta=beta))
         world = worlds[beta]
         add(world.ranked(f"DCCL-m round {turn}", qualities[beta], beta=beta))
         betas = (beta,)
@@ -216,37 +234,32 @@ def _basis(settings: DCCLSettings, junctions: tuple[Junction, ...]) -> BasisSett
     return BasisSettings(settings.size, junctions, epochs=settings.basis_epochs, most=settings.most)
 
 
-def _patch(settings: DCCLSettings, basis: MetapatchBasis, decay: float) -> PatchSettings:
-    return PatchSettings(
-        form="metapatch", size=basis.size, junctions=basis.junctions, window=settings.window,
-        steps=settings.steps, negatives=settings.negatives, decay=decay,
-        learning_rate=settings.learning_rate,
-    )  # fmt: skip
-
-
-def _learned(
-    world: World, basis: MetapatchBasis, settings: DCCLSettings, decays: tuple[float, ...]
-) -> _Devices:
-    """What devices learn from their training clicks, by the decay that validates best."""
+def _learned(world: World, basis: MetapatchBasis, settings: DCCLSettings) -> _Devices:
+    """What devices learn from their training clicks, by the settings that validate best."""
     tried = []
-    for decay in decays:
-        patches = learn_metapatches(
-            world.scn, basis, world.events, world.validations, _patch(settings, basis, decay),
-            seed=settings.seed,
+    for rate, decay in product(settings.learning_rates, settings.decays):
+        patch = PatchSettings(
+            form="metapatch", size=basis.size, junctions=basis.junctions, window=settings.window,
+            steps=settings.steps, negatives=settings.negatives, decay=decay, learning_rate=rate,
         )  # fmt: skip
+        patches = learn_metapatches(
+            world.scn, basis, world.events, world.validations, patch, seed=settings.seed
+        )
         shift = patch_shifts(world.scn, basis, world.events, world.validations, patches)
-        tried.append(_Devices(basis, patches, decay, world.validate(shift)))
+        tried.append(_Devices(basis, patches, patch, world.validate(shift)))
     return max(tried, key=lambda devices: devices.validation)
 
 
 def _devices_row(world: World, devices: _Devices, settings: DCCLSettings, name: str) -> Ranked:
     """Devices learn again, the validation click among their own, and rank the test click."""
+    patch = devices.learned_with
     patches = learn_metapatches(
-        world.scn, devices.basis, world.events, world.tests,
-        _patch(settings, devices.basis, devices.decay), seed=settings.seed,
-    )  # fmt: skip
+        world.scn, devices.basis, world.events, world.tests, patch, seed=settings.seed
+    )
     shift = patch_shifts(world.scn, devices.basis, world.events, world.tests, patches)
-    return world.ranked(name, devices.validation, shift, decay=devices.decay)
+    return world.ranked(
+        name, devices.validation, shift, decay=patch.decay, learning_rate=patch.learning_rate
+    )
 
 
 def _distilled(
