@@ -86,6 +86,7 @@ class SCN(DotProduct):
             settings.segment,
             mask_correction=settings.gcn != "released",
             fusion=settings.fusion,
+            inner_step=settings.inner_step,
         )
         self.readout = Readout(settings.dim, dropout) if settings.readout == "mlp" else None
         self.output_norm = RMSNorm(settings.dim)
