@@ -154,6 +154,19 @@ class ModelSettings(StrictModel):
         return self.segment if self.inner_step is None else self.inner_step
 
     @property
+    def keeps_windows(self) -> bool:
+        """Whether a device keeps the inner state of every window that has begun.
+
+        See "Inner steps" in shared/GRAPHS.md. A projected GCN has a sliding window.
+        """
+        return self.inner_step is not None and self.gcn == "projected"
+
+    @property
+    def window_rounds(self) -> int:
+        """Rounds of b windows that a device keeps, one window for each click of the longest."""
+        return -(-self.length // self.clicks_per_update)
+
+    @property
     def head_dim(self) -> int:
         """Width f of one head."""
         return self.dim // self.heads
