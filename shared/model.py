@@ -113,9 +113,7 @@ class ModelSettings(StrictModel):
     @model_validator(mode="after")
     def _inner_steps_divide_segment(self) -> Self:
         if self.segment % self.clicks_per_update:
-            raise ValueError(
-                f"inner_step {self.inner_step} must divide the segment {self.segment}"
-            )
+            raise ValueError(f"inner_step {self.inner_step} must divide the segment {self.segment}")
         if self.inner_step is not None and self.gcn == "released":
             raise ValueError(
                 "the released GCN corrects clicks that are not there yet, and with inner_step "

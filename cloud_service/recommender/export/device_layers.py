@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from cloud_service.recommender.export.graphs import OPSET
 from cloud_service.recommender.models.scn import REACH, SCN, Readout
-from cloud_service.recommender.models.ttt import EPS, HeadNorm, TTTBlock
+from cloud_service.recommender.models.ttt import TTTBlock
+from cloud_service.recommender.models.ttt_parts import EPS, HeadNorm
 
 
 def is_additive(scn: SCN) -> bool:

@@ -22,7 +22,7 @@ from cloud_service.recommender.export.device_layers import (
     take,
 )
 from cloud_service.recommender.models.scn import SCN
-from cloud_service.recommender.models.ttt import EPS
+from cloud_service.recommender.models.ttt_parts import EPS
 
 
 class WindowsGraph(nn.Module):
@@ -97,7 +97,5 @@ class WindowsGraph(nn.Module):
         if b > 1:
             rope_query = take(rope_query.view(h, b, f + 1), position % b, axis=1)
         output = block_output(scn.block, rope_query[..., :-1], inner_output)
-        recent = (
-            [] if scn.readout is None else [recent_clicks(scn.readout, hidden, position)]
-        )
+        recent = [] if scn.readout is None else [recent_clicks(scn.readout, hidden, position)]
         return scn.user_state(apply_readout(scn.readout, output, recent)), *following

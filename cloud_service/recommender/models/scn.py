@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from cloud_service.recommender.models.recommender import DotProduct, at_last, item_table, look_up
 from cloud_service.recommender.models.residual import PostNorm
-from cloud_service.recommender.models.ttt import EPS, Correction, State, TTTBlock
+from cloud_service.recommender.models.ttt import Correction, State, TTTBlock
+from cloud_service.recommender.models.ttt_parts import EPS
 from shared.model import ModelSettings
 
 REACH = 4

@@ -8,7 +8,8 @@ import torch
 from cloud_service.recommender.models.cocorrrec import CoCorrRec
 from cloud_service.recommender.models.gcn import TransformerGCN, gcn_of
 from cloud_service.recommender.models.scn import SCN
-from cloud_service.recommender.models.ttt import HeadNorm, State, match_moments, rotate_pairs
+from cloud_service.recommender.models.ttt import State
+from cloud_service.recommender.models.ttt_parts import HeadNorm, match_moments, rotate_pairs
 from cloud_service.recommender.recipe import Ablation
 from shared.model import PAPER, ModelSettings
 
@@ -127,9 +128,7 @@ def test_inner_steps_do_what_updates_one_after_the_other_do_by_definition(inner_
         query, key, value = (
             hidden[0, t] @ projection.T for projection in (block.query, block.key, block.value)
         )
-        query, key = (
-            x * block.cos[at] + rotate_pairs(x) * block.sin[at] for x in (query, key)
-        )
+        query, key = (x * block.cos[at] + rotate_pairs(x) * block.sin[at] for x in (query, key))
         output = (key @ base_weight + base_bias)[None, None]
         gradient = block.inner_norm.loss_gradient(output, (value - key)[None, None])[0, 0]
         taken.append((key, block.inner_lr(hidden)[0, 0, t] * gradient))
