@@ -5,7 +5,8 @@ prepare   all of the ranking that waits for neither correction nor candidates: w
 rank      a correction and 10, 100 or 1,000 candidates to scores
 
 Inner steps (b of 1, 2 and 5 clicks) are measured against b = 10 in the same rounds: a click, its
-prepare and a rank of 100. The yardstick of the rest is the bare matrix products that these are made of, in numpy, into arrays made before.
+prepare and a rank of 100. The yardstick of the rest is the bare matrix products that these are made
+of, in numpy, into arrays made before.
 
     python -m benchmarks.rerank                      half a minute, on an idle machine
     python -m benchmarks.rerank --short              a glance that keeps nothing

@@ -97,7 +97,9 @@ class InnerModel(nn.Module):
         scale = block.token_scale()[-1] * block.inner_lr.largest
         pace = torch.sigmoid(values[..., -1:]) * scale
         parts = [x.split(b, dim=1) for x in (key, key - values, pace)]
-        directions, inverses = [], []
+        directions: list[Tensor] = []
+        inverses: list[Tensor] = []
+        change = torch.zeros_like(state)
         for part, missing, factor in zip(*parts, strict=True):
             if directions:
                 state = state - change

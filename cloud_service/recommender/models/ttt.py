@@ -97,8 +97,8 @@ class TTTBlock(nn.Module):
         self._register_tables(width)
 
     def _register_tables(self, width: int) -> None:
-        """RoPE of each click of a segment, and the masks of clicks that reach a click: all (`tril`),
-        those of its own inner step (`within`), those of inner steps before (`before`)."""
+        """RoPE of each click of a segment, and masks of the clicks that reach one: all (`tril`),
+        those of its own inner step (`within`), those of the steps before (`before`)."""
         k, b = self.segment, self.inner_step
         cos, sin = rope_tables(b, width)
         tril = torch.ones(k, k).tril()
