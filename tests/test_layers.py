@@ -35,6 +35,7 @@ FORBIDDEN = {
     | {"torch"},
     f"{CLOUD}/recommender/models": library("ranking", "training", "export") | {"polars"},
     f"{CLOUD}/recommender/ranking": library("training", "export"),
+    f"{CLOUD}/recommender/pool": library("training", "export") | {"polars"},
     f"{CLOUD}/recommender/training": library("export"),
     f"{CLOUD}/recommender/export": library("ranking"),
     f"{CLOUD}/recommender": library() - {"httpx"},

@@ -37,18 +37,23 @@ def agreed(path, columns=None):
 
 
 def test_a_user_agrees_with_every_row_or_not_at_all(tmp_path):
-    answers = {"ann": ["1"], "bob": ["1", "1", "0"], "cid": ["yes", "TRUE", " t "], "dan": ["1", ""]}
+    answers = {
+        "ann": ["1"],
+        "bob": ["1", "1", "0"],
+        "cid": ["yes", "TRUE", " t "],
+        "dan": ["1", ""],
+    }
     assert agreed(csv(tmp_path, answers)) == {"ann": True, "bob": False, "cid": True, "dan": False}
 
 
 def test_a_log_without_the_column_says_nothing_of_consent(tmp_path):
-    path = csv(tmp_path, dict.fromkeys(USERS, ["1"]), name="opinion")
+    path = csv(tmp_path, dict.fromkeys(USERS, ("1",)), name="opinion")
     assert agreed(path) is None
     assert read_log(path).frame.columns == ["user_id", "item_id", "timestamp"]
 
 
 def test_a_column_of_another_name_is_named(tmp_path):
-    path = csv(tmp_path, dict.fromkeys(USERS, ["y"]), name="may share")
+    path = csv(tmp_path, dict.fromkeys(USERS, ("y",)), name="may share")
     assert parse_columns("agreed=may share") == {"agreed": "may share"}
     assert agreed(path, "agreed=may share") == dict.fromkeys(USERS, True)
     with pytest.raises(DataError, match="no column sharing"):
@@ -57,8 +62,8 @@ def test_a_column_of_another_name_is_named(tmp_path):
 
 @pytest.mark.parametrize("field", ["2", "perhaps", "-1", "1e0", "'1'"])
 def test_an_answer_that_is_neither_yes_nor_no_is_refused_by_its_line(tmp_path, field):
-    answers = dict.fromkeys(USERS, ["1"]) | {"bob": ["0", field]}
-    with pytest.raises(DataError, match="line 8 has .* neither yes nor no"):
+    answers = dict.fromkeys(USERS, ("1",)) | {"bob": ["0", field]}
+    with pytest.raises(DataError, match=r"line 8 has .* neither yes nor no"):
         agreed(csv(tmp_path, answers))
 
 
@@ -95,21 +100,21 @@ def test_a_type_that_cannot_be_an_answer_is_refused(tmp_path):
 
 
 def test_consent_stays_with_its_user_through_filters_and_samples(tmp_path):
-    answers = dict.fromkeys(USERS, ["1"]) | {"bob": ["0"], "dan": ["0"]}
+    answers = dict.fromkeys(USERS, ("1",)) | {"bob": ("0",), "dan": ("0",)}
     path = csv(tmp_path, answers)
     with path.open("a") as file:
         file.write("aaa,i1,1,1\n")  # too few clicks: this user is filtered out
     log = load(path, folder=tmp_path)
     assert dict(zip(log.user_ids, log.agreed.tolist(), strict=True)) == {
-        user: answers[user] == ["1"] for user in USERS
+        user: answers[user] == ("1",) for user in USERS
     }
     some = sampled(log, 10, seed=1)
     assert some.user_count == 2
-    assert some.agreed.tolist() == [answers[user] == ["1"] for user in some.user_ids]
+    assert some.agreed.tolist() == [answers[user] == ("1",) for user in some.user_ids]
 
 
 def test_consent_changes_nothing_of_what_is_trained_on(tmp_path):
-    plain = load(csv(tmp_path, dict.fromkeys(USERS, ["1"]), name="x"), folder=tmp_path)
-    asked = load(csv(tmp_path, dict.fromkeys(USERS, ["0"])), folder=tmp_path)
+    plain = load(csv(tmp_path, dict.fromkeys(USERS, ("1",)), name="x"), folder=tmp_path)
+    asked = load(csv(tmp_path, dict.fromkeys(USERS, ("0",))), folder=tmp_path)
     assert plain.digest() == asked.digest()
     assert split(plain).description == split(asked).description
