@@ -26,13 +26,6 @@ _BLOCK: Final = 4096
 random, so a count can only be too low."""
 
 
-def directions(states: Floats) -> Floats:
-    """The states (n, D), each divided by its length; a state of zeros stays zero."""
-    lengths = np.linalg.norm(states, axis=1, keepdims=True)
-    scaled: Floats = states / np.maximum(lengths, np.float32(1e-12))
-    return scaled
-
-
 def pool_radius(units: Floats, random: np.random.Generator) -> float:
     """The cosine distance within which a share RADIUS_SHARE of random pairs of samples lie."""
     if len(units) < 2:

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from cloud_service.recommender.data.clicks import Split, recent
 from cloud_service.recommender.models.scn import SCN
 from cloud_service.recommender.pool.anonymity import (
-    directions,
     microaggregates,
     pool_radius,
     users_near,
 )
-from cloud_service.recommender.pool.inverted_lists import EXACT, make_lists
+from cloud_service.recommender.pool.inverted_lists import EXACT, make_lists, unit_rows
 from cloud_service.recommender.pool.pool_file import Pool
 from cloud_service.recommender.ranking.evaluate import user_states
 from cloud_service.recommender.recipe import PoolRecipe
@@ -87,14 +86,14 @@ def history_directions(table: Floats, clicks: NDArray[np.integer]) -> Floats:
 
     Row 0 of the table is padding, a row of zeros.
     """
-    return directions(directions(table[clicks.ravel()]).reshape(*clicks.shape, -1).sum(axis=1))
+    return unit_rows(unit_rows(table[clicks.ravel()]).reshape(*clicks.shape, -1).sum(axis=1))
 
 
 def pool_of(
     samples: Samples, recipe: PoolRecipe, random: np.random.Generator, *, exact: int = EXACT
 ) -> Pool:
     """The samples that may be handed out, without their users, in random order."""
-    units = directions(samples.states)
+    units = unit_rows(samples.states)
     radius = pool_radius(units, random)
     k = recipe.pool_users
     if recipe.pool_states == "own":
@@ -122,7 +121,7 @@ def _means(units: Floats, members: Int64) -> Floats:
     total = np.zeros((len(members), units.shape[1]), np.float32)
     for column in members.T:
         total += units[column]
-    return directions(total)
+    return unit_rows(total)
 
 
 def _clicks(

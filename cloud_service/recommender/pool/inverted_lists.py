@@ -17,14 +17,21 @@ EXACT: Final = 200_000
 """Vectors up to which every one of them is compared with a query."""
 LIST_SIZE: Final = 1000
 """Vectors of a list, on average."""
-PROBES: Final = 32
+PROBES: Final = 64
 """Lists that a search reads, for all of its queries together."""
-LEAST_PROBES: Final = 8
+LEAST_PROBES: Final = 16
 """Lists that a search reads for each query, at least."""
 _SAMPLE: Final = 64
 """Vectors of each list that its centre is computed from, on average."""
 _ITERATIONS: Final = 8
 _CHUNK: Final = 1 << 14
+
+
+def unit_rows(vectors: Floats) -> Floats:
+    """The vectors (n, D), each divided by its length; a vector of zeros stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: Floats = vectors / np.maximum(lengths, np.float32(1e-12))
+    return units
 
 
 class Lists(NamedTuple):
@@ -51,19 +58,23 @@ class Lists(NamedTuple):
             chosen = _best((queries @ self.units.T).max(axis=0), count)
             return self.order[chosen].astype(np.int64)
         probes = max(LEAST_PROBES, PROBES // len(queries))
-        positions, similarities = [], []
-        to_centres = queries @ self.centres.T
-        for query, to_centre in zip(queries, to_centres, strict=True):
-            for index in _best(to_centre, probes):
-                begin, end = int(self.offsets[index]), int(self.offsets[index + 1])
-                similarities.append(self.units[begin:end] @ query)
-                positions.append(np.arange(begin, end))
-        candidates, similarity = np.concatenate(positions), np.concatenate(similarities)
-        if len(queries) > 1:  # a list may be read for several queries
+        pairs = [self._near_one(query, probes, count) for query in queries]
+        positions, similarity = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
+        if len(queries) > 1:  # a sample may be near several queries
             order = np.argsort(-similarity, kind="stable")
-            candidates, first = np.unique(candidates[order], return_index=True)
+            positions, first = np.unique(positions[order], return_index=True)
             similarity = similarity[order][first]
-        return self.order[candidates[_best(similarity, count)]].astype(np.int64)
+        samples: Int64 = self.order[positions[_best(similarity, count)]].astype(np.int64)
+        return samples
+
+    def _near_one(self, query: Floats, probes: int, count: int) -> tuple[Int64, Floats]:
+        """Positions in `units` of the vectors nearest to one query, and their cosines."""
+        lists = _best(self.centres @ query, probes)
+        bounds = [(int(self.offsets[i]), int(self.offsets[i + 1])) for i in lists]
+        similarity = np.concatenate([self.units[begin:end] @ query for begin, end in bounds])
+        positions = np.concatenate([np.arange(begin, end) for begin, end in bounds])
+        best = _best(similarity, count)
+        return positions[best], similarity[best]
 
 
 def make_lists(units: Floats, random: np.random.Generator, exact: int = EXACT) -> Lists:

@@ -16,6 +16,7 @@ from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import ModelRegistry
+from cloud_service.services.samples import SampleService
 from cloud_service.storage.port import PRODUCTION, StoreFile
 from cloud_service.storage.store import InUse, InvalidAlias, Store
 from shared.errors import BundleInvalid, BundleMissing, RetiredModel, UnknownModel
@@ -133,6 +134,7 @@ def test_the_whole_cloud_runs_on_any_store(store, tmp_path, small_model, small_s
     services = Services(
         models=models,
         candidates=Candidates(models),
+        samples=SampleService(store, models),
         jobs=jobs,
         correctors=CorrectorCache(store, room=512 << 20),
         scheduler=CorrectionScheduler(longest_s=5.0),
