@@ -1,0 +1,1 @@
+"""The device learns from its user's clicks (DCCL, CoDA)."""
