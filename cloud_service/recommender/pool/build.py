@@ -49,7 +49,7 @@ def build_pool(
     """The pool of a model; None if there is no sample that may be handed out."""
     users = sharing_users(split, recipe)
     random = np.random.default_rng(seed)
-    positions, starts, owners = _clicks(split, users, recipe.pool_limit, random)
+    positions, starts, owners = training_clicks(split, users, recipe.pool_limit, random)
     if not len(positions):
         return None
     samples = samples_of(scn, split, positions, starts, owners)
@@ -124,7 +124,7 @@ def _means(units: Floats, members: Int64) -> Floats:
     return unit_rows(total)
 
 
-def _clicks(
+def training_clicks(
     split: Split, users: Int64, limit: int, random: np.random.Generator
 ) -> tuple[Int64, Int64, Int64]:
     """Training clicks with a click before: position, first position of the user, user; (n,) each.
