@@ -86,7 +86,7 @@ def membership_auc(
 
 def _auc(scores: NDArray[np.float64], members: NDArray[np.bool_]) -> float:
     """The probability that a member has the larger score; ties count half."""
-    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     inside = int(members.sum())
     outside = len(members) - inside

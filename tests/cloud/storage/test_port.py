@@ -101,7 +101,8 @@ def test_a_retired_version_answers_no_more_and_one_in_use_is_not_retired(store):
 
 @pytest.mark.parametrize("name", ["../../etc", "production", "0" * 15, ""])
 def test_what_names_no_version_is_refused(store, name):
-    for call in (store.has, store.manifest, store.is_retired, store.replay, store.retire):
+    calls = (store.has, store.manifest, store.is_retired, store.replay, store.retire)
+    for call in (*calls, store.local_pool, lambda version: store.write_pool(version, b"")):
         with pytest.raises(UnknownModel):
             call(name)
 
@@ -123,6 +124,23 @@ def test_clicks_of_held_out_users_are_kept_beside_the_version(store):
     version = published(store)
     store.write_replay(version, b"clicks")
     assert store.replay(version) == b"clicks"
+
+
+def test_a_pool_is_replaced_by_another_file_and_goes_with_its_version(store):
+    version = published(store)
+    assert store.local_pool(version) is None
+    store.write_pool(version, b"samples")
+    path = store.local_pool(version)
+    with path.open("rb") as opened:
+        store.write_pool(version, b"others")
+        assert opened.read() == b"samples"
+    assert store.local_pool(version).read_bytes() == b"others"
+    store.write_pool(version, None)
+    store.write_pool(version, None)
+    assert store.local_pool(version) is None
+    store.write_pool(version, b"samples")
+    store.retire(version)
+    assert store.local_pool(version) is None
 
 
 def test_the_whole_cloud_runs_on_any_store(store, tmp_path, small_model, small_split):
