@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from cloud_service.recommender.pool.inverted_lists import Lists
 from shared.errors import BundleInvalid
 
-FORMAT: Final = "1"
+FORMAT: Final = 1
 _HEADER_LIMIT: Final = 1 << 16
 _TYPES: Final[dict[str, np.dtype[Any]]] = {
     "F32": np.dtype("<f4"),
@@ -73,12 +73,12 @@ def pool_bytes(pool: Pool) -> bytes:
     arrays = {"lengths": pool.lengths, "rows": pool.rows}
     for kind, lists in (("state", pool.states), ("history", pool.histories)):
         arrays |= {f"{kind}_{name}": array for name, array in lists._asdict().items()}
-    metadata = {
-        "format": FORMAT,
-        "sample_users": str(pool.sample_users),
-        "radius": repr(pool.radius),
-    }
-    return save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata)
+    settings = {"format": FORMAT, "sample_users": pool.sample_users, "radius": pool.radius}
+    # One entry alone: the library writes several in an order that changes from run to run.
+    return save(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        {"pool": json.dumps(settings)},
+    )
 
 
 def open_pool(path: Path, dim: int, items: int) -> Pool:
@@ -89,8 +89,8 @@ def open_pool(path: Path, dim: int, items: int) -> Pool:
     """
     with path.open("rb") as file:
         try:
-            arrays, metadata = _mapped(file)
-            pool = _pool(arrays, metadata)
+            arrays, settings = _mapped(file)
+            pool = _pool(arrays, settings)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleInvalid(f"the pool of samples cannot be read: {error}") from error
     count = len(pool.rows)
@@ -105,15 +105,15 @@ def open_pool(path: Path, dim: int, items: int) -> Pool:
     return pool
 
 
-def _mapped(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The arrays and the metadata of a file of safetensors. Raises ValueError or KeyError."""
+def _mapped(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays and the settings of a file of safetensors. Raises ValueError or KeyError."""
     view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     header_bytes = int.from_bytes(view[:8], "little")
     if not 2 <= header_bytes <= min(_HEADER_LIMIT, len(view) - 8):
         raise ValueError("its header has an impossible size")
     header = json.loads(view[8 : 8 + header_bytes])
-    metadata = header.pop("__metadata__")
-    if metadata["format"] != FORMAT or header.keys() != _DTYPES.keys():
+    settings = json.loads(header.pop("__metadata__")["pool"])
+    if settings["format"] != FORMAT or header.keys() != _DTYPES.keys():
         raise ValueError("it has another format")
     arrays, used = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
@@ -128,10 +128,10 @@ def _mapped(file: BinaryIO) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         arrays[name] = np.frombuffer(view, dtype, size // dtype.itemsize, at).reshape(shape)
     if 8 + header_bytes + used != len(view):
         raise ValueError("it has more bytes than its header says")
-    return arrays, metadata
+    return arrays, settings
 
 
-def _pool(arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> Pool:
+def _pool(arrays: dict[str, NDArray[Any]], settings: dict[str, Any]) -> Pool:
     states, histories = (
         Lists(*(arrays[f"{kind}_{field}"] for field in Lists._fields))
         for kind in ("state", "history")
@@ -141,8 +141,8 @@ def _pool(arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> Pool:
         arrays["lengths"],
         arrays["rows"],
         histories,
-        int(metadata["sample_users"]),
-        float(metadata["radius"]),
+        int(settings["sample_users"]),
+        float(settings["radius"]),
     )
 
 

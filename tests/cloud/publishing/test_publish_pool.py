@@ -51,10 +51,6 @@ def pool_of(store, version):
 
 def test_a_pool_follows_consent_and_changes_nothing_of_the_version(log, tmp_path):
     store = tmp_path / "store"
-    said, plain = train(log, store)
-    assert "pool: empty, the log has no column of consent (agreed)" in said
-    assert pool_of(store, plain) is None
-
     said, version = train(log, store, "--columns", "user=user_id,agreed=consent")
     assert "samples from 40 users who share them, each of at least 10 users" in said
     some = pool_of(store, version)

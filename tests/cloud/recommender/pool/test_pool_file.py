@@ -40,7 +40,8 @@ def test_no_array_holds_a_user_or_a_time(path):
         "__metadata__", "rows", "lengths", "state_units", "state_order", "state_centres",
         "state_offsets", "history_units", "history_order", "history_centres", "history_offsets",
     }  # fmt: skip
-    assert header["__metadata__"] == {"format": "1", "sample_users": "10", "radius": "0.1"}
+    settings = json.loads(header["__metadata__"]["pool"])
+    assert settings == {"format": 1, "sample_users": 10, "radius": 0.1}
 
 
 def with_header(raw, change):
@@ -49,6 +50,11 @@ def with_header(raw, change):
     change(header)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + raw[8 + size :]
+
+
+def with_settings(settings):
+    text = json.dumps({"format": 1, "sample_users": 10, "radius": 0.1} | settings)
+    return lambda raw: with_header(raw, lambda h: h.update(__metadata__={"pool": text}))
 
 
 def shaped(name, shape):
@@ -65,7 +71,7 @@ DAMAGES = {
     "no JSON": lambda raw: raw[:8] + b"\0" * 100 + raw[108:],
     "a deep header": lambda raw: struct.pack("<Q", 60_000) + b"[" * 60_000,
     "a list": lambda raw: struct.pack("<Q", 2) + b"[]",
-    "another format": lambda raw: with_header(raw, lambda h: h["__metadata__"].update(format="2")),
+    "another format": with_settings({"format": 2}),
     "no metadata": lambda raw: with_header(raw, lambda h: h.pop("__metadata__")),
     "an array missing": lambda raw: with_header(raw, lambda h: h.pop("rows")),
     "an array more": lambda raw: with_header(raw, lambda h: h.update(users=h["rows"])),
@@ -79,9 +85,8 @@ DAMAGES = {
     "far away": lambda raw: with_header(
         raw, lambda h: h["rows"].update(data_offsets=[1 << 60, (1 << 60) + 200])
     ),
-    "k of text": lambda raw: with_header(
-        raw, lambda h: h["__metadata__"].update(sample_users="ten")
-    ),
+    "k of text": with_settings({"sample_users": "ten"}),
+    "a radius of nothing": with_settings({"radius": None}),
 }
 
 
