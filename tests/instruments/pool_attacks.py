@@ -99,11 +99,14 @@ def _nearest_items(own: Floats, targets: Floats, seen: Floats, item_units: Float
     gram = inputs.T @ inputs + np.eye(inputs.shape[1])
     weights = np.linalg.solve(gram, inputs.T @ targets)
     nearest = []
-    for at in range(0, len(seen), 2048):
-        chunk = seen[at : at + 2048]
-        scores = np.column_stack([chunk, np.ones(len(chunk))]) @ weights @ item_units.T
+    for at in range(0, len(seen), 1024):
+        chunk = seen[at : at + 1024]
+        guess = np.column_stack([chunk, np.ones(len(chunk))]) @ weights
+        scores = guess.astype(np.float32) @ item_units.T
         scores[:, 0] = -np.inf
-        nearest.append(np.argsort(-scores, axis=1, kind="stable")[:, :10])
+        best = np.argpartition(-scores, 10, axis=1)[:, :10]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        nearest.append(np.take_along_axis(best, order, axis=1))
     return np.concatenate(nearest)
 
 

@@ -22,6 +22,7 @@ from cloud_service.recommender.data.lines import (
 )
 from shared.errors import DataError
 
+Names = Mapping[str, str]
 _ROWS: Final = 1 << 16
 _HEADER_LINES: Final = 20
 _TELLING_LENGTH: Final = 8
@@ -69,10 +70,7 @@ class _Layout:
 
 
 def read_rows(
-    text: Text,
-    columns: Sequence[str],
-    header_names: Mapping[str, str],
-    optional: Sequence[str] = (),
+    text: Text, columns: Sequence[str], header_names: Names, optional: Sequence[str] = ()
 ) -> Rows:
     """Reads the required columns of a text, and the optional ones that are there.
 
@@ -90,18 +88,12 @@ def read_rows(
     notes.append(layout.choice.description())
     frame, lines = _all_rows(text, layout)
     _check_repeated_header(text.path, frame, lines, layout.choice)
-    return Rows(
-        frame.select(layout.choice.ordered(columns)),
-        lines,
-        ", ".join(note for note in notes if note),
-    )
+    description = ", ".join(filter(None, notes))
+    return Rows(frame.select(layout.choice.ordered(columns)), lines, description)
 
 
 def _layout(
-    text: Text,
-    columns: Sequence[str],
-    header_names: Mapping[str, str],
-    optional: Sequence[str],
+    text: Text, columns: Sequence[str], header_names: Names, optional: Sequence[str]
 ) -> _Layout:
     """Finds the separator that splits the first line into the required columns, or raises."""
     closest: tuple[tuple[int, int], _Layout] | None = None
