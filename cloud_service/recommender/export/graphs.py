@@ -21,12 +21,14 @@ def export_module(
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[Any, Any]],
     published_names: Mapping[str, str] | None = None,
+    *,
+    optimise: bool = True,
 ) -> bytes:
     """Exports a module as the bytes of an ONNX model, which is checked.
 
     `inputs` are examples of the arguments of `forward`, by name; tensors in a mapping become inputs
     under their own names. `published_names` gives the names of inputs in the graph that differ from
-    those of the arguments.
+    those of the arguments. `optimise` lets the exporter simplify the graph.
     """
     published = published_names or {}
     names = [
@@ -47,7 +49,7 @@ def export_module(
             dynamic_shapes={name: dynamic.get(name) for name in inputs},
             dynamo=True,
             opset_version=OPSET,
-            optimize=True,
+            optimize=optimise,
             verbose=False,
         )
     assert program is not None  # always a program with dynamo=True and no file
