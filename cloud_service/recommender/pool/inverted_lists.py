@@ -19,7 +19,7 @@ LIST_SIZE: Final = 1000
 """Vectors of a list, on average."""
 PROBES: Final = 64
 """Lists that a search reads, for all of its queries together."""
-LEAST_PROBES: Final = 24
+LEAST_PROBES: Final = 16
 """Lists that a search reads for each query, at least."""
 _SAMPLE: Final = 64
 """Vectors of each list that its centre is computed from, on average."""
