@@ -1,1 +1,1 @@
-"""The device learns from its user's clicks (DCCL, CoDA)."""
+"""The device learns from its own clicks. Only `samples` sends something: a query for samples."""

@@ -16,6 +16,7 @@ from experiments.comparison.comparison_recipe import (
     nearest,
     parse,
     read,
+    read_toml,
 )
 from experiments.comparison.names import is_path
 from experiments.comparison.plan import Cell, cells
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 EVALUATE_EXAMPLES: Final = (
     "Example: cloud-service evaluate recipes/quick.toml --workers 2\n\n"
     "Example: cloud-service evaluate recipes/correction.toml --data clicks.csv.gz --seeds 1\n\n"
+    "Example: cloud-service evaluate recipes/learning.toml --data clicks.csv.gz --seeds 1\n\n"
     "Example: cloud-service evaluate --data clicks.csv.gz --models scn,scn+gcn --seeds 3 "
     "--epochs 20\n\n"
     "Example: cloud-service evaluate --data synthetic --models scn,scn+gcn "
     "--grid learning_rate=0.002,0.004"
 )
+PREQUENTIAL: Final = "prequential"
+"""The protocol of a recipe that measures learning on devices."""
 TABLES_EXAMPLE: Final = "Example: cloud-service tables evaluation --reference scn"
 
 
@@ -130,6 +134,11 @@ def evaluate(
     if recipe is None:
         recipe_chosen = _from_options(data, models, overrides)
         selected = _selected(recipe_chosen, Path(), None, None, {})
+    elif read_toml(recipe).get("protocol") == PREQUENTIAL:
+        is_done = _evaluate_learning(
+            recipe, data, training, overrides, seeds, out_folder, data_folder, workers or 1, device
+        )
+        raise typer.Exit(0 if is_done else 1)
     else:
         recipe_chosen = read(recipe)
         other_sets = {*NAMES} - {dataset.name for dataset in recipe_chosen.datasets}
@@ -148,6 +157,38 @@ def evaluate(
     planned = cells(recipe_chosen, training)
     if not _run(recipe_chosen, planned, selected, out_folder, workers, device, data_folder):
         raise typer.Exit(1)
+
+
+def _evaluate_learning(
+    path: Path,
+    data: list[str] | None,
+    training: dict[str, Any],
+    treatment: dict[str, Any],
+    seeds: int | None,
+    out_folder: Path,
+    data_folder: Path,
+    workers: int,
+    device: str,
+) -> bool:
+    from experiments.learning.command import evaluate_learning
+    from experiments.learning.recipe import parse_learning
+
+    if treatment and not data:
+        option = next(iter(treatment)).replace("_", "-")
+        raise InvalidRequest(
+            f"--{option} belongs to a data set: set it in {path}, or name your own log by --data"
+        )
+    return evaluate_learning(
+        parse_learning(read_toml(path), str(path), path.parent),
+        data=data,
+        overrides=training,
+        treatment=treatment,
+        seeds=seeds,
+        out_folder=out_folder,
+        data_folder=data_folder,
+        workers=workers,
+        device="cpu" if device == "auto" else device,
+    )
 
 
 def tables(

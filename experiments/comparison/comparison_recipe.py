@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, get_args
+from typing import Annotated, Any, Final, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -38,7 +38,7 @@ def nearest(text: str, names: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"there is {', '.join(candidates) or 'none'}"
 
 
-class _Options(BaseModel):
+class Options(BaseModel):
     """A table of a recipe that may hold training options beside its own keys, and a grid."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +78,7 @@ class _Options(BaseModel):
         return grid
 
 
-class DataSet(_Options):
+class DataSet(Options):
     """A click log and its treatment. `data` is a named set or a path; it stands for `name` too."""
 
     name: Name = ""
@@ -106,11 +106,14 @@ class DataSet(_Options):
         return values if data else values | {"data": name}
 
 
-class Override(_Options):
+AnyDataSet = TypeVar("AnyDataSet", bound=DataSet)
+
+
+class Override(Options):
     """Options of one model on one data set."""
 
 
-class ModelRow(_Options):
+class ModelRow(Options):
     """A row of the results: a network and how it trains. Its name is the network's by default."""
 
     name: Name = ""
@@ -130,7 +133,18 @@ class ModelRow(_Options):
         return {"name": network} | values | {"network": network}
 
 
-class ComparisonRecipe(_Options):
+def seeds_of(seeds: Any) -> Any:
+    """The seeds of a recipe: a list, or so many from 0. Raises ValueError."""
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        seeds = list(range(seeds))
+    if isinstance(seeds, list) and not seeds:
+        raise ValueError("at least one seed is needed: a number of seeds, or a list of them")
+    if isinstance(seeds, list) and len(set(map(repr, seeds))) < len(seeds):
+        raise ValueError("a seed is named twice")
+    return seeds
+
+
+class ComparisonRecipe(Options):
     """Everything that decides the figures of an evaluation."""
 
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
@@ -158,13 +172,7 @@ class ComparisonRecipe(_Options):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, seeds: Any) -> Any:
-        if isinstance(seeds, int) and not isinstance(seeds, bool):
-            seeds = list(range(seeds))
-        if isinstance(seeds, list) and not seeds:
-            raise ValueError("at least one seed is needed: a number of seeds, or a list of them")
-        if isinstance(seeds, list) and len(set(map(repr, seeds))) < len(seeds):
-            raise ValueError("a seed is named twice")
-        return seeds
+        return seeds_of(seeds)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -198,13 +206,17 @@ class ComparisonRecipe(_Options):
 
 def read(path: Path) -> ComparisonRecipe:
     """A recipe file. Paths in it are relative to its folder. Raises InvalidRequest."""
+    return _resolve_paths(parse(read_toml(path), str(path)), path.parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. Raises InvalidRequest."""
     try:
-        values = tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidRequest(f"{path} is not TOML: {error}") from error
-    return _resolve_paths(parse(values, str(path)), path.parent)
 
 
 def parse(values: Mapping[str, Any], where: str) -> ComparisonRecipe:
@@ -226,10 +238,12 @@ def faults(error: ValidationError) -> str:
 
 def _resolve_paths(recipe: ComparisonRecipe, folder: Path) -> ComparisonRecipe:
     """The recipe with its paths relative to the working directory."""
-    datasets = tuple(
-        entry.model_copy(update={"data": str(folder / entry.data)})
-        if is_path(entry.data)
-        else entry
-        for entry in recipe.datasets
-    )
+    datasets = tuple(resolved(entry, folder) for entry in recipe.datasets)
     return recipe.model_copy(update={"datasets": datasets})
+
+
+def resolved(dataset: AnyDataSet, folder: Path) -> AnyDataSet:
+    """A data set of a recipe in `folder`, its path relative to the working directory."""
+    if not is_path(dataset.data):
+        return dataset
+    return dataset.model_copy(update={"data": str(folder / dataset.data)})

@@ -37,35 +37,39 @@ ItemOffsets = Callable[[Int64], Offsets]
 
 def scores_of(
     events: Events,
-    chosen: Int64,
-    shift: Float[Tensor, "n dim"] | None = None,
+    moments: Int64,
+    shift: Float[Tensor, "moments dim"] | None = None,
     offsets: ItemOffsets | None = None,
-) -> Float[Tensor, "chosen items"]:
-    """Scores of all items before some events; `shift` has a row for every event."""
-    states = events.states[chosen]
-    scores = (states if shift is None else states + shift[chosen]) @ events.catalogue.T
-    return scores if offsets is None else offsets(chosen).add_to(scores)
+) -> Float[Tensor, "moments items"]:
+    """Scores of all items just before some events."""
+    states = events.states[moments]
+    scores = (states if shift is None else states + shift) @ events.catalogue.T
+    return scores if offsets is None else offsets(moments).add_to(scores)
 
 
 @torch.no_grad()
 def event_ranks(
     events: Events,
-    chosen: Int64,
-    shift: Float[Tensor, "n dim"] | None = None,
+    moments: Int64,
+    targets: Int64,
+    shift: Float[Tensor, "moments dim"] | None = None,
     offsets: ItemOffsets | None = None,
 ) -> Ranks:
-    """The rank of the clicked item of some events among all items that rankings show."""
-    greater, equal = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
-    for at in range(0, len(chosen), TOGETHER):
-        part = chosen[at : at + TOGETHER]
-        scores = scores_of(events, part, shift, offsets)
-        target = scores.gather(1, events.targets[part].unsqueeze(1) - 1)
-        scores = events.unseen(scores, part)
-        rows = slice(at, at + len(part))
+    """The rank of an item at each moment among all items that rankings show.
+
+    A moment is an event: its state and its user's clicks before it count. The target is ranked
+    even if it was clicked before.
+    """
+    greater, equal = np.zeros(len(moments), np.int64), np.zeros(len(moments), np.int64)
+    for at in range(0, len(moments), TOGETHER):
+        rows = slice(at, min(at + TOGETHER, len(moments)))
+        part = moments[rows]
+        scores = scores_of(events, part, None if shift is None else shift[rows], offsets)
+        column = torch.from_numpy(targets[rows]).unsqueeze(1) - 1
+        target = scores.gather(1, column)
+        scores = events.unseen(scores, part).scatter_(1, column, -torch.inf)
         greater[rows] = (scores > target).sum(1).numpy()
-        # The clicked item itself is left out too where it was clicked before.
-        itself = scores.gather(1, events.targets[part].unsqueeze(1) - 1) == target
-        equal[rows] = (scores == target).sum(1).numpy() - itself.squeeze(1).numpy()
+        equal[rows] = (scores == target).sum(1).numpy()
     return Ranks(greater, equal)
 
 

@@ -1,0 +1,1 @@
+"""What learning on the device is worth: bundles of some time ago, and every click since."""
