@@ -11,8 +11,9 @@ and while another device asks for samples without a pause.
 import argparse
 import importlib
 import importlib.util
+import subprocess
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import keep
 from benchmarks.one_device.clients import ours
-from benchmarks.served import published, ready_cloud
+from benchmarks.served import clean_environment, published, ready_cloud
 from cloud_service.recommender.pool.inverted_lists import EXACT, Lists, make_lists, unit_rows
 from cloud_service.recommender.pool.pool_file import Pool, pool_bytes
 from device_client.bundle import Bundle
@@ -173,20 +174,21 @@ def served(
         query = Query(states=queries(units, 4, 1, random)[0])
         alone_s = fetched_for(cloud.url, bundle, query, seconds)
         calm = corrected(ask, hidden, seconds)
-        stop = threading.Event()
-        beside: list[float] = []
-        thread = threading.Thread(
-            target=lambda: beside.extend(fetched_for(cloud.url, bundle, query, 600.0, stop))
-        )
-        thread.start()
-        busy = corrected(ask, hidden, seconds)
-        stop.set()
-        thread.join()
+        command = [sys.executable, "-m", "benchmarks.pool.asking", cloud.url]
+        with subprocess.Popen(
+            [*command, str(bundle.folder), TOKEN],
+            stdout=subprocess.PIPE, env=clean_environment({}),
+        ) as asking:  # fmt: skip
+            assert asking.stdout is not None
+            asking.stdout.readline()
+            busy = corrected(ask, hidden, seconds)
+            asking.terminate()
+            beside = int(asking.stdout.readline())
     results = {
         "samples": _quantiles(alone_s),
         "alone": _quantiles(calm),
         "beside samples": _quantiles(busy),
-        "searches beside": len(beside),
+        "searches beside": beside,
     }
     print(f"served: {results}")
     return results
@@ -215,12 +217,10 @@ def corrected(ask: Callable[[Floats], Any], hidden: Floats, seconds: float) -> l
     return times
 
 
-def fetched_for(
-    url: str, bundle: Bundle, query: Query, seconds: float, stop: threading.Event | None = None
-) -> list[float]:
+def fetched_for(url: str, bundle: Bundle, query: Query, seconds: float) -> list[float]:
     """Seconds of every fetch within a time, without a pause; refusals do not count."""
     times, end = [], time.perf_counter() + seconds
-    while (begun := time.perf_counter()) < end and not (stop is not None and stop.is_set()):
+    while (begun := time.perf_counter()) < end:
         try:
             fetch_samples(url, bundle, TOKEN, query)
         except SamplesUnavailable:
