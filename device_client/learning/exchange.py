@@ -11,7 +11,7 @@ from typing import NamedTuple
 import httptools
 
 from device_client.correction.http_answer import ERROR_BODY_LIMIT, HEAD_LIMIT, BadAnswer
-from device_client.correction.sockets import Connect, address_of, tcp_connect
+from device_client.correction.sockets import Address, Connect, address_of, tcp_connect
 
 _CHUNK = 16 * 1024
 
@@ -42,19 +42,7 @@ def exchange(
     `timeout_s`), ValueError for an invalid URL or header, and UnusableProxy.
     """
     deadline = time.monotonic() + timeout_s
-    address = address_of(url)
-    lines = {
-        "Host": address.header,
-        **headers,
-        "Accept-Encoding": "identity",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-    }
-    for name, value in lines.items():
-        if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"the header {name} takes visible ASCII characters")
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    request = f"{method} {address.path}{path} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
+    request = _request(address_of(url), method, path, headers, body)
     sock = (connect or tcp_connect(url))(_left_s(deadline))
     try:
         sock.settimeout(_left_s(deadline))
@@ -66,6 +54,24 @@ def exchange(
         return parsing.answer()
     finally:
         sock.close()
+
+
+def _request(
+    address: Address, method: str, path: str, headers: Mapping[str, str], body: bytes
+) -> bytes:
+    """The bytes of a request. Raises ValueError for a header that cannot be sent."""
+    lines = {
+        "Host": address.header,
+        **headers,
+        "Accept-Encoding": "identity",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    for name, value in lines.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the header {name} takes visible ASCII characters")
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {address.path}{path} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
 
 
 class _Parsing:

@@ -69,36 +69,30 @@ def fetch_samples(
     and rows (n,) int64, n at least 1, which belong to this bundle alone. Raises SamplesUnavailable
     and nothing else.
     """
-    manifest = bundle.manifest
-    wire = SampleWire(manifest.model.dim, manifest.items)
     try:
         if not 1 <= most <= MOST_SAMPLES:
             raise ValueError(f"a query is for 1 to {MOST_SAMPLES} samples")
+        wire = SampleWire(bundle.manifest.model.dim, bundle.manifest.items)
         media_type, body = wire.encode_query(query or Query())
+        headers = {
+            "Accept": SAMPLE_TYPES[form],
+            "Authorization": f"Bearer {token}",
+            "Content-Type": media_type,
+            COUNT_HEADER: str(most),
+        }
+        limit, path = most * wire.sample_bytes(form), samples_path(bundle.version)
         answer = exchange(
-            url,
-            samples_path(bundle.version),
-            {
-                "Accept": SAMPLE_TYPES[form],
-                "Authorization": f"Bearer {token}",
-                "Content-Type": media_type,
-                COUNT_HEADER: str(most),
-            },
-            body,
-            body_limit=most * wire.sample_bytes(form),
-            timeout_s=timeout_s,
-            connect=connect,
+            url, path, headers, body, body_limit=limit, timeout_s=timeout_s, connect=connect
         )
         if answer.status != HTTPStatus.OK:
             raise _refused(answer)
         _check_head(answer, bundle.version, form, body)
-        samples = wire.decode_samples(answer.body, form, most)
+        return wire.decode_samples(answer.body, form, most)
     except SamplesUnavailable:
         raise
     except (RecommendationError, BadAnswer, OSError, ValueError, TypeError, KeyError) as error:
         reason = str(error) or type(error).__name__
         raise SamplesUnavailable(f"no samples: {reason}") from error
-    return samples
 
 
 def _check_head(answer: RawAnswer, version: str, form: SampleForm, query: bytes) -> None:
