@@ -32,7 +32,8 @@ class Recovery(NamedTuple):
 def last_clicks(windows: Int64) -> Int64:
     """The last click of each window, (n,); `windows` are rows (n, L), then zeros."""
     counts = (windows > 0).sum(axis=1)
-    return windows[np.arange(len(windows)), counts - 1]
+    last: Int64 = windows[np.arange(len(windows)), counts - 1]
+    return last
 
 
 def invert(
@@ -111,4 +112,5 @@ def _nearest_items(own: Floats, targets: Floats, seen: Floats, item_units: Float
 
 
 def _units(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return units
