@@ -13,6 +13,8 @@ shared/GRAPHS.md explains the graphs, segments, sliding and carrying. The sequen
         │               └─────────> views            row of H -> projections of the click
         └─────────> prepare         projections, inner state -> all but correction and candidates
 
+    Where a device keeps the inner states of all windows, each click is prepared, in order.
+
     scores(candidates, correction) > prepare()       if it was not called since the last click
         └─────────> rank            prepared arrays, correction, candidates -> scores
 
@@ -28,6 +30,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
+from device_client.windows import InnerWindows
 from shared import bundle as files
 from shared.model import ModelSettings
 from shared.projected import rank_inputs
@@ -88,6 +91,7 @@ class DeviceSCN:
         """Rows of H of a window of several segments: all segments change when the window moves."""
         if windowed and not self._slides:
             self._window = deque(maxlen=s.length)
+        self._windows = InnerWindows(s, bundle.inner_state) if s.keeps_windows else None
         self._click = np.zeros(1, np.int64)
         self._row: Floats = np.zeros((1, s.dim), np.float32)
         self._projections: Floats = np.zeros((3, h, k, f + 1), np.float32)
@@ -96,7 +100,7 @@ class DeviceSCN:
         self._state: Floats = bundle.inner_state.copy()
         self._next_state = self._state.copy()
         self._candidates, self._scores = np.zeros(0, np.int64), np.zeros((1, 0), np.float32)
-        self._is_prepared = False
+        self._is_prepared = self._must_move_windows = False
         self._bind_graphs(s)
         self._reset()
 
@@ -114,26 +118,42 @@ class DeviceSCN:
         self._output(self._to_row, "hidden", self._row)
         self._to_projections = self._bind(graphs.projections, {"hidden": self._row})
         self._output(self._to_projections, "views", projections)
-        self._to_prepared = self._bind(
-            graphs.prepare,
-            {"hidden": self.hidden, "query": query, "position": self._position, **segment},
-        )
-        prepared: dict[str, Floats] = {
-            output.name: np.zeros(output.shape, np.float32)
-            for output in graphs.prepare.get_outputs()
-        }
-        for name, array in prepared.items():
-            self._output(self._to_prepared, name, array)
+        prepared = self._bind_prepare(graphs.prepare, query, segment, keys_and_values)
         self._to_scores = self._bind(
             graphs.rank, {"item_table": graphs.table, **prepared, **self._correction_inputs(s)}
         )
         self._to_carry = self._bind(graphs.carry, segment)
         self._output(self._to_carry, "next_state", self._next_state)
 
+    def _bind_prepare(
+        self,
+        graph: ort.InferenceSession,
+        query: Floats,
+        segment: Mapping[str, Floats],
+        last_click: Floats,
+    ) -> dict[str, Floats]:
+        """Binds `prepare`; returns its outputs that `rank` reads."""
+        inputs, kept = segment, {}
+        if self._windows is not None:
+            of_last_click = dict(zip(SEGMENT_PROJECTIONS, last_click, strict=True))
+            inputs, kept = of_last_click | self._windows.inputs, self._windows.outputs
+        self._to_prepared = self._bind(
+            graph, {"hidden": self.hidden, "query": query, "position": self._position, **inputs}
+        )
+        outputs: dict[str, Floats] = {
+            output.name: kept.get(output.name, np.zeros(output.shape, np.float32))
+            for output in graph.get_outputs()
+        }
+        for name, array in outputs.items():
+            self._output(self._to_prepared, name, array)
+        return {name: array for name, array in outputs.items() if name not in kept}
+
     def click(self, item: int) -> None:
         """Adds a click on an item (its row in the table): the segment grows, the window moves, or a
         new segment begins."""
         self._project_last()
+        if self._windows is not None and self.count and not self._is_prepared:
+            self.prepare()
         self._click[0] = item
         self._graphs.hidden.run_with_iobinding(self._to_row)
         if self._window is not None:
@@ -146,7 +166,13 @@ class DeviceSCN:
 
     def prepare(self) -> None:
         """Computes everything in `scores` that needs neither the correction nor the candidates."""
+        if self._is_prepared:
+            return
         self._project_last()
+        if self._windows is not None:
+            if self._must_move_windows:
+                self._windows.move()
+            self._must_move_windows = True
         self._position[0] = self.count - 1
         self._graphs.prepare.run_with_iobinding(self._to_prepared)
         self._is_prepared = True
@@ -224,7 +250,9 @@ class DeviceSCN:
 
         Moves them by one click, or computes the inner state after the full segment and clears them.
         """
-        if self._slides:
+        if self._windows is not None:
+            pass  # only the last click's projections are read
+        elif self._slides:
             projections, end = self._projections, self._capacity
             projections[:, :, : end - 1] = projections[:, :, 1:end]
         else:
