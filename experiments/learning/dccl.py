@@ -38,6 +38,7 @@ from shared.whole_file import write_whole
 
 GROUPS: Final = 4
 """Groups of users, from those with the fewest training clicks to those with the most."""
+MORE: Final = ("NDCG@10 against backbone, e-4 (95% interval)", "validation ndcg@10")
 COLUMNS: Final = ("hitrate@1", "hitrate@5", "hitrate@10", "ndcg@5", "ndcg@10")
 
 
@@ -120,13 +121,16 @@ def page_of(
     """The tables as Markdown."""
     lines = [f"# DCCL on {parts.log.name}", "", f"{len(clicks):,} devices; {parts.description}."]
     for protocol, title in ((ALL, "All items"), (SAMPLED, f"{NEGATIVES} sampled negatives")):
-        head = ["row", *COLUMNS] + (["NDCG@10 against backbone, e-4"] if protocol == ALL else [])
+        head = ["row", *COLUMNS] + ([*MORE] if protocol == ALL else [])
         lines += ["", f"## {title}", "", *_table(head)]
         for row in figures:
             cells = [f"{row[f'{protocol}/{column}']:.4f}" for column in COLUMNS]
             if protocol == ALL:
                 mean, error = (1e4 * value for value in row["difference"])
-                cells.append(f"{mean:+.0f} ({mean - error:+.0f} to {mean + error:+.0f})")
+                cells += [
+                    f"{mean:+.0f} ({mean - error:+.0f} to {mean + error:+.0f})",
+                    f"{row['validation']:.4f}",
+                ]
             lines.append("| " + " | ".join([row["row"], *cells]) + " |")
     names = [f"{clicks[group].min()} to {clicks[group].max()} clicks" for group in groups]
     for key, title in (
