@@ -27,7 +27,7 @@ class OurDevice:
 
     def __init__(self, folder):
         self.scn = DeviceSCN(Graphs(Bundle.open(folder)))
-        self.click, self.settings = self.scn.click, self.scn._graphs.bundle.manifest.model
+        self.click, self.settings = self.scn.click, self.scn.graphs.bundle.manifest.model
 
     @property
     def count(self):

@@ -1,0 +1,1 @@
+"""The device learns from its own clicks; nothing in here sends anything."""
