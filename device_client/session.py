@@ -3,9 +3,9 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from device_client.scn import DeviceSCN, Graphs
 from shared.outcomes import Outcome
 from shared.wire import RowCorrection
 
+if TYPE_CHECKING:  # it needs POSIX file locks, and a session without it does not
+    from device_client.learning.store import ClickStore
+
 _log = logging.getLogger(__name__)
 
 NO_CLOUD = "no cloud is configured: the session was made without a link"
@@ -28,6 +31,8 @@ NONE_KNOWN = "none of the candidates is in the catalogue of this model: pull the
 
 class Session:
     """A user's SCN, click history and link to the cloud (`link=None`: device only).
+
+    With a `store`, it begins with the clicks in it and adds its own; `close` leaves it open.
 
     Items are catalogue ids, as text or as integers (`ItemId`). `click_row`, `preload_rows`,
     `rerank_rows` and `score_rows` take rows of the bundle's item table instead. Not thread-safe.
@@ -39,16 +44,22 @@ class Session:
         bundle: Bundle | Graphs,
         link: CorrectionLink | None = None,
         budget: Budget | None = None,
+        *,
+        store: "ClickStore | None" = None,
     ) -> None:
         graphs = bundle if isinstance(bundle, Graphs) else Graphs(bundle)
         self.bundle, self.link, self.budget = graphs.bundle, link, budget or Budget()
         self.outcomes: Counter[Outcome] = Counter()
         """Number of reranks by outcome."""
-        self._scn = DeviceSCN(graphs)
+        self._graphs, self._scn = graphs, DeviceSCN(graphs)
         self._ticket = 0
         self._clicked_ns = self._hidden_ns = 0
+        self.store, self.restored, self.not_restored = store, 0, 0
+        """The memory, its clicks that the session began with, and those of unknown items."""
         if link is not None:
             link.open()
+        if store is not None:
+            self._restore(store)
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +123,19 @@ class Session:
             self.bundle.check_row(row)
         self._preload(array, ask=ask)
 
+    def shown(self, items: ItemIds, clicked: Iterable[int] = ()) -> None:
+        """Tells the store, if any, which list the app shows, top first: see `ClickStore.shown`."""
+        if self.store is not None:
+            self.store.shown(items, clicked)
+
+    def forget(self) -> None:
+        """Forgets the user: window, inner state, the correction on its way, and the store.
+
+        Raises NotForgotten if a file of the store is still there; the session has forgotten then.
+        """
+        forget = self._forget if self.store is None else self.store.forget
+        forget()
+
     def rerank(self, candidates: ItemIds) -> Ranking:
         """Ranks candidates for the clicks so far, waiting for a correction within the budget.
 
@@ -164,6 +188,21 @@ class Session:
         if self.link is not None:
             self._ask(self.link)
         self._scn.prepare()  # while the correction is on its way
+        if self.store is not None:
+            self.store.click(self.bundle.item_id(row))
+
+    def _restore(self, store: "ClickStore") -> None:
+        """Begins with the clicks in the store, and forgets when it does."""
+        clicks = store.clicks()
+        self.not_restored = len(self.preload([item for item, _ in clicks]))
+        self.restored = len(clicks) - self.not_restored
+        store.watch_forget(self._forget)
+
+    def _forget(self) -> None:
+        self._scn = DeviceSCN(self._graphs)
+        self._ticket = self._clicked_ns = self._hidden_ns = 0
+        if self.link is not None:
+            self.link.forget()
 
     def _ask(self, link: CorrectionLink) -> None:
         self._ticket = link.ask(self._scn.hidden, self._scn.count - 1)

@@ -159,6 +159,34 @@ class UnsupportedLearning(RecommendationError):
     title = "A device cannot learn this with that model"
 
 
+class StoreError(RecommendationError):
+    """The device's store of clicks cannot be used as asked."""
+
+    code = "store"
+    title = "The store of clicks cannot be used"
+
+
+class StoreInUse(StoreError):
+    code = "store-in-use"
+    status = 409
+    title = "Another program, or another part of this one, has the store open"
+
+
+class StoreUnusable(StoreError):
+    code = "store-unusable"
+    title = "The place of the store is not a folder, or a file of it is not a file"
+
+
+class StoreTooNew(StoreError):
+    code = "store-too-new"
+    title = "The store has a newer format than this program reads"
+
+
+class NotForgotten(StoreError):
+    code = "not-forgotten"
+    title = "Files of the store could not be removed"
+
+
 class DataError(RecommendationError):
     """A click log, an item file or a data set that cannot be used. The message says what to do."""
 

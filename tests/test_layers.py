@@ -26,16 +26,18 @@ def service(*above: str) -> set[str]:
     return {f"{CLOUD}.{name}" for name in above} | {"experiments"}
 
 
-DATA = library("models", "ranking", "training", "export") - {"httpx"} | {"torch"}
-"""`data` downloads, so it may have httpx."""
 FORBIDDEN = {
     "shared": {"torch", "fastapi", "onnxruntime", "httpx", "polars", CLOUD, "device_client"},
     "device_client": {"torch", "onnx", "polars", "fastapi", "safetensors", "rich", CLOUD},
-    f"{CLOUD}/recommender/data": library("models", "ranking", "training", "export") - {"httpx"}
+    # `data` downloads, so it may have httpx.
+    f"{CLOUD}/recommender/data": library("models", "ranking", "training", "learning", "export")
+    - {"httpx"}
     | {"torch"},
-    f"{CLOUD}/recommender/models": library("ranking", "training", "export") | {"polars"},
-    f"{CLOUD}/recommender/ranking": library("training", "export"),
-    f"{CLOUD}/recommender/training": library("export"),
+    f"{CLOUD}/recommender/models": library("ranking", "training", "learning", "export")
+    | {"polars"},
+    f"{CLOUD}/recommender/ranking": library("training", "learning", "export"),
+    f"{CLOUD}/recommender/training": library("learning", "export"),
+    f"{CLOUD}/recommender/learning": library("export"),
     f"{CLOUD}/recommender/export": library("ranking"),
     f"{CLOUD}/recommender": library() - {"httpx"},
     f"{CLOUD}/storage": service("services", "correction", "http", "api", "publishing", "commands")
@@ -51,6 +53,7 @@ FORBIDDEN = {
     f"{CLOUD}": {"experiments", "device_client", "benchmarks", "tests"},
     "experiments/simulation": {"torch", "polars", "onnx", "fastapi", CLOUD, "benchmarks", "tests"},
     "experiments/comparison": {"device_client", "fastapi", "dbos", "benchmarks", "tests"},
+    "experiments/learning": {"device_client", "fastapi", "dbos", "benchmarks", "tests"},
     "experiments": {"benchmarks", "tests", f"{CLOUD}.api", f"{CLOUD}.http"},
 }
 """By folder: what none of its modules imports, also inside functions."""

@@ -53,8 +53,8 @@ class CorrectionLink:
         shape = wire.settings.segment, wire.settings.dim
         self._body: NDArray[Any] = np.frombuffer(connection.body, wire.wire_dtype).reshape(shape)
         self._pending = np.empty(shape, np.float32)
-        self._position = 0
-        self._ticket = self._pending_ticket = 0
+        self._position = self._busy_with = 0
+        self._ticket = self._pending_ticket = self._forgotten = 0
         self._queued = False
         """True while `_pending` holds an H for the worker, under `_pending_ticket`. It can be
         older than the newest H, which is not queued if the breaker is open."""
@@ -62,7 +62,6 @@ class CorrectionLink:
         self._owned_by_worker = False
         """True while the worker thread owns the connection. While False, only the caller uses
         the state, without a lock."""
-        self._busy_with = 0
         self._latest: Received | None = None
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
@@ -166,6 +165,11 @@ class CorrectionLink:
                 elif self._in_flight is None:
                     return Received(ticket, Outcome.LATE, reason=REPLACED)
 
+    def forget(self) -> None:
+        """Drops the H that was not sent yet. Nobody waits for the answer to one that was."""
+        with self._changed:
+            self._forgotten, self._queued, self._latest = self._ticket, False, None
+
     def close(self) -> None:
         """Stops the worker thread and closes the connection."""
         with self._changed:
@@ -232,7 +236,7 @@ class CorrectionLink:
         with self._changed:
             self._in_flight = None
             self.replaced += self._queued
-            if not self._queued:  # else a newer H replaces it
+            if not self._queued and flight.ticket > self._forgotten:  # else a newer H replaces it
                 self._pending[...] = self._body
                 self._position, self._pending_ticket = flight.position, flight.ticket
                 self._queued = True

@@ -17,6 +17,8 @@ from shared.learning import RecallSettings
 REFERENCE: Final = 100
 """The distance of the sample of this rank, above the nearest one's, is the unit of distance."""
 _TINY: Final = 1e-6
+_FAR: Final = 1e12
+"""Distance of a sample that is not there; finite, as a device may have none at all."""
 
 
 def sample_weights(
@@ -27,7 +29,7 @@ def sample_weights(
 ) -> Float[Tensor, "n s"]:
     """The weight of each sample for a user state; `is_there` weighs a sample, 0 for none."""
     distance = (states - state.unsqueeze(1)).square().sum(-1)
-    distance = torch.where(is_there > 0, distance, torch.inf)
+    distance = torch.where(is_there > 0, distance, _FAR)
     nearest = distance.amin(1, keepdim=True)
     count = (is_there > 0).sum(1, keepdim=True)
     rank = count.clamp(1, REFERENCE + 1) - 1
