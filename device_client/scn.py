@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 
 
 def open_graph(path: str, *, reuse_buffers: bool = False) -> ort.InferenceSession:
-    """Opens a graph for one thread; `reuse_buffers` takes less memory, and longer for small ones."""
+    """Opens a graph for one thread; with `reuse_buffers` large ones take less memory."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # thread pools ignore a container's CPU limit
     options.inter_op_num_threads = 1
@@ -178,12 +178,14 @@ class DeviceSCN:
         if self._patched_user is not None:
             self._patch_user(corrected=correction is not None)
         self.graphs.rank.run_with_iobinding(self._to_scores)
-        # A copy: the next ranking writes to the same array.
+        # A new array: the next ranking writes to the same one.
+        scores: Floats = np.empty_like(self._offsets)
         if self.offsets is None:
-            scores: Floats = self._scores[0].copy()
-            return scores
-        np.take(self.offsets, self._candidates, out=self._offsets, mode="clip")
-        return self._scores[0] + self._offsets
+            scores[:] = self._scores[0]
+        else:
+            np.take(self.offsets, self._candidates, out=self._offsets, mode="clip")
+            np.add(self._scores[0], self._offsets, out=scores)
+        return scores
 
     def _patch_user(self, *, corrected: bool) -> None:
         """Writes the user state that `rank` reads."""

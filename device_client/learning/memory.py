@@ -1,6 +1,6 @@
 """What the user clicked before, as offsets of scores: the device's part of `MemorySettings`.
 
-    base + count * log(1 + clicks on the item) - age * log(1 + clicks since the last of them)
+base + count * log(1 + clicks on the item) - age * log(1 + clicks since the last of them)
 """
 
 import numpy as np
@@ -21,10 +21,10 @@ class DeviceMemory:
         """(V + 1,) 0 for items without a click."""
         self._place: dict[int, int] = {}
         self._clicks = 0
-        self._items = np.zeros(64, np.int64)
-        self._last = np.zeros(64, np.int64)
-        self._counts = np.zeros(64, np.float32)
-        self._fixed = np.zeros(64, np.float32)
+        self._items: NDArray[np.int64] = np.zeros(64, np.int64)
+        self._last: NDArray[np.int64] = np.zeros(64, np.int64)
+        self._counts: NDArray[np.float32] = np.zeros(64, np.float32)
+        self._fixed: NDArray[np.float32] = np.zeros(64, np.float32)
 
     def note(self, row: int) -> None:
         """Counts a click; the offsets are those after it."""
@@ -47,10 +47,9 @@ class DeviceMemory:
     def _count(self, row: int) -> None:
         at = self._place.setdefault(row, len(self._place))
         if at == len(self._items):
-            self._items, self._last, self._counts, self._fixed = (
-                np.concatenate((array, np.zeros_like(array)))
-                for array in (self._items, self._last, self._counts, self._fixed)
-            )
+            self._items, self._last = np.resize(self._items, 2 * at), np.resize(self._last, 2 * at)
+            self._counts = np.concatenate((self._counts, np.zeros(at, np.float32)))
+            self._fixed = np.concatenate((self._fixed, np.zeros(at, np.float32)))
         self._items[at], self._last[at] = row, self._clicks
         self._counts[at] += 1
         settings = self._settings
@@ -61,4 +60,6 @@ class DeviceMemory:
         # Every click makes all others older.
         known = slice(len(self._place))
         ages = np.log1p((self._clicks - 1 - self._last[known]).astype(np.float32))
-        self.offsets[self._items[known]] = self._fixed[known] - np.float32(self._settings.age) * ages
+        self.offsets[self._items[known]] = (
+            self._fixed[known] - np.float32(self._settings.age) * ages
+        )

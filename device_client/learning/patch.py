@@ -68,7 +68,11 @@ class Patch:
         if version != bundle.version.encode("ascii"):
             raise StalePatch("the stored patch belongs to another bundle than the one in use")
         numbers = np.frombuffer(body[_HEAD.size :], "<f4").astype(np.float32)
-        if form >= len(_FORMS) or _FORMS[form] != settings.form or not count == len(numbers) == size:
+        if (
+            form >= len(_FORMS)
+            or _FORMS[form] != settings.form
+            or not count == len(numbers) == size
+        ):
             raise PatchInvalid(f"this bundle has a {settings.form} of {size} numbers")
         if not is_sound(numbers):
             raise PatchInvalid("the stored patch has numbers that are not finite, or too large")
