@@ -80,7 +80,11 @@ def version_files(
     learning: Learning | None = None,
 ) -> dict[str, StoreFile]:
     """Every file of a version: the device's bundle, and what the cloud keeps to itself."""
-    device = {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
+    device: dict[str, bytes] = {}
+    if learning is not None:
+        device |= learning_files(model.scn, learning.settings, learning.amortised, learning.basis)
+        tick()
+    device |= {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
     tick()
     block = model.scn.block
     state = np.concatenate(
@@ -93,9 +97,6 @@ def version_files(
         device[names.TITLES] = "\n".join(
             " ".join(title.split()) for title in split.log.titles
         ).encode()
-    if learning is not None:
-        device |= learning_files(model.scn, learning.settings, learning.amortised, learning.basis)
-        tick()
     cloud = {f"{name}.onnx": graph for name, graph in export_cloud_graphs(model.gcn).items()}
     tick()
     near = fit_neighbours(split)

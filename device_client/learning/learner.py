@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.learning.learning_round import LearningRound, held_out
+from device_client.learning.learning_round import DrawNegatives, LearningRound, held_out
 from device_client.learning.memory import DeviceMemory
 from device_client.learning.own_clicks import OwnClicks
 from device_client.learning.patch import AppliedPatch, Basis, Patch, patch_settings
@@ -60,8 +60,15 @@ class Learner:
     bundle without learning gives a learner that does nothing.
     """
 
-    def __init__(self, session: "Session", store: PatchStore | None = None) -> None:
+    def __init__(
+        self,
+        session: "Session",
+        store: PatchStore | None = None,
+        draw: DrawNegatives | None = None,
+    ) -> None:
         """`store` is the session's by default; without one, all is forgotten with the session.
+
+        `draw` draws the negatives of a round; at random by default.
 
         Raises BundleInvalid if the files of the bundle do not fit its settings.
         """
@@ -85,7 +92,7 @@ class Learner:
             window = self._settings.window + held_out(self._settings.window)
             if self._settings.form == "metapatch":
                 self._basis = Basis(bundle, self._settings)
-            self._round = LearningRound(bundle, self._settings, self._basis)
+            self._round = LearningRound(bundle, self._settings, self._basis, draw)
         self._clicks = OwnClicks(session.scn.graphs, window)
         # Appending to a deque is atomic: a click needs no lock.
         self._noted: deque[tuple[int, Floats | None]] = deque()
