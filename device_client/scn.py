@@ -38,14 +38,16 @@ from shared.wire import RowCorrection
 Floats = NDArray[np.float32]
 
 
-def open_graph(path: str, *, reuse_buffers: bool = False) -> ort.InferenceSession:
-    """Opens a graph for one thread; with `reuse_buffers` large ones take less memory."""
+def open_graph(path: str, *, lean: bool = False) -> ort.InferenceSession:
+    """Opens a graph for one thread; `lean` takes less memory for large ones, and longer."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # thread pools ignore a container's CPU limit
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # For graphs this small, the arena and the reuse of buffers cost 2 µs of 40.
-    options.enable_cpu_mem_arena, options.enable_mem_reuse = False, reuse_buffers
+    options.enable_mem_pattern = not lean
+    options.enable_cpu_mem_arena, options.enable_mem_reuse = lean, lean
+    options.add_session_config_entry("session.disable_prepacking", "1" if lean else "0")
     options.log_severity_level = 3
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -103,7 +105,10 @@ class DeviceSCN:
         """Counts from the next ranking; another thread may set it."""
         self.offsets: Floats | None = None
         """(V + 1,) Added to the scores of items, by row."""
-        self._offsets: Floats = np.zeros(0, np.float32)
+        self._applied: AppliedPatch | None = None
+        """The patch in the user state that `rank` reads."""
+        self._is_corrected = False
+        """Whether it counts there as beside a correction."""
         self._bind_graphs(s)
         self._reset()
 
@@ -161,6 +166,8 @@ class DeviceSCN:
         self._project_last()
         self._position[0] = self.count - 1
         self.graphs.prepare.run_with_iobinding(self._to_prepared)
+        if self._patched_user is not None:
+            self._patch_user(corrected=False)
         self._is_prepared = True
 
     def scores(self, candidates: NDArray[np.int64], correction: RowCorrection | None) -> Floats:
@@ -175,23 +182,25 @@ class DeviceSCN:
         if len(candidates) != len(self._candidates):
             self._resize(len(candidates))
         self._candidates[:] = candidates
-        if self._patched_user is not None:
+        if self._patched_user is not None and (
+            self._is_corrected != (correction is not None) or self._applied is not self.patch
+        ):
             self._patch_user(corrected=correction is not None)
         self.graphs.rank.run_with_iobinding(self._to_scores)
         # A new array: the next ranking writes to the same one.
-        scores: Floats = np.empty_like(self._offsets)
         if self.offsets is None:
-            scores[:] = self._scores[0]
+            scores: Floats = self._scores[0].copy()
         else:
-            np.take(self.offsets, self._candidates, out=self._offsets, mode="clip")
-            np.add(self._scores[0], self._offsets, out=scores)
+            scores = self.offsets.take(self._candidates)  # the method: half of `np.take`
+            scores += self._scores[0]
         return scores
 
     def _patch_user(self, *, corrected: bool) -> None:
         """Writes the user state that `rank` reads."""
         assert self.user is not None
         assert self._patched_user is not None
-        patch = self.patch
+        self._applied, self._is_corrected = self.patch, corrected
+        patch = self._applied  # another thread may set `patch` meanwhile
         if patch is None:
             self._patched_user[...] = self.user
         else:
@@ -212,7 +221,6 @@ class DeviceSCN:
     def _resize(self, count: int) -> None:
         """Makes arrays for another number of candidates: binding takes longer than filling them."""
         self._candidates, self._scores = np.zeros(count, np.int64), np.zeros((1, count), np.float32)
-        self._offsets = np.zeros(count, np.float32)
         candidates = ort.OrtValue.ortvalue_from_numpy(self._candidates)
         self._to_scores.bind_ortvalue_input("candidates", candidates)
         self._to_scores.clear_binding_outputs()

@@ -87,7 +87,7 @@ class TrainingGraph:
             # They stay the same for all steps.
             positive, negative = inputs["positive_scores"], inputs["negative_scores"]
             positive[:] = 0.0
-            positive[:n] = np.einsum("nd,nd->n", states, inputs["positives"][:n])
+            positive[:n] = (states * inputs["positives"][:n]).sum(1)
             negative[:] = 0.0
             np.matmul(states, inputs["negatives"].T, out=negative[:n])
             negative[:n] += offsets
@@ -117,7 +117,7 @@ class AmortisedGraph:
     """The network that makes a shift of a long history (`amortised.onnx`)."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._session = open_graph(bundle.graph(files.AMORTISED_GRAPH), reuse_buffers=True)
+        self._session = open_graph(bundle.graph(files.AMORTISED_GRAPH), lean=True)
         d = bundle.manifest.model.dim
         lives = self._session.get_inputs()[0].shape[0]
         _check_shapes(
@@ -146,7 +146,7 @@ def decayed_sums(table: Floats, rows: Int64, half_lives: tuple[int, ...]) -> Flo
 
 
 def _checked(bundle: Bundle, settings: PatchSettings) -> ort.InferenceSession:
-    session = open_graph(bundle.graph(files.LEARN_GRAPH), reuse_buffers=True)
+    session = open_graph(bundle.graph(files.LEARN_GRAPH), lean=True)
     n, m, d = settings.window, settings.negatives, bundle.manifest.model.dim
     size = (patch_size(settings, bundle),)
     shapes: dict[str, tuple[int, ...]] = {
