@@ -29,7 +29,8 @@ from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
 from cloud_service.recommender.models.gcn import last_click
 from cloud_service.recommender.models.projected import RIDGE
 from cloud_service.recommender.models.recommender import Recommender
-from cloud_service.recommender.models.ttt import Correction, match_moments
+from cloud_service.recommender.models.ttt import Correction
+from cloud_service.recommender.models.ttt_parts import match_moments
 from cloud_service.recommender.ranking.evaluate import Clicked, ranks_over_all
 from cloud_service.recommender.ranking.metrics import ranks
 from cloud_service.recommender.ranking.significance import per_user

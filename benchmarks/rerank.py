@@ -4,7 +4,9 @@ click     the click's H, before which nothing can be asked for (and a window tha
 prepare   all of the ranking that waits for neither correction nor candidates: while H travels
 rank      a correction and 10, 100 or 1,000 candidates to scores
 
-The yardstick is the bare matrix products that these are made of, in numpy, into arrays made before.
+Inner steps (b of 1, 2 and 5 clicks) are measured against b = 10 in the same rounds: a click, its
+prepare and a rank of 100. The yardstick of the rest is the bare matrix products that these are made
+of, in numpy, into arrays made before.
 
     python -m benchmarks.rerank                      half a minute, on an idle machine
     python -m benchmarks.rerank --short              a glance that keeps nothing
@@ -15,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -33,6 +36,8 @@ from shared.wire import RowCorrection
 GOAL: Final = 3.0
 CANDIDATES: Final = (10, 100, 1000)
 FORMS: Final[tuple[GCNForm, ...]] = ("causal", "projected")
+INNER_STEPS: Final = (None, 5, 2, 1)
+INNER_STEP_GOAL: Final = 1.3
 
 
 class Step(NamedTuple):
@@ -74,8 +79,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = f"{form}: prepare and rank {count} / bare products"
             ratios[name] = {"value": ratio, "goal": GOAL}
             print(f"{name}: {ratio:.2f} (goal {GOAL:g})")
+        _compare_inner_steps(form, options.items, rounds, results, ratios)
     if not options.short:
         keep("rerank", results, ratios)
+
+
+def _compare_inner_steps(
+    form: GCNForm, items: int, rounds: int, results: dict[str, Any], ratios: dict[str, Any]
+) -> None:
+    """Adds the time of a click, its prepare and a rank of 100 for each inner step."""
+    with ExitStack() as stack:
+        steps: dict[str, Step] = {}
+        for inner_step in INNER_STEPS:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            store, version = published(folder, items=items, gcn=form, inner_step=inner_step)
+            of_bundle = _steps(Bundle.open(store.version_folder(version)))
+            for name in ("click", "prepare", "rank 100"):
+                steps[f"b = {inner_step or 10}: {name}"] = of_bundle[name]
+        found = _measure(steps, rounds)
+    whole = {}
+    for inner_step in INNER_STEPS:
+        b = f"b = {inner_step or 10}"
+        parts = [found[f"{b}: {name}"] for name in ("click", "prepare", "rank 100")]
+        whole[b] = [sum(part) for part in zip(*parts, strict=True)]
+        medians = [statistics.median(part) for part in parts]
+        results[f"{form}, {b}: click, prepare, rank 100"] = medians
+        pairs = zip(whole[b], whole["b = 10"], strict=True)
+        ratio = statistics.median(time / of_ten for time, of_ten in pairs)
+        print(f"{form:10} {b:7} click, prepare, rank 100: {medians} µs, {ratio:.2f} of b = 10")
+        if inner_step is not None:
+            goal = {"value": ratio, "goal": INNER_STEP_GOAL}
+            ratios[f"{form}: {b} / b = 10, click to scores"] = goal
 
 
 def _mflops(bundle: Bundle) -> float:

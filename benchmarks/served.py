@@ -32,24 +32,28 @@ SPARE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def published(
-    folder: Path, users: int = 300, items: int = 2000, gcn: GCNForm = "causal"
+    folder: Path,
+    users: int = 300,
+    items: int = 2000,
+    gcn: GCNForm = "causal",
+    inner_step: int | None = None,
 ) -> tuple[Store, str]:
     """A store with one version, in production: `untrained`."""
     dataset = split(synthetic_log(users=users, items=items, clicks_per_user=15, seed=3), seed=1)
     store = Store(folder)
-    model = untrained(dataset, gcn)
+    model = untrained(dataset, gcn, inner_step)
     store.promote(version := publish(store, model, dataset, {}, created=CREATED))
     return store, version
 
 
-def untrained(dataset: Split, gcn: GCNForm) -> SCNAndGCN:
+def untrained(dataset: Split, gcn: GCNForm, inner_step: int | None = None) -> SCNAndGCN:
     """A model of the paper's shape with random weights, which cost what trained ones do. A
     projected GCN follows item-kNN."""
     torch.manual_seed(7)
+    settings = ModelSettings(gcn=gcn, inner_step=inner_step)
     if gcn != "projected":
-        settings = ModelSettings(gcn=gcn)
         return CoCorrRec(dataset.log.item_count, settings, init_std=0.5).eval()
-    model = build(dataset, TrainingRecipe.of(model=ModelSettings(gcn=gcn), teachers="item-knn"))
+    model = build(dataset, TrainingRecipe.of(model=settings, teachers="item-knn"))
     assert isinstance(model, SCNAndGCN)
     return model.eval()
 

@@ -13,6 +13,8 @@ shared/GRAPHS.md explains the graphs, segments, sliding and carrying. The sequen
         │               └─────────> views            row of H -> projections of the click
         └─────────> prepare         projections, inner state -> all but correction and candidates
 
+    Where a device keeps the inner states of all windows, each click is prepared, in order.
+
     scores(candidates, correction) > prepare()       if it was not called since the last click
         └─────────> rank            prepared arrays, correction, candidates -> scores
 
@@ -28,7 +30,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
-from device_client.learning.patch import AppliedPatch, patch_settings
+from device_client.learning.patch import AppliedPatch, PatchedUser, patch_settings
+from device_client.open_graph import open_graph
+from device_client.windows import InnerWindows
 from shared import bundle as files
 from shared.model import ModelSettings
 from shared.projected import rank_inputs
@@ -36,20 +40,6 @@ from shared.projections import SEGMENT_PROJECTIONS, split_projections
 from shared.wire import RowCorrection
 
 Floats = NDArray[np.float32]
-
-
-def open_graph(path: str, *, lean: bool = False) -> ort.InferenceSession:
-    """Opens a graph for one thread; `lean` takes less memory for large ones, and longer."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # thread pools ignore a container's CPU limit
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # For graphs this small, the arena and the reuse of buffers cost 2 µs of 40.
-    options.enable_mem_pattern = not lean
-    options.enable_cpu_mem_arena, options.enable_mem_reuse = lean, lean
-    options.add_session_config_entry("session.disable_prepacking", "1" if lean else "0")
-    options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class Graphs:
@@ -92,6 +82,7 @@ class DeviceSCN:
         """Rows of H of a window of several segments: all segments change when the window moves."""
         if windowed and not self._slides:
             self._window = deque(maxlen=s.length)
+        self._windows = InnerWindows(s, bundle.inner_state) if s.keeps_windows else None
         self._click = np.zeros(1, np.int64)
         self._row: Floats = np.zeros((1, s.dim), np.float32)
         self._projections: Floats = np.zeros((3, h, k, f + 1), np.float32)
@@ -100,15 +91,11 @@ class DeviceSCN:
         self._state: Floats = bundle.inner_state.copy()
         self._next_state = self._state.copy()
         self._candidates, self._scores = np.zeros(0, np.int64), np.zeros((1, 0), np.float32)
-        self._is_prepared = False
+        self._is_prepared = self._must_move_windows = False
         self.patch: AppliedPatch | None = None
         """Counts from the next ranking; another thread may set it."""
         self.offsets: Floats | None = None
         """(V + 1,) Added to the scores of items, by row."""
-        self._applied: AppliedPatch | None = None
-        """The patch in the user state that `rank` reads."""
-        self._is_corrected = False
-        """Whether it counts there as beside a correction."""
         self._bind_graphs(s)
         self._reset()
 
@@ -126,31 +113,48 @@ class DeviceSCN:
         self._output(self._to_row, "hidden", self._row)
         self._to_projections = self._bind(graphs.projections, {"hidden": self._row})
         self._output(self._to_projections, "views", projections)
-        self._to_prepared = self._bind(
-            graphs.prepare,
-            {"hidden": self.hidden, "query": query, "position": self._position, **segment},
-        )
-        prepared: dict[str, Floats] = {
-            output.name: np.zeros(output.shape, np.float32)
-            for output in graphs.prepare.get_outputs()
-        }
-        for name, array in prepared.items():
-            self._output(self._to_prepared, name, array)
+        prepared = self._bind_prepare(graphs.prepare, query, segment, keys_and_values)
         self.user: Floats | None = prepared.get("user")
         """(1, D) The user state without a patch, after `prepare`; None if it needs a correction."""
-        self._patched_user: Floats | None = None
+        self._patched: PatchedUser | None = None
         if self.user is not None and patch_settings(graphs.bundle) is not None:
-            prepared["user"] = self._patched_user = self.user.copy()
+            self._patched = PatchedUser(self.user)
+            prepared["user"] = self._patched.state
         self._to_scores = self._bind(
             graphs.rank, {"item_table": graphs.table, **prepared, **self._correction_inputs(s)}
         )
         self._to_carry = self._bind(graphs.carry, segment)
         self._output(self._to_carry, "next_state", self._next_state)
 
+    def _bind_prepare(
+        self,
+        graph: ort.InferenceSession,
+        query: Floats,
+        segment: Mapping[str, Floats],
+        last_click: Floats,
+    ) -> dict[str, Floats]:
+        """Binds `prepare`; returns its outputs that `rank` reads."""
+        inputs, kept = segment, {}
+        if self._windows is not None:
+            of_last_click = dict(zip(SEGMENT_PROJECTIONS, last_click, strict=True))
+            inputs, kept = of_last_click | self._windows.inputs, self._windows.outputs
+        self._to_prepared = self._bind(
+            graph, {"hidden": self.hidden, "query": query, "position": self._position, **inputs}
+        )
+        outputs: dict[str, Floats] = {
+            output.name: kept.get(output.name, np.zeros(output.shape, np.float32))
+            for output in graph.get_outputs()
+        }
+        for name, array in outputs.items():
+            self._output(self._to_prepared, name, array)
+        return {name: array for name, array in outputs.items() if name not in kept}
+
     def click(self, item: int) -> None:
         """Adds a click on an item (its row in the table): the segment grows, the window moves, or a
         new segment begins."""
         self._project_last()
+        if self._windows is not None and self.count and not self._is_prepared:
+            self.prepare()
         self._click[0] = item
         self.graphs.hidden.run_with_iobinding(self._to_row)
         if self._window is not None:
@@ -163,11 +167,17 @@ class DeviceSCN:
 
     def prepare(self) -> None:
         """Computes everything in `scores` that needs neither the correction nor the candidates."""
+        if self._is_prepared:
+            return
         self._project_last()
+        if self._windows is not None:
+            if self._must_move_windows:
+                self._windows.move()
+            self._must_move_windows = True
         self._position[0] = self.count - 1
         self.graphs.prepare.run_with_iobinding(self._to_prepared)
-        if self._patched_user is not None:
-            self._patch_user(corrected=False)
+        if self._patched is not None:
+            self._patched.write(self.patch, corrected=False)
         self._is_prepared = True
 
     def scores(self, candidates: NDArray[np.int64], correction: RowCorrection | None) -> Floats:
@@ -182,10 +192,8 @@ class DeviceSCN:
         if len(candidates) != len(self._candidates):
             self._resize(len(candidates))
         self._candidates[:] = candidates
-        if self._patched_user is not None and (
-            self._is_corrected != (correction is not None) or self._applied is not self.patch
-        ):
-            self._patch_user(corrected=correction is not None)
+        if self._patched is not None:
+            self._patched.update(self.patch, corrected=correction is not None)
         self.graphs.rank.run_with_iobinding(self._to_scores)
         # A new array: the next ranking writes to the same one.
         if self.offsets is None:
@@ -194,17 +202,6 @@ class DeviceSCN:
             scores = self.offsets.take(self._candidates)  # the method: half of `np.take`
             scores += self._scores[0]
         return scores
-
-    def _patch_user(self, *, corrected: bool) -> None:
-        """Writes the user state that `rank` reads."""
-        assert self.user is not None
-        assert self._patched_user is not None
-        self._applied, self._is_corrected = self.patch, corrected
-        patch = self._applied  # another thread may set `patch` meanwhile
-        if patch is None:
-            self._patched_user[...] = self.user
-        else:
-            patch.apply(self.user, self._patched_user, corrected=corrected)
 
     def _correction_inputs(self, s: ModelSettings) -> dict[str, Floats]:
         """Makes the arrays for a correction, all zero without one, and the inputs of `rank` in
@@ -262,7 +259,9 @@ class DeviceSCN:
 
         Moves them by one click, or computes the inner state after the full segment and clears them.
         """
-        if self._slides:
+        if self._windows is not None:
+            pass  # only the last click's projections are read
+        elif self._slides:
             projections, end = self._projections, self._capacity
             projections[:, :, : end - 1] = projections[:, :, 1:end]
         else:

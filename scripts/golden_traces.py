@@ -65,6 +65,11 @@ CASES = {
     ),
     "projected": ModelSettings(),
     "projected-readout": ModelSettings(length=4, readout="mlp", **SMALL),
+    "projected-inner-step-of-1": ModelSettings(inner_step=1),
+    "projected-inner-step-of-2": ModelSettings(length=4, readout="mlp", inner_step=2, **SMALL),
+    "causal-inner-step-of-2": ModelSettings(
+        gcn="causal", length=8, history="carry", inner_step=2, **SMALL
+    ),
     "learning-shift": ModelSettings(length=4, **SMALL),
     "learning-metapatch": ModelSettings(length=4, readout="mlp", **SMALL),
 }

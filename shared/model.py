@@ -82,6 +82,15 @@ class ModelSettings(StrictModel):
     ] = "shift"
     readout: ReadoutForm = "norm"
     history: History = "window"
+    inner_step: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            exclude_if=lambda inner_step: inner_step is None,
+            description="b, clicks that one update of the inner model takes; a divisor of the "
+            "segment, by default all of it",
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +100,26 @@ class ModelSettings(StrictModel):
             return fields
         form = fields.get("gcn", cls.model_fields["gcn"].default)
         return {"fusion": "shift" if form == "projected" else "moments"} | fields
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_segment(cls, fields: Any) -> Any:
+        """An inner step of a whole segment is written as None, as it was before the option."""
+        if not isinstance(fields, dict) or fields.get("inner_step") is None:
+            return fields
+        segment = fields.get("segment", cls.model_fields["segment"].default)
+        return fields | {"inner_step": None} if fields["inner_step"] == segment else fields
+
+    @model_validator(mode="after")
+    def _inner_steps_divide_segment(self) -> Self:
+        if self.segment % self.clicks_per_update:
+            raise ValueError(f"inner_step {self.inner_step} must divide the segment {self.segment}")
+        if self.inner_step is not None and self.gcn == "released":
+            raise ValueError(
+                "the released GCN corrects clicks that are not there yet, and with inner_step "
+                f"{self.inner_step} these have no inner state: use causal, transformer or projected"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -116,6 +145,24 @@ class ModelSettings(StrictModel):
                 "at most one segment"
             )
         return self
+
+    @property
+    def clicks_per_update(self) -> int:
+        """b, clicks that one update of the inner model takes: `inner_step`, or the segment."""
+        return self.segment if self.inner_step is None else self.inner_step
+
+    @property
+    def keeps_windows(self) -> bool:
+        """Whether a device keeps the inner state of every window that has begun.
+
+        See "Inner steps" in shared/GRAPHS.md. A projected GCN has a sliding window.
+        """
+        return self.inner_step is not None and self.gcn == "projected"
+
+    @property
+    def window_rounds(self) -> int:
+        """Rounds of b windows that a device keeps, one window for each click of the longest."""
+        return -(-self.length // self.clicks_per_update)
 
     @property
     def head_dim(self) -> int:

@@ -59,7 +59,7 @@ __all__ = [
     "identity",
 ]
 
-INTRODUCED: Final[dict[str, Any]] = {}
+INTRODUCED: Final[dict[str, Any]] = {"model.inner_step": None}
 """The value that an option had when it was introduced, as JSON; `model.NAME` for a field of
 ModelSettings.
 

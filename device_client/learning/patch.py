@@ -102,6 +102,31 @@ class AppliedPatch:
             np.add(user, self._share_of_shift if corrected else self._shift, out=out)
 
 
+class PatchedUser:
+    """The user state that `rank` reads: that of `prepare`, with a patch."""
+
+    def __init__(self, user: Floats) -> None:
+        """`user` (1, D) is what `prepare` writes to."""
+        self._user = user
+        self.state: Floats = user.copy()
+        """(1, D)"""
+        self._patch: AppliedPatch | None = None
+        self._is_corrected = False
+
+    def write(self, patch: AppliedPatch | None, *, corrected: bool) -> None:
+        """Writes the state anew, after `prepare`."""
+        self._patch, self._is_corrected = patch, corrected
+        if patch is None:
+            self.state[...] = self._user
+        else:
+            patch.apply(self._user, self.state, corrected=corrected)
+
+    def update(self, patch: AppliedPatch | None, *, corrected: bool) -> None:
+        """Writes it anew if the patch is another one, or counts differently."""
+        if patch is not self._patch or corrected != self._is_corrected:
+            self.write(patch, corrected=corrected)
+
+
 class Basis:
     """The basis of a metapatch at the user state: what its few numbers scale (GRAPHS.md)."""
 

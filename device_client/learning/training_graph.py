@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
 from device_client.learning.patch import patch_size
-from device_client.scn import open_graph
+from device_client.open_graph import open_graph
 from shared import bundle as files
 from shared.errors import BundleInvalid
 from shared.learning import PatchSettings, adam_factors

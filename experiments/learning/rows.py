@@ -28,7 +28,8 @@ ROWS: Final = (
     "scn", "memory", "amortised", "patch", "coda-random", "coda", "corrected", "everything",
 )  # fmt: skip
 WITHIN: Final = (1.0, 0.5, 0.25, 0.0)
-DECAYS: Final = (0.1, 0.3)
+STEPS: Final = ((0.03, 0.1), (0.03, 0.3), (0.1, 0.03))
+"""Learning rates and decays of a round: careful, more careful, bold."""
 SHARPNESSES: Final = (1.5, 3.0, 6.0)
 SHARES: Final = (0.1, 0.25, 0.4)
 CORRECTED_SHARES: Final = (1.0, 0.5, 0.25, 0.0)
@@ -125,10 +126,11 @@ class Devices:
     def patch(self) -> Parts:
         """The patch that devices learn alone."""
         options = [("off", self.memory)]
-        for decay, amortised in product(DECAYS, (False, True)):
-            learned = self.rounds(PatchSettings(decay=decay), amortised=amortised)
+        for (rate, decay), amortised in product(STEPS, (False, True)):
+            settings = PatchSettings(learning_rate=rate, decay=decay)
+            learned = self.rounds(settings, amortised=amortised)
             begin = "the amortised patch" if amortised else "zero"
-            name = f"from {begin}, decay {decay:g}"
+            name = f"from {begin}, rate {rate:g}, decay {decay:g}"
             options.append((name, self.memory.changed(learned=learned)))
         parts = self.best("patch", options)
         if parts.learned is not None:

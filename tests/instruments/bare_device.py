@@ -24,6 +24,12 @@ class BareDevice:
         self.first_state = np.load(folder / "inner_state.npy")
         self.state, self.window = self.first_state, []
         self.no_click = self.project(np.zeros((1, self.d), np.float32))[:3]
+        self.step = s.get("inner_step", self.k)
+        self.keeps_windows = self.step < self.k and s["gcn"] == "projected"
+        rounds = -(-s["length"] // self.step)
+        beginning = np.tile(self.first_state[:, None], (1, self.step, 1, rounds))
+        self.states = beginning.reshape(self.h * self.step, self.f + 1, rounds * self.f)
+        self.first_states, self.taken = self.states, np.zeros_like(self.states)
         self.empty_segment()
 
     def run(self, name, **inputs):
@@ -43,9 +49,7 @@ class BareDevice:
         return dict(zip(("keys", "turned_keys", "values"), self.segment, strict=True))
 
     def click(self, item):
-        self.clicks.append(
-            (self.prepared()["user"] if self.learning and self.count else None, item)
-        )
+        self.clicks.append((self.read()["user"] if self.learning and self.count else None, item))
         row = self.run("hidden", item_table=self.table, clicks=np.array([item]))["hidden"]
         if self.settings["history"] == "carry":
             self.append_carrying(row)
@@ -83,8 +87,45 @@ class BareDevice:
         projections = self.project(row)
         self.segment[:, :, self.count], self.query = projections[:3, :, 0], projections[3:]
         self.count += 1
+        if self.keeps_windows:
+            self.read_windows(projections)
 
-    def prepared(self):
+    def read_windows(self, projections):
+        inputs = dict(zip(("keys", "turned_keys", "values"), projections, strict=False))
+        inputs |= {"states": self.states} | ({"taken": self.taken} if self.step > 1 else {})
+        self.prepared = self.run(
+            "prepare",
+            hidden=self.hidden,
+            query=self.query,
+            position=np.array([self.count - 1]),
+            **inputs,
+        )
+        shape = self.h, self.step, self.f + 1, -1, self.f
+        next_states = self.prepared.pop("next_states").reshape(shape)
+        states, first = self.states.reshape(shape).copy(), self.first_states.reshape(shape)
+        if self.step > 1:
+            taken = np.zeros_like(states)
+            taken[:, 1:] = self.prepared.pop("next_taken").reshape(shape)[:, :-1]
+            states[:, 1:] = states[:, :-1].copy()
+            self.taken = taken.reshape(self.taken.shape)
+        states[:, 0, :, 1:] = next_states[:, -1, :, :-1]
+        states[:, 0, :, 0] = first[:, 0, :, 0]
+        self.states = states.reshape(self.states.shape)
+
+    def scores(self, candidates, correction, patch=None):
+        prepared = dict(self.read())
+        if patch is not None:
+            share = self.learning["corrected_share"] if correction is not None else 1
+            added = self.patched(prepared["user"], patch) - prepared["user"]
+            prepared["user"] = (prepared["user"] + share * added).astype(np.float32)
+        inputs = self.correction_inputs(correction)
+        inputs |= {"item_table": self.table, "candidates": np.array(candidates)}
+        return self.run("rank", **prepared, **inputs)["scores"][0]
+
+    def read(self):
+        return self.prepared if self.keeps_windows else self.prepare()
+
+    def prepare(self):
         return self.run(
             "prepare",
             hidden=self.hidden,
@@ -93,16 +134,6 @@ class BareDevice:
             position=np.array([self.count - 1]),
             state=self.state,
         )
-
-    def scores(self, candidates, correction, patch=None):
-        prepared = self.prepared()
-        if patch is not None:
-            share = self.learning["corrected_share"] if correction is not None else 1
-            added = self.patched(prepared["user"], patch) - prepared["user"]
-            prepared["user"] = (prepared["user"] + share * added).astype(np.float32)
-        inputs = self.correction_inputs(correction)
-        inputs |= {"item_table": self.table, "candidates": np.array(candidates)}
-        return self.run("rank", **prepared, **inputs)["scores"][0]
 
     def correction_inputs(self, correction):
         attn = np.zeros((self.h, self.k), np.float32)

@@ -94,7 +94,7 @@ def test_on_one_machine_both_devices_agree_exactly(folder):
 
 
 def test_the_traces_reach_every_kind_of_model_and_every_form():
-    assert len(CASES) == 9
+    assert len(CASES) == 12
     settings = [json.loads((folder / "manifest.json").read_text())["model"] for folder in CASES]
     for name, kinds in {
         "gcn": {"causal", "released", "transformer", "projected"},
@@ -104,6 +104,7 @@ def test_the_traces_reach_every_kind_of_model_and_every_form():
         "scoring": {"tied", "tower"},
     }.items():
         assert {model[name] for model in settings} == kinds
+    assert {model.get("inner_step") for model in settings} == {None, 1, 2}
     for folder in CASES:
         steps = json.loads((folder / "trace.json").read_text())["steps"]
         assert {step["correction"]["form"] for step in steps} == set(FORMS)

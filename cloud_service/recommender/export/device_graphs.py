@@ -12,6 +12,8 @@ rank     item_table, the outputs of prepare, correction (h, 1, K+f), gate (), ca
          -> scores (1, N)
 carry    keys, turned_keys, values and state -> next_state (h, f+1, f)
 
+With an inner step and a projected GCN `prepare` is another graph: `device_windows.py`.
+
 The item table is an input, so that the file on disk is mapped into memory once for all graphs.
 There is no batch axis: a device serves one user. `PUBLISHED_NAMES` maps the names used here to
 those of inputs in published graphs, which must not change.
@@ -32,8 +34,10 @@ from cloud_service.recommender.export.device_modules import (
     ProjectionGraph,
     RankGraph,
 )
+from cloud_service.recommender.export.device_windows import WindowsGraph
 from cloud_service.recommender.export.graphs import export_module
 from cloud_service.recommender.models.scn import SCN
+from shared.model import ModelSettings
 
 PUBLISHED_NAMES: Final = {
     "rotated_keys": "turned_keys",
@@ -48,15 +52,16 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     s = scn.settings
     k, h, f = s.segment, s.heads, s.head_dim
     scn = scn.eval().cpu()
-    prepare = PrepareGraph(scn)
+    prepare = WindowsGraph(scn) if s.keeps_windows else PrepareGraph(scn)
     state = torch.zeros(h, f + 1, f)
     segment = {name: torch.zeros(h, k, f + 1) for name in ("keys", "rotated_keys", "values")}
+    last_click = {name: rows[:, :1].clone() for name, rows in segment.items()}
     prepare_inputs = {
         "hidden": torch.zeros(k, s.dim),
-        **segment,
+        **(last_click if s.keeps_windows else segment),
         "query": torch.zeros(2, h, 1, f + 1),
         "position": torch.tensor([k - 1]),
-        "state": state,
+        **(window_states(s) if s.keeps_windows else {"state": state}),
     }
     table, table_axes = _item_table(scn)
     click_axes = {0: torch.export.Dim("clicks", min=1)}
@@ -83,6 +88,13 @@ def export_device_graphs(scn: SCN) -> dict[str, bytes]:
     with torch.no_grad():
         prepared = dict(zip(prepare.outputs, prepare(**prepare_inputs), strict=True))
     return graphs | {"rank": _export_rank(scn, prepared)}
+
+
+def window_states(s: ModelSettings) -> dict[str, Tensor]:
+    """Examples of the inner states that a device keeps of every window."""
+    b = s.clicks_per_update
+    states = torch.zeros(s.heads * b, s.head_dim + 1, s.window_rounds * s.head_dim)
+    return {"states": states} | ({"taken": states.clone()} if b > 1 else {})
 
 
 def _export_rank(scn: SCN, prepared: Mapping[str, Tensor]) -> bytes:

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from cloud_service.recommender.export.graphs import OPSET
 from cloud_service.recommender.models.scn import REACH, SCN, Readout
-from cloud_service.recommender.models.ttt import EPS, HeadNorm, TTTBlock
+from cloud_service.recommender.models.ttt import TTTBlock
+from cloud_service.recommender.models.ttt_parts import EPS, HeadNorm
 
 
 def is_additive(scn: SCN) -> bool:
@@ -73,12 +74,40 @@ class InnerModel(nn.Module):
         keys, rotated_keys and values are (h, K, f+1), state is (h, f+1, f).
         """
         key = keys * self.cos + rotated_keys * self.sin
-        before = key @ state
-        normal, _, inverse = torch.native_layer_norm(before, before.shape[-1:], None, None, EPS)
-        inner = (normal * self.gamma + (key - values)[..., :-1]) @ self.centred
-        # `normal` has mean 0, so the mean that was taken from `inner` drops out of this product.
-        direction = inner - normal * (inner * normal).mean(-1, keepdim=True)
+        if self.scn.settings.inner_step is None:
+            direction, inverse = self._gradients(key @ state, (key - values)[..., :-1])
+        else:
+            direction, inverse = self._updates(key, values, state)
         return InnerSteps(key, direction, torch.sigmoid(values[..., -1:]) * inverse)
+
+    def _gradients(self, before: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Direction (h, n, f), and the inverse deviation (h, n, 1) that is still a factor of it.
+
+        `before` is the inner model's output for the keys, `missing` what the values lack to them.
+        """
+        normal, _, inverse = torch.native_layer_norm(before, before.shape[-1:], None, None, EPS)
+        inner = (normal * self.gamma[:, : before.shape[1]] + missing) @ self.centred
+        # `normal` has mean 0, so the mean that was taken from `inner` drops out of this product.
+        return inner - normal * (inner * normal).mean(-1, keepdim=True), inverse
+
+    def _updates(self, key: Tensor, values: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """As `_gradients`, inner step after inner step: unrolled, without control flow."""
+        block = self.scn.block
+        b = block.inner_step
+        scale = block.token_scale()[-1] * block.inner_lr.largest
+        pace = torch.sigmoid(values[..., -1:]) * scale
+        parts = [x.split(b, dim=1) for x in (key, key - values, pace)]
+        directions: list[Tensor] = []
+        inverses: list[Tensor] = []
+        change = torch.zeros_like(state)
+        for part, missing, factor in zip(*parts, strict=True):
+            if directions:
+                state = state - change
+            direction, inverse = self._gradients(part @ state, missing[..., :-1])
+            change = part.transpose(1, 2) @ (direction * (factor * inverse))
+            directions.append(direction)
+            inverses.append(inverse)
+        return torch.cat(directions, 1), torch.cat(inverses, 1)
 
 
 class MomentMatching(nn.Module):

@@ -84,9 +84,13 @@ class PrepareGraph(InnerModel):
         if scn.readout is not None and not is_additive(scn):
             self.outputs.append("near")
         # How far each click's step moves the row of the last one.
-        scale = block.token_scale().detach()[:, None, None] * block.inner_lr.largest
-        self.register_buffer("scale", scale)  # (K, 1, 1)
-        self.register_buffer("reach", scale * block.tril.unsqueeze(-1))  # (K, K, 1)
+        if scn.settings.inner_step is None:
+            scale = block.token_scale().detach()[:, None, None] * block.inner_lr.largest
+            self.register_buffer("scale", scale)  # (K, 1, 1)
+            self.register_buffer("reach", scale * block.tril.unsqueeze(-1))  # (K, K, 1)
+        else:
+            reach = block.reach().detach() * block.inner_lr.largest
+            self.register_buffer("reach", reach.unsqueeze(-1))
         self.moments = MomentMatching(scn)
 
     def forward(

@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from cloud_service.recommender.models.recommender import DotProduct, at_last, item_table, look_up
 from cloud_service.recommender.models.residual import PostNorm
-from cloud_service.recommender.models.ttt import EPS, Correction, State, TTTBlock
+from cloud_service.recommender.models.ttt import Correction, State, TTTBlock
+from cloud_service.recommender.models.ttt_parts import EPS
 from shared.model import ModelSettings
 
 REACH = 4
@@ -86,6 +87,7 @@ class SCN(DotProduct):
             settings.segment,
             mask_correction=settings.gcn != "released",
             fusion=settings.fusion,
+            inner_step=settings.inner_step,
         )
         self.readout = Readout(settings.dim, dropout) if settings.readout == "mlp" else None
         self.output_norm = RMSNorm(settings.dim)

@@ -1,10 +1,11 @@
 """TTT-Linear in dual form: the block of the SCN (CoCorrRec, Section 3 and Algorithm 1).
 
 At inference, an inner linear model per head is trained to map each click's key to its value. The
-gradients of all K clicks of a segment are taken at the segment's initial state, so that they can be
-computed together (Eq. 5 and 6).
+gradients of the b clicks of an inner step are taken at the state that the step before has left, so
+that they can be computed together (Eq. 5 and 6). In the paper b is the segment, K; with a smaller b
+a segment is K / b inner steps, one after the other.
 
-Shapes: batch B, segment K, width D, heads h, head width f = D / h.
+Shapes: batch B, segment K, inner step b, width D, heads h, head width f = D / h.
 """
 
 from typing import NamedTuple
@@ -12,12 +13,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from cloud_service.recommender.models.ttt_parts import (
+    EPS,
+    HeadNorm,
+    InnerLearningRate,
+    match_moments,
+    rope_tables,
+    rotate_pairs,
+)
 from shared.model import Fusion
-
-ROPE_BASE = 10_000.0
-EPS = 1e-6
 
 
 class State(NamedTuple):
@@ -43,85 +48,6 @@ class Terms(NamedTuple):
     lr: Float[Tensor, "*batch heads k"]
 
 
-def rope_tables(positions: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (positions, width) of RoPE; neighbouring features form a pair."""
-    inverse = ROPE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angle = torch.arange(positions, dtype=torch.float64)[:, None] * inverse
-    angle = angle.repeat_interleave(2, dim=-1)
-    return angle.cos().float(), angle.sin().float()
-
-
-def rotate_pairs(x: Tensor) -> Tensor:
-    """(x0, x1, x2, x3, ...) to (-x1, x0, -x3, x2, ...) along the last axis."""
-    pairs = x.unflatten(-1, (-1, 2))
-    return torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
-
-
-def match_moments(correction: Tensor, value: Tensor) -> Tensor:
-    """Eq. 14 along the last axis: `correction` with the mean and deviation of `value`.
-
-    As in the released model, the deviation is the sample deviation (n - 1), and 1e-6 is added to
-    the correction's. A row of length 1 has no deviation and becomes the mean.
-    """
-    mean = value.mean(-1, keepdim=True)
-    if value.shape[-1] == 1:
-        return mean.expand_as(value)
-    centred = correction - correction.mean(-1, keepdim=True)
-    return centred / (correction.std(-1, keepdim=True) + EPS) * value.std(-1, keepdim=True) + mean
-
-
-class HeadNorm(nn.Module):
-    """LayerNorm per head, with its gradient in closed form."""
-
-    def __init__(self, heads: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(heads, width))
-        self.bias = nn.Parameter(torch.zeros(heads, width))
-
-    def forward(self, x: Float[Tensor, "*batch heads k f"]) -> Float[Tensor, "*batch heads k f"]:
-        normal = functional.layer_norm(x, x.shape[-1:], eps=EPS)
-        return normal * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
-
-    def loss_gradient(
-        self,
-        x: Float[Tensor, "*batch heads k f"],
-        target: Float[Tensor, "*batch heads k f"],
-    ) -> Float[Tensor, "*batch heads k f"]:
-        """d/dx of half the squared distance of LayerNorm(x) from `target`."""
-        normal, deviation = self._normalise(x)
-        gamma = self.weight.unsqueeze(-2)
-        inner = (normal * gamma + self.bias.unsqueeze(-2) - target) * gamma
-        projection = (inner * normal).mean(-1, keepdim=True)
-        return (inner - inner.mean(-1, keepdim=True) - normal * projection) / deviation
-
-    @staticmethod
-    def _normalise(x: Tensor) -> tuple[Tensor, Tensor]:
-        centred = x - x.mean(-1, keepdim=True)
-        deviation = (centred.square().mean(-1, keepdim=True) + EPS).sqrt()
-        return centred / deviation, deviation
-
-
-class InnerLearningRate(nn.Module):
-    """A learning rate per click and head, from H, between 0 and 1 / f (released model: 1 / 16)."""
-
-    def __init__(self, heads: int, dim: int) -> None:
-        super().__init__()
-        self.largest = heads / dim
-        self.weight = nn.Parameter(torch.randn(heads, 1, dim) * 0.02)
-        self.bias = nn.Parameter(torch.zeros(heads, 1))
-
-    def forward(self, hidden: Float[Tensor, "*batch k dim"]) -> Float[Tensor, "*batch heads k"]:
-        return self.rate(hidden @ self.weight.squeeze(1).T)
-
-    def rate(self, gate: Float[Tensor, "*batch k heads"]) -> Float[Tensor, "*batch heads k"]:
-        """The rates from H times the weights."""
-        return torch.sigmoid(gate + self.bias.squeeze(1)).transpose(-1, -2) * self.largest
-
-    def padding(self) -> Float[Tensor, "heads 1"]:
-        """The rate of a padding click, whose H is 0."""
-        return torch.sigmoid(self.bias) * self.largest
-
-
 class TTTBlock(nn.Module):
     """Computes the output O from H of one segment and a correction (Eq. 9 to 15)."""
 
@@ -132,6 +58,8 @@ class TTTBlock(nn.Module):
     cos: Tensor
     sin: Tensor
     tril: Tensor
+    within: Tensor
+    before: Tensor
     position_scale: Tensor
 
     def __init__(
@@ -142,11 +70,17 @@ class TTTBlock(nn.Module):
         *,
         mask_correction: bool,
         fusion: Fusion = "moments",
+        inner_step: int | None = None,
     ) -> None:
-        """`mask_correction` keeps a corrected row from reaching later clicks (the causal form)."""
+        """`mask_correction` keeps a corrected row from reaching later clicks (the causal form).
+
+        `inner_step` is b, a divisor of the segment, by default all of it. Positions (RoPE, and the
+        scale of an update) begin anew in each inner step. Less than a segment needs the mask.
+        """
         super().__init__()
         width = dim // heads
         self.heads, self.segment, self.mask_correction = heads, segment, mask_correction
+        self.inner_step = segment if inner_step is None else inner_step
         self.fusion = fusion
         self.corrected: frozenset[str] = frozenset({"attn", "bias"})
         """The values that are corrected; an ablation leaves one out."""
@@ -156,19 +90,40 @@ class TTTBlock(nn.Module):
         self.inner_bias = nn.Parameter(torch.zeros(heads, 1, width))
         self.inner_norm = HeadNorm(heads, width)
         self.inner_lr = InnerLearningRate(heads, dim)
-        self.token_scale_offset = nn.Parameter(torch.zeros(segment))
+        self.token_scale_offset = nn.Parameter(torch.zeros(self.inner_step))
         self.fusion_attn = nn.Parameter(torch.zeros(1))
         self.fusion_bias = nn.Parameter(torch.full((1,), 0.25))
         self.post_norm = nn.LayerNorm(dim, eps=EPS)
-        cos, sin = rope_tables(segment, width)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        self.register_buffer("tril", torch.ones(segment, segment).tril(), persistent=False)
-        self.register_buffer("position_scale", 1.0 / torch.arange(1, segment + 1), persistent=False)
+        self._register_tables(width)
 
-    def token_scale(self) -> Float[Tensor, " k"]:
-        """The scale of the inner update at each position of the segment."""
+    def _register_tables(self, width: int) -> None:
+        """RoPE of each click of a segment, and masks of the clicks that reach one: all (`tril`),
+        those of its own inner step (`within`), those of the steps before (`before`)."""
+        k, b = self.segment, self.inner_step
+        cos, sin = rope_tables(b, width)
+        tril = torch.ones(k, k).tril()
+        within = torch.block_diag(*[torch.ones(b, b)] * (k // b)) * tril
+        scale = 1.0 / torch.arange(1, b + 1)
+        tables = {
+            "cos": cos.repeat(k // b, 1),
+            "sin": sin.repeat(k // b, 1),
+            "tril": tril,
+            "within": within,
+            "before": tril - within,
+            "position_scale": scale,
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+
+    def token_scale(self) -> Float[Tensor, " b"]:
+        """The scale of the inner update at each position of an inner step."""
         return (self.position_scale + self.token_scale_offset).clamp_min(0.0)
+
+    def reach(self) -> Float[Tensor, "k k"]:
+        """The share of click s's gradient step that has been taken when click t is read."""
+        scale = self.token_scale()
+        own = scale.repeat(self.segment // self.inner_step).unsqueeze(-1) * self.within
+        return own + scale[-1] * self.before
 
     def initial_state(self, batch: int | torch.SymInt) -> State:
         """The state of a user without history."""
@@ -182,9 +137,32 @@ class TTTBlock(nn.Module):
         query = self._rope(self._heads(hidden @ self.query.T))
         key = self._rope(self._heads(hidden @ self.key.T))
         value = self._heads(hidden @ self.value.T)
-        before = key @ state.weight + state.bias
-        gradient = self.inner_norm.loss_gradient(before, value - key)
-        return Terms(query, key, gradient, self.inner_lr(hidden))
+        start = key @ state.weight + state.bias
+        lr = self.inner_lr(hidden)
+        if self.inner_step == self.segment:
+            gradient = self.inner_norm.loss_gradient(start, value - key)
+        else:
+            gradient = self._gradients(key, start, value - key, lr)
+        return Terms(query, key, gradient, lr)
+
+    def _gradients(
+        self,
+        key: Float[Tensor, "*batch heads k f"],
+        start: Float[Tensor, "*batch heads k f"],
+        target: Float[Tensor, "*batch heads k f"],
+        lr: Float[Tensor, "*batch heads k"],
+    ) -> Float[Tensor, "*batch heads k f"]:
+        """Gradients inner step after inner step. `start` is the inner model's output for each key
+        at the state that begins the segment; the steps taken since then are subtracted from it."""
+        k, b = self.segment, self.inner_step
+        taken = self.token_scale()[-1] * (key @ key.transpose(-1, -2) + 1)
+        gradients = [self.inner_norm.loss_gradient(start[..., :b, :], target[..., :b, :])]
+        for begin in range(b, k, b):
+            rows = slice(begin, begin + b)
+            steps = lr[..., :begin, None] * torch.cat(gradients, -2)
+            output = start[..., rows, :] - taken[..., rows, :begin] @ steps
+            gradients.append(self.inner_norm.loss_gradient(output, target[..., rows, :]))
+        return torch.cat(gradients, -2)
 
     def carry(self, terms: Terms, state: State) -> State:
         """The state after a full segment, for the next one. It is never corrected."""
@@ -210,16 +188,42 @@ class TTTBlock(nn.Module):
         on every position. The result differs only if a correction is not masked.
         """
         step = terms.lr.unsqueeze(-1) * terms.gradient  # (B, h, K, f)
-        scale = self.token_scale().unsqueeze(-1)  # (K, 1)
         attn = (terms.query @ terms.key.transpose(-1, -2)) * self.tril
+        if self.inner_step < self.segment:
+            return self._rows_of_steps(terms, state, step, attn, correction, gate)
+        scale = self.token_scale().unsqueeze(-1)  # (K, 1)
         bias = state.bias - scale * (self.tril @ step)
         if correction is not None:
             attn, bias = self._correct(attn, bias, correction, gate)
         shift = (attn * self.tril if prefixes else attn) @ step
         if prefixes and correction is not None and not self.mask_correction:
             shift = shift + (attn * (1 - self.tril)).sum(-1, keepdim=True) * self._padding(state)
-        inner = terms.query @ state.weight - scale * shift + bias
-        merged = (terms.query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
+        return self._output(terms.query, terms.query @ state.weight - scale * shift + bias)
+
+    def _rows_of_steps(
+        self,
+        terms: Terms,
+        state: State,
+        step: Float[Tensor, "batch heads k f"],
+        attn: Float[Tensor, "batch heads k k"],
+        correction: Correction | None,
+        gate: Float[Tensor, " batch"] | None,
+    ) -> Float[Tensor, "batch k dim"]:
+        """`rows` with several inner steps in a segment. `attn` and `bias` are the same sums as
+        with one, over all clicks of the segment, each with the share of its step that was taken."""
+        reach = self.reach()
+        bias = state.bias - reach @ step
+        if correction is not None:
+            attn, bias = self._correct(attn, bias, correction, gate)
+        return self._output(terms.query, terms.query @ state.weight - (attn * reach) @ step + bias)
+
+    def _output(
+        self,
+        query: Float[Tensor, "batch heads k f"],
+        inner: Float[Tensor, "batch heads k f"],
+    ) -> Float[Tensor, "batch k dim"]:
+        """O from queries and the inner model's outputs for them."""
+        merged = (query + self.inner_norm(inner)).transpose(-3, -2).flatten(-2)
         return self.post_norm(merged) @ self.output.T
 
     def _correct(

@@ -3,7 +3,7 @@
 from typing import Final
 
 from cloud_service.recommender.recipe import CoCorrRecNetwork, Network, TrainingRecipe
-from shared.model import GCNForm, ModelSettings, ReadoutForm
+from shared.model import GCNForm, ModelSettings
 
 UNTRAINED: Final = frozenset({"popularity", "item-knn"})
 """Networks that count instead of training: nothing to search, and every seed gives the same."""
@@ -29,14 +29,15 @@ def stages(recipe: TrainingRecipe) -> tuple[TrainingRecipe, ...]:
 def _scn(recipe: TrainingRecipe) -> TrainingRecipe:
     """The SCN trained alone: identical to a recipe of network `scn`."""
     model = recipe.network.model
-    return recipe.changed(network="scn", model=_window(model, model.dim, readout=model.readout))
+    return recipe.changed(network="scn", model=_scn_window(model, model.dim))
 
 
 def _teacher(recipe: TrainingRecipe, network: CoCorrRecNetwork, name: Network) -> TrainingRecipe:
     model, teachers = network.model, network.teachers
+    window = _scn_window if name == "scn" else _window
     teacher = recipe.changed(
         network=name,
-        model=_window(model, model.gcn_dim, readout=model.readout if name == "scn" else "norm"),
+        model=window(model, model.gcn_dim),
         layers=model.gcn_layers,
         learning_rate=teachers.learning_rate,
         dropout=teachers.dropout,
@@ -54,12 +55,16 @@ def untrained(recipe: TrainingRecipe) -> TrainingRecipe:
     )
 
 
-def _window(model: ModelSettings, dim: int, *, readout: ReadoutForm = "norm") -> ModelSettings:
+def _scn_window(model: ModelSettings, dim: int) -> ModelSettings:
+    of_scn = {"readout": model.readout, "inner_step": model.inner_step}
+    return ModelSettings.model_validate(_window(model, dim).model_dump() | of_scn)
+
+
+def _window(model: ModelSettings, dim: int) -> ModelSettings:
     return ModelSettings(
         length=model.length,
         dim=dim,
         heads=model.heads,
         segment=model.segment,
-        readout=readout,
         gcn=NO_GCN,
     )

@@ -46,6 +46,12 @@ def bundle_of(model, split, tmp_path):
         ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift"),
         ModelSettings(length=8, dim=24, heads=3, segment=4, readout="mlp", gcn="causal"),
         ModelSettings(gcn="projected", readout="mlp"),
+        ModelSettings(inner_step=1),
+        ModelSettings(inner_step=2, readout="mlp"),
+        ModelSettings(inner_step=5, length=7),
+        ModelSettings(gcn="causal", inner_step=1),
+        ModelSettings(gcn="causal", inner_step=2, length=20, history="carry", readout="mlp"),
+        ModelSettings(gcn="transformer", gcn_dim=32, fusion="shift", inner_step=5, length=20),
     ],
     ids=[
         "paper",
@@ -55,6 +61,12 @@ def bundle_of(model, split, tmp_path):
         "transformer-shift",
         "readout",
         "projected",
+        "inner-step-of-1",
+        "inner-step-of-2-readout",
+        "inner-step-of-5-shorter-window",
+        "inner-step-of-1-causal",
+        "inner-step-of-2-carry",
+        "inner-step-of-5-window-of-two-segments",
     ],
 )
 def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, small_split, tmp_path):
@@ -70,6 +82,12 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
         model = CoCorrRec(items, settings, init_std=0.5).eval()
     with torch.no_grad():
         model.scn.block.fusion_attn.fill_(0.7)
+        if settings.inner_step is not None:
+            model.scn.block.inner_bias.normal_(0, 0.3)
+            model.scn.block.inner_weight.normal_(0, 0.3)
+            model.scn.block.token_scale_offset.normal_(0.2, 0.1)
+            model.scn.block.inner_norm.weight.add_(torch.randn(4, 16) * 0.2)
+            model.scn.block.inner_norm.bias.normal_(0, 0.2)
         if isinstance(model.gcn, TransformerGCN):  # whose rows start at zero
             model.gcn.attn.weight.normal_()
             model.gcn.bias.weight.normal_()
@@ -83,7 +101,7 @@ def test_a_device_scores_every_history_as_the_model_was_evaluated(settings, smal
     session = Session(graphs)
     for count, click in enumerate(clicks[:-1], 1):
         session.click_row(click)
-        if count not in (1, 2, 4, 5, 8, 9, 10, 11, 20, len(clicks) - 1):
+        if count not in (1, 2, 4, 5, 8, 9, 10, 11, 17, 20, len(clicks) - 1):
             continue
         position = np.array([start + count])
         starts = np.array([start])

@@ -8,7 +8,8 @@ import torch
 from cloud_service.recommender.models.cocorrrec import CoCorrRec
 from cloud_service.recommender.models.gcn import TransformerGCN, gcn_of
 from cloud_service.recommender.models.scn import SCN
-from cloud_service.recommender.models.ttt import HeadNorm, State, match_moments, rotate_pairs
+from cloud_service.recommender.models.ttt import State
+from cloud_service.recommender.models.ttt_parts import HeadNorm, match_moments, rotate_pairs
 from cloud_service.recommender.recipe import Ablation
 from shared.model import PAPER, ModelSettings
 
@@ -24,7 +25,14 @@ SHAPES = [
     ModelSettings(
         length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12, fusion="shift"
     ),
-]
+    ModelSettings(gcn="causal", inner_step=1),
+    ModelSettings(gcn="causal", inner_step=5, readout="mlp"),
+    ModelSettings(length=12, dim=24, heads=3, segment=4, gcn="causal", inner_step=2),
+    ModelSettings(
+        length=12, dim=24, heads=3, segment=4, gcn="transformer", gcn_dim=12, fusion="shift",
+        inner_step=1,
+    ),
+]  # fmt: skip
 
 
 def model_of(settings: ModelSettings) -> CoCorrRec:
@@ -99,6 +107,69 @@ def test_one_segment_does_what_one_click_at_a_time_does_by_definition():
     torch.testing.assert_close(carried.weight[0, 0], weight, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("inner_step", [1, 2, 3])
+def test_inner_steps_do_what_updates_one_after_the_other_do_by_definition(inner_step):
+    """Eq. 5 and 3 with a loop over clicks: gradients at the state that the last full step left,
+    and positions that begin anew in each step."""
+    model = model_of(
+        ModelSettings(length=6, dim=8, heads=1, segment=6, gcn="causal", inner_step=inner_step)
+    )
+    block = model.scn.block
+    with torch.no_grad():
+        block.token_scale_offset.normal_(0.3, 0.1)
+    hidden = model.scn.hidden(clicks_of(model.settings, [6]))
+    initial = block.initial_state(1)
+    weight, bias = initial.weight[0, 0], initial.bias[0, 0, 0]
+    expected = []
+    for t in range(6):
+        at = t % inner_step
+        if at == 0:
+            base_weight, base_bias, taken = weight, bias, []
+        query, key, value = (
+            hidden[0, t] @ projection.T for projection in (block.query, block.key, block.value)
+        )
+        query, key = (x * block.cos[at] + rotate_pairs(x) * block.sin[at] for x in (query, key))
+        output = (key @ base_weight + base_bias)[None, None]
+        gradient = block.inner_norm.loss_gradient(output, (value - key)[None, None])[0, 0]
+        taken.append((key, block.inner_lr(hidden)[0, 0, t] * gradient))
+        scale = block.token_scale()[at]
+        weight = base_weight - scale * sum(torch.outer(key, step) for key, step in taken)
+        bias = base_bias - scale * sum(step for _, step in taken)
+        inner = block.inner_norm((query @ weight + bias)[None, None])
+        expected.append(query + inner[0, 0])
+    terms = block.terms(hidden, initial)
+    wanted = block.post_norm(torch.stack(expected)) @ block.output.T
+    torch.testing.assert_close(block.rows(terms, initial)[0], wanted, atol=1e-5, rtol=1e-4)
+    carried = block.carry(terms, initial)
+    torch.testing.assert_close(carried.weight[0, 0], weight, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(carried.bias[0, 0, 0], bias, atol=1e-6, rtol=1e-4)
+
+
+def test_inner_steps_within_a_segment_rank_as_segments_of_that_size_do():
+    """What the paper's Figure 6 calls a segment is the inner step; H may cover more."""
+    shape = {"length": 12, "dim": 24, "heads": 3, "gcn": "causal"}
+    torch.manual_seed(4)
+    small = SCN(50, ModelSettings(segment=2, **shape), init_std=0.5)
+    large = SCN(50, ModelSettings(segment=4, inner_step=2, **shape), init_std=0.5)
+    large.load_state_dict(small.state_dict())
+    hidden = small.hidden(clicks_of(small.settings, [12, 7, 1]))
+    with torch.no_grad():
+        torch.testing.assert_close(small(hidden), large(hidden), atol=2e-5, rtol=1e-4)
+        state = large.carried(hidden[:, :4])
+        after_two = small.carried(hidden[:, 2:4], small.carried(hidden[:, :2]))
+        torch.testing.assert_close(state.weight, after_two.weight, atol=1e-6, rtol=1e-4)
+
+
+def test_an_inner_step_that_is_the_segment_is_no_setting_of_its_own():
+    settings = ModelSettings(inner_step=10)
+    assert settings == ModelSettings()
+    assert "inner_step" not in settings.model_dump_json()
+    assert ModelSettings.model_validate_json(settings.model_dump_json()) == settings
+    shorter = ModelSettings(inner_step=2)
+    assert (shorter.hidden_bytes, shorter.correction_bytes) == (2560, 4160)
+    assert ModelSettings.model_validate_json(shorter.model_dump_json()).inner_step == 2
+
+
 @pytest.mark.parametrize("settings", SHAPES, ids=str)
 def test_every_position_of_one_pass_is_what_that_prefix_alone_gives(settings):
     """The claim one-pass training stands on, in both forms, across segments."""
@@ -154,9 +225,12 @@ def test_later_clicks_do_not_reach_earlier_positions():
     assert not torch.allclose(one[0, 6:], two[0, 6:])
 
 
+@pytest.mark.parametrize("inner_step", [None, 1, 2])
 @pytest.mark.parametrize("readout", ["norm", "mlp"])
-def test_a_history_in_segments_is_the_state_carried_from_one_to_the_next(readout):
-    settings = ModelSettings(length=12, dim=24, heads=3, segment=4, readout=readout, gcn="causal")
+def test_a_history_in_segments_is_the_state_carried_from_one_to_the_next(readout, inner_step):
+    settings = ModelSettings(
+        length=12, dim=24, heads=3, segment=4, readout=readout, gcn="causal", inner_step=inner_step
+    )
     model = model_of(settings)
     hidden = model.scn.hidden(clicks_of(settings, [12]))
     with torch.no_grad():
@@ -187,11 +261,15 @@ def test_the_padding_item_has_a_zero_row_and_takes_no_gradient():
         {"depth": 2},
         {"gcn": "transformer", "gcn_dim": 126},
         {"gcn": "released", "fusion": "shift"},
+        {"inner_step": 3},
+        {"inner_step": 20},
+        {"inner_step": 0},
+        {"inner_step": 2, "gcn": "released"},
     ],
     ids=str,
 )
 def test_settings_that_make_no_model_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"dim|length|segment|depth|shift"):
+    with pytest.raises(ValueError, match=r"dim|length|segment|depth|shift|inner_step"):
         ModelSettings(**wrong)
 
 
