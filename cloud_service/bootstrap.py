@@ -19,6 +19,7 @@ from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import ModelRegistry
+from cloud_service.services.samples import SampleService
 from cloud_service.settings import CloudSettings
 from cloud_service.storage.store import Store
 from shared.open_files import SPARE, allow_open_files
@@ -42,6 +43,7 @@ def build_services(settings: CloudSettings) -> Services:
     return Services(
         models=models,
         candidates=Candidates(models),
+        samples=SampleService(store, models),
         jobs=jobs,
         correctors=correctors,
         scheduler=CorrectionScheduler(longest_s=settings.max_queue_ms / 1e3),
@@ -49,6 +51,7 @@ def build_services(settings: CloudSettings) -> Services:
         heartbeat=heartbeat,
         log_folder=settings.log_folder,
         admin_token=_admin_token(settings),
+        device_token=settings.device_token.get_secret_value() if settings.device_token else None,
         serve_replays=settings.serve_replays,
     )
 

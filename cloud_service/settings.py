@@ -56,6 +56,11 @@ class CloudSettings(BaseSettings):
         description="bearer token of admin calls; where not set, one is made and kept in "
         "STORE/admin-token",
     )
+    device_token: SecretStr | None = Field(
+        None,
+        min_length=TOKEN_LENGTH,
+        description="bearer token of devices that learn; where not set, they get no samples",
+    )
     max_json_bytes: Annotated[
         int, Field(ge=1024, le=64 << 20, description="of a JSON request body")
     ] = 4 << 20
@@ -132,11 +137,19 @@ class CloudSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _token_can_be_sent(self) -> Self:
-        token = self.admin_token
-        if token is not None and not is_plain(token.get_secret_value().encode()):
+        for name, token in (("ADMIN", self.admin_token), ("DEVICE", self.device_token)):
+            if token is not None and not is_plain(token.get_secret_value().encode()):
+                raise ValueError(
+                    f"CLOUD_{name}_TOKEN takes visible ASCII characters: nothing else can "
+                    "be sent in a header"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_differ(self) -> Self:
+        if self.admin_token is not None and self.admin_token == self.device_token:
             raise ValueError(
-                "CLOUD_ADMIN_TOKEN takes visible ASCII characters: nothing else can "
-                "be sent in a header"
+                "CLOUD_DEVICE_TOKEN must not be CLOUD_ADMIN_TOKEN: every device has the first"
             )
         return self
 
@@ -153,11 +166,13 @@ class CloudSettings(BaseSettings):
         return self.data_folder or self.store / "data"
 
     def secrets(self) -> tuple[str, ...]:
-        """Returns texts that must not be logged: admin token, database URL and password."""
+        """Returns texts that must not be logged: tokens, database URL and password."""
         url = self.database_url.get_secret_value() if self.database_url else ""
         password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-        token = self.admin_token.get_secret_value() if self.admin_token else ""
-        return tuple(text for text in (url, password, unquote(password), token) if text)
+        tokens = [
+            token.get_secret_value() for token in (self.admin_token, self.device_token) if token
+        ]
+        return tuple(text for text in (url, password, unquote(password), *tokens) if text)
 
 
 def load_settings(**values: object) -> CloudSettings:

@@ -36,6 +36,7 @@ FORBIDDEN = {
     f"{CLOUD}/recommender/models": library("ranking", "training", "learning", "export")
     | {"polars"},
     f"{CLOUD}/recommender/ranking": library("training", "learning", "export"),
+    f"{CLOUD}/recommender/pool": library("training", "learning", "export") | {"polars"},
     f"{CLOUD}/recommender/training": library("learning", "export"),
     f"{CLOUD}/recommender/learning": library("export"),
     f"{CLOUD}/recommender/export": library("ranking"),

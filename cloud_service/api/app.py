@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cloud_service.api import candidates, health, jobs, models
 from cloud_service.api.context import Services
 from cloud_service.api.metrics import Metrics
+from cloud_service.api.samples import ROUTE as SAMPLES_PATH
+from cloud_service.api.samples import SamplesEndpoint
+from cloud_service.api.samples_openapi import OPENAPI_PATH as SAMPLES_OPENAPI
 from cloud_service.correction.endpoint import CorrectionEndpoint
 from cloud_service.correction.openapi import OPENAPI_PATH
 from cloud_service.http import problems
@@ -40,6 +43,7 @@ def create_app(
     services: Services, *, max_json_bytes: int, body_timeout: float, close: Callable[[], None]
 ) -> ASGIApp:
     """Builds the application. `close` is called once, when the process ends."""
+    samples = SamplesEndpoint(services.samples, services.device_token)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +52,7 @@ def create_app(
         refreshing.cancel()
         with suppress(asyncio.CancelledError):
             await refreshing
+        samples.close()
         await run_in_threadpool(close)
 
     app = FastAPIOffline(  # its /docs works without the internet
@@ -62,14 +67,24 @@ def create_app(
     app.openapi = lambda: _openapi(fastapi_openapi)  # type: ignore[method-assign]
     bounded = BodyLimit(app, max_bytes=max_json_bytes, seconds=body_timeout)
     endpoint = CorrectionEndpoint(services.correctors, services.scheduler, services.metrics)
-    return Dispatcher(endpoint, bounded, services.metrics)
+    return Dispatcher(endpoint, samples, bounded, services.metrics)
 
 
 class Dispatcher:
-    """Sends correction requests to their endpoint; passes all others on and counts them."""
+    """Sends requests for corrections and for samples to their endpoints, all others to the app.
 
-    def __init__(self, endpoint: CorrectionEndpoint, app: ASGIApp, metrics: Metrics) -> None:
-        self._endpoint, self._app, self._metrics = endpoint, app, metrics
+    It counts all but the corrections, which count themselves.
+    """
+
+    def __init__(
+        self,
+        endpoint: CorrectionEndpoint,
+        samples: SamplesEndpoint,
+        app: ASGIApp,
+        metrics: Metrics,
+    ) -> None:
+        self._endpoint, self._samples = endpoint, samples
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request, or the lifespan of the process."""
@@ -82,6 +97,7 @@ class Dispatcher:
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun, status = time.perf_counter(), 0
+        is_for_samples = self._samples.serves(scope["path"])
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
@@ -90,9 +106,11 @@ class Dispatcher:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note_status)
+            app = self._samples if is_for_samples else self._app
+            await app(scope, receive, send_and_note_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
+            route = SAMPLES_PATH if is_for_samples else route
             method = scope["method"] if route != "none" else "any"
             self._metrics.request(route, method, status, time.perf_counter() - begun)
 
@@ -111,6 +129,7 @@ def _openapi(fastapi_openapi: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Adds the correction endpoint to FastAPI's description and removes FastAPI's own 422."""
     page = fastapi_openapi()
     page["paths"][CORRECTION_PATH] = OPENAPI_PATH
+    page["paths"][SAMPLES_PATH] = SAMPLES_OPENAPI
     schemas = page["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema()
     for operations in page["paths"].values():

@@ -14,6 +14,7 @@ from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import ModelRegistry
+from cloud_service.services.samples import SampleService
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Services:
 
     models: ModelRegistry
     candidates: Candidates
+    samples: SampleService
     jobs: Jobs
     correctors: CorrectorCache
     scheduler: CorrectionScheduler
@@ -31,6 +33,8 @@ class Services:
     """Folder of click logs that jobs may name."""
     admin_token: str | None = None
     """If None, every admin call is refused."""
+    device_token: str | None = None
+    """If None, samples are off: every query for them is refused."""
     serve_replays: bool = False
 
 

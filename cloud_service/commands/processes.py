@@ -1,6 +1,7 @@
 """`cloud-service serve` and `cloud-service worker`, the two processes of a cloud."""
 
 import gc
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,14 +30,16 @@ def serve(
 ) -> None:
     """Answers corrections, hands out bundles, keeps the list of jobs. Trains nothing.
 
-    Every setting is also a CLOUD_* environment variable; options win. The admin token and the
-    database are set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DATABASE_URL. Without a token the first
-    start makes one in STORE/admin-token, which the commands on this machine find.
+    Every setting is also a CLOUD_* environment variable; options win. Tokens and the database are
+    set there alone: CLOUD_ADMIN_TOKEN, CLOUD_DEVICE_TOKEN, CLOUD_DATABASE_URL. Without an admin
+    token the first start makes one in STORE/admin-token, which the commands on this machine find.
 
     CLOUD_HTTP_PROTOCOL=uvicorn turns off all that builds on private parts of uvicorn: the short
     cut of corrections, and the limits of heads and silent connections. `guarded` turns off the
     short cut alone.
     """
+    # Read when NumPy is imported: a search for samples must not take every core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from cloud_service.settings import load_settings
 
     settings = load_settings(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from cloud_service.publishing.pool import publish_pool
 from cloud_service.publishing.publish import publish
 from cloud_service.recommender.data.clicks import ClickLog, Split, split
 from cloud_service.recommender.data.treatment import Treatment
@@ -88,6 +89,9 @@ def train_and_publish(
         created=fitted.created,
         training=fitted.training,
         tick=lambda: report(exporting),
+    )
+    publish_pool(
+        store, version, fitted.model.scn, dataset, recipe.samples, recipe.optimisation.seed, log
     )
     write_whole(done, f"{version}\n")
     fitted.clear()

@@ -27,6 +27,7 @@ from cloud_service.recommender.recipe_sections import (
     Network,
     NetworkRecipe,
     Optimisation,
+    PoolRecipe,
     Repeats,
     SCNNetwork,
     Seen,
@@ -38,6 +39,7 @@ from shared.model import ModelSettings, StrictModel
 __all__ = [
     "DATA_FIELDS",
     "OPTIONS",
+    "POOL_FIELDS",
     "TEACHERS",
     "TRAINING_FIELDS",
     "TREATMENT_FIELDS",
@@ -50,6 +52,7 @@ __all__ = [
     "LayeredNetwork",
     "Network",
     "Optimisation",
+    "PoolRecipe",
     "Repeats",
     "SCNNetwork",
     "Seen",
@@ -59,7 +62,13 @@ __all__ = [
     "identity",
 ]
 
-INTRODUCED: Final[dict[str, Any]] = {"model.inner_step": None}
+INTRODUCED: Final[dict[str, Any]] = {
+    "model.inner_step": None,
+    "pool": "agreed",
+    "pool_users": 10,
+    "pool_states": "mean",
+    "pool_limit": 1_000_000,
+}
 """The value that an option had when it was introduced, as JSON; `model.NAME` for a field of
 ModelSettings.
 
@@ -80,6 +89,8 @@ def _option_field(name: str) -> FieldInfo:
         return DataRecipe.model_fields[field]
     if section == "optimisation":
         return Optimisation.model_fields[field]
+    if section == "samples":
+        return PoolRecipe.model_fields[field]
     if "teachers" in OPTION_PATHS[name][:-1]:
         return TeacherRecipe.model_fields[field]
     return (CoCorrRecNetwork.model_fields | LayeredNetwork.model_fields)[field]
@@ -121,6 +132,7 @@ class TrainingRecipe(StrictModel):
     data: DataRecipe = DataRecipe()
     network: NetworkRecipe = CoCorrRecNetwork()
     optimisation: Optimisation = Optimisation()
+    samples: PoolRecipe = PoolRecipe()
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -175,7 +187,12 @@ def _is_composed(given: Mapping[str, Any] | StrictModel) -> bool:
 
 def _sections(flat: StrictModel) -> dict[str, Any]:
     """The values of the flat form in their sections, without what the network does not read."""
-    sections: dict[str, Any] = {"data": {}, "network": {"teachers": {}}, "optimisation": {}}
+    sections: dict[str, Any] = {
+        "data": {},
+        "network": {"teachers": {}},
+        "optimisation": {},
+        "samples": {},
+    }
     for name, path in OPTION_PATHS.items():
         target = sections[path[0]]
         for step in path[1:-1]:
@@ -234,7 +251,9 @@ TREATMENT_FIELDS: Final = (
 """The options that say how a log is read, ordered and filtered: a `Treatment`."""
 DATA_FIELDS: Final = ("data", "items", *TREATMENT_FIELDS, "max_clicks", "holdout_users", "seen")
 """The options that say which clicks are trained on, and how they are split."""
-_ELSEWHERE = frozenset({*DATA_FIELDS, "network", "model", "seed"})
+POOL_FIELDS: Final = tuple(PoolRecipe.model_fields)
+"""The options that say which samples devices may get."""
+_ELSEWHERE = frozenset({*DATA_FIELDS, *POOL_FIELDS, "network", "model", "seed"})
 TRAINING_FIELDS: Final = (
     *(name for name in OPTIONS if name not in _ELSEWHERE),
     *ModelSettings.model_fields,

@@ -238,6 +238,27 @@ class Optimisation(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
+class PoolRecipe(Section):
+    """Which samples of the log devices that learn may get: the pool of the version."""
+
+    pool: Literal["agreed", "all", "none"] = Field(
+        "agreed",
+        description="whose clicks become samples for devices: of users who agreed by the log's "
+        "column of consent, of all users, or of none",
+    )
+    pool_users: Annotated[
+        int, Field(ge=1, le=1000, description="least users of one item behind a sample")
+    ] = 10
+    pool_states: Literal["mean", "own"] = Field(
+        "mean",
+        description="the state of a sample: the mean of its users, or of one of them, which gives "
+        "away what that user clicked",
+    )
+    pool_limit: Annotated[
+        int, Field(ge=1, le=100_000_000, description="clicks that become samples, at most")
+    ] = 1_000_000
+
+
 OPTION_PATHS: Final[dict[str, tuple[str, ...]]] = {
     **{name: ("data", name) for name in DataRecipe.model_fields},
     "network": ("network", "kind"),
@@ -258,6 +279,7 @@ OPTION_PATHS: Final[dict[str, tuple[str, ...]]] = {
         name: ("optimisation", name)
         for name in ("batch_size", "epochs", "patience", "minutes", "matmul", "seed")
     },
+    **{name: ("samples", name) for name in PoolRecipe.model_fields},
 }
 """Where each option of the flat form stands. The order is that of the flat form, on which the
 digests of runs depend: a new option comes last."""

@@ -105,5 +105,14 @@ class VersionStore(Protocol):
     def replay(self, version: str) -> bytes | None:
         """The clicks of a version's held-out users, where there are any. Raises UnknownModel."""
 
+    def local_pool(self, version: str) -> Path | None:
+        """The pool of samples of a version as a local file, where there is one.
+
+        It may be replaced at any time, by another file and never in place. Raises UnknownModel.
+        """
+
+    def write_pool(self, version: str, content: bytes | None) -> None:
+        """Replaces the pool of samples of a version, or removes it. Raises OSError."""
+
     def write_replay(self, version: str, content: bytes) -> None:
         """Keeps the clicks of held-out users, for simulated devices. Raises OSError."""

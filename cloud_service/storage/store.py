@@ -5,6 +5,7 @@ aliases/production    the version in use, one line
 aliases/NAME          the same for one log: the version that serves its items
 retired/VERSION       an empty mark: this version no longer answers
 replays/VERSION.npz   clicks of held-out users, for simulated devices
+pools/VERSION         samples for devices that learn; gone when the version is retired
 data/                 data sets fetched from their publishers
 """
 
@@ -44,7 +45,7 @@ class Store(VersionStore):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in ("versions", "aliases", "retired", "replays", "data"):
+        for part in ("versions", "aliases", "retired", "replays", "pools", "data"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for draft in (folder / "versions").glob(".draft-*"):  # of a process that was killed
             with suppress(FileNotFoundError):  # published, or swept by another, at this moment
@@ -193,11 +194,27 @@ class Store(VersionStore):
                     f"{alias} first"
                 )
         (self.folder / "retired" / version).touch()
+        self.write_pool(version, None)
 
     def is_retired(self, version: str) -> bool:
         """Whether a version no longer answers. Raises UnknownModel for what names no version."""
         self.version_folder(version)
         return (self.folder / "retired" / version).exists()
+
+    def local_pool(self, version: str) -> Path | None:
+        """The file of the samples of a version, where there is one. Raises UnknownModel."""
+        self.version_folder(version)
+        path = self.folder / "pools" / version
+        return path if path.is_file() else None
+
+    def write_pool(self, version: str, content: bytes | None) -> None:
+        """Replaces the samples of a version, or removes them. Raises OSError."""
+        self.version_folder(version)
+        path = self.folder / "pools" / version
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_whole(path, content, mode=0o600)
 
     def replay_path(self, version: str) -> Path:
         """Where the clicks of a version's held-out users are, if there are any."""

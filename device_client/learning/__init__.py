@@ -1,1 +1,1 @@
-"""The device learns from its own clicks; nothing in here sends anything."""
+"""The device learns from its own clicks. Only `samples` sends something: a query for samples."""

@@ -1,6 +1,7 @@
 """Model versions in memory: that `VersionStore` is all the cloud needs of a store."""
 
 import io
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,7 @@ class MemoryStore(VersionStore):
         self._aliases: dict[str, str] = {}
         self._retired: set[str] = set()
         self._replays: dict[str, bytes] = {}
+        self._pools: dict[str, Path] = {}
 
     def publish(
         self,
@@ -92,6 +94,7 @@ class MemoryStore(VersionStore):
             if pointed == version:
                 raise InUse(f"version {version} is what {alias} points at")
         self._retired.add(version)
+        self.write_pool(version, None)
 
     def is_retired(self, version: str) -> bool:
         self.has(version)
@@ -100,6 +103,17 @@ class MemoryStore(VersionStore):
     def replay(self, version: str) -> bytes | None:
         self.has(version)
         return self._replays.get(version)
+
+    def local_pool(self, version: str) -> Path | None:
+        self.has(version)
+        return self._pools.get(version)
+
+    def write_pool(self, version: str, content: bytes | None) -> None:
+        self.has(version)
+        self._pools.pop(version, None)
+        if content is not None:
+            self._pools[version] = self._copies / f"{version}-pool-{secrets.token_hex(4)}"
+            self._pools[version].write_bytes(content)
 
     def write_replay(self, version: str, content: bytes) -> None:
         self.has(version)

@@ -45,6 +45,8 @@ class ClickLog:
         titles: one per item of `item_ids` ("" where it has none), or None if no item has one.
         cautions: what makes figures on the log doubtful, one clause each.
         checks: counts behind the cautions; None if the log was not made by `prepare`.
+        agreed: which users agreed that samples of their clicks may be handed out, (users,); None
+            if the log has no column of consent.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ClickLog:
     titles: tuple[str, ...] | None = None
     cautions: tuple[str, ...] = ()
     checks: LogChecks | None = None
+    agreed: NDArray[np.bool_] | None = None
 
     @property
     def item_count(self) -> int:

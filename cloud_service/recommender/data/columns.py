@@ -28,6 +28,7 @@ KNOWN: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         ),
         "timestamp": (("timestamp",), ("t_dat", "event_time", "unixreviewtime", "time")),
         "title": (("title",), ("prod_name", "movie_title", "product_name", "item_name", "name")),
+        "agreed": (("agreed",),),
     }
 )
 """Known names in lower case, `_` for blanks, without RecBole's types; earlier groups win."""
@@ -38,6 +39,7 @@ _HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "item_id": ("item", "product", "sku", "movie", "article", "book", "track", "video"),
         "timestamp": ("time", "timestamp", "ts", "date", "datetime"),
         "title": ("title", "name"),
+        "agreed": ("agreed", "consent"),
     }
 )
 """Words in a column's name that suggest its use; used in error messages only."""
@@ -71,6 +73,10 @@ class Choice:
         """Whether every required column was found exactly once."""
         return not self.missing and not self.doubtful
 
+    def ordered(self, required: Sequence[str]) -> list[str]:
+        """The columns that were found: the required ones in their order, then the optional ones."""
+        return [*required, *(name for name in self.columns if name not in required)]
+
     def description(self) -> str:
         """Says which columns are read under another name; "" if none is."""
         names = {name: self.header[index] for name, index in self.columns.items()}
@@ -82,9 +88,16 @@ class Choice:
 
 
 def choose_columns(
-    header: Sequence[str], required: Sequence[str], header_names: Mapping[str, str]
+    header: Sequence[str],
+    required: Sequence[str],
+    header_names: Mapping[str, str],
+    optional: Sequence[str] = (),
 ) -> Choice:
-    """Finds the required columns: by the given names, by their own, or by well-known names."""
+    """Finds the required columns: by the given names, by their own, or by well-known names.
+
+    Columns of `optional` are found by their own name only, and are not missed; one that is there
+    twice is doubtful.
+    """
     names = [name.strip(" \t\r\n\ufeff\u00a0") for name in header]
     reserved = {header_names.get(name, name) for name in required}
     at: dict[str, int] = {}
@@ -111,6 +124,12 @@ def choose_columns(
             doubtful[name] = tuple(names[index] for index in near)
         else:
             missing.append(name)
+    for name in optional:
+        same = [index for index, candidate in enumerate(names) if candidate == name]
+        if len(same) > 1:
+            doubtful[name] = tuple(names[index] for index in same)
+        elif same and same[0] not in at.values():
+            at[name] = same[0]
     return Choice(tuple(names), at, tuple(missing), doubtful, header_names)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
-from cloud_service.recommender.data.column_names import parse_columns
+from cloud_service.recommender.data.column_names import AGREED, parse_columns
+from cloud_service.recommender.data.consent import read_agreed
 from cloud_service.recommender.data.ids import MISSING, Ids, alike, read_ids
 from cloud_service.recommender.data.table import Table, read_table
 from cloud_service.recommender.data.times import read_times
@@ -29,7 +30,8 @@ class LogFile:
 
     Attributes:
         frame: user_id (String), item_id (String) and timestamp (Int64), sorted by user (by
-            bytes), then timestamp; ties keep the file's order.
+            bytes), then timestamp; ties keep the file's order. A log with a column of consent
+            also has agreed (Boolean).
         description: how a file that is not plain CSV was read (separators, column names).
         notes: what was unusual but accepted, one clause each.
     """
@@ -57,16 +59,22 @@ def read_log(path: Path, columns: str | None = None) -> LogFile:
 
     Args:
         columns: the names of its columns, `user=NAME,item=NAME,time=NAME`; None takes user_id,
-            item_id and timestamp, or the names of a well-known set.
+            item_id and timestamp, or the names of a well-known set. `agreed=NAME` names a column of
+            consent; else it is the column `agreed`, if there is one.
 
     Raises:
         DataError: the file cannot be used; says why, where, and what to do.
     """
-    table = read_table(path, LOG_COLUMNS, parse_columns(columns) if columns is not None else {})
+    header_names = parse_columns(columns) if columns is not None else {}
+    is_named = AGREED in header_names
+    required = (*LOG_COLUMNS, AGREED) if is_named else LOG_COLUMNS
+    table = read_table(path, required, header_names, () if is_named else (AGREED,))
     users, items = read_ids(table, "user_id"), read_ids(table, "item_id")
     times, notes = read_times(table, "timestamp")
     _check_content(path, users, items)
     frame = pl.DataFrame({"user_id": users.column, "item_id": items.column, "timestamp": times})
+    if AGREED in table.frame.columns:
+        frame = frame.with_columns(read_agreed(table))
     return LogFile(
         frame.sort("user_id", "timestamp", maintain_order=True),
         table.description,

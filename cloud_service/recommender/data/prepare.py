@@ -15,6 +15,7 @@ from cloud_service.recommender.data.checks import (
     tied_shares,
 )
 from cloud_service.recommender.data.clicks import MIN_SPLIT, ClickLog
+from cloud_service.recommender.data.consent import agreed_users
 from cloud_service.recommender.data.filters import (
     compact,
     filter_clicks,
@@ -59,7 +60,8 @@ def prepare(
     """Orders and filters the clicks of `read_log`, and numbers the users and items that are left.
 
     Args:
-        frame: user_id, item_id, timestamp; sorted by user, then timestamp, as `read_log` does.
+        frame: user_id, item_id, timestamp, and agreed where the log has it; sorted by user, then
+            timestamp, as `read_log` does.
         ties: order of one user's clicks that share a time: shuffled, so that nothing can be
             learned from it (see `shuffled_ties`), or as in the frame.
         repeats: whether rows with the same user, item and time count once or all.
@@ -78,6 +80,7 @@ def prepare(
     items, item_ids = numbered(frame["item_id"])
     read = _Clicks(users, items, frame["timestamp"].to_numpy().astype(np.int64))
     _check_sorted(read)
+    agreed = agreed_users(frame, users)
     clicks, identical = _without_identical(read, repeats)
     if ties == "shuffled":
         order = shuffled_ties(*clicks, user_ids, item_ids)
@@ -85,6 +88,8 @@ def prepare(
     clicks, cut = _newest(clicks, max_user_clicks)
     keep, story = filter_clicks(*clicks[:2], min_item=min_item, min_user=min_user, iterate=iterate)
     clicks = clicks.at(keep)
+    if agreed is not None:
+        agreed = agreed[np.unique(clicks.users)]
     users, user_ids = compact(clicks.users, user_ids)
     items, item_ids = compact(clicks.items, item_ids)
     if len(user_ids) < 2 or len(item_ids) < 2:
@@ -121,6 +126,7 @@ def prepare(
         titles=_titles(item_ids, titles),
         cautions=(*cautions, *log_cautions(checks, users=len(user_ids), items=len(item_ids))),
         checks=checks,
+        agreed=agreed,
     )
 
 

@@ -22,6 +22,7 @@ from cloud_service.recommender.data.lines import (
 )
 from shared.errors import DataError
 
+Names = Mapping[str, str]
 _ROWS: Final = 1 << 16
 _HEADER_LINES: Final = 20
 _TELLING_LENGTH: Final = 8
@@ -68,8 +69,10 @@ class _Layout:
         return sorted(self.choice.columns, key=lambda name: self.choice.columns[name])
 
 
-def read_rows(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> Rows:
-    """Reads the required columns of a text; all others are ignored.
+def read_rows(
+    text: Text, columns: Sequence[str], header_names: Names, optional: Sequence[str] = ()
+) -> Rows:
+    """Reads the required columns of a text, and the optional ones that are there.
 
     Args:
         header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
@@ -78,22 +81,25 @@ def read_rows(text: Text, columns: Sequence[str], header_names: Mapping[str, str
         DataError: a column is missing, a record cannot be split into fields, or the header is
             repeated; names the line.
     """
-    layout = _layout(text, columns, header_names)
+    layout = _layout(text, columns, header_names, optional)
     notes = [text.description]
     if layout.separator != ",":
         notes.append(f"{SEPARATORS[layout.separator]} between fields")
     notes.append(layout.choice.description())
     frame, lines = _all_rows(text, layout)
     _check_repeated_header(text.path, frame, lines, layout.choice)
-    return Rows(frame.select(columns), lines, ", ".join(note for note in notes if note))
+    description = ", ".join(filter(None, notes))
+    return Rows(frame.select(layout.choice.ordered(columns)), lines, description)
 
 
-def _layout(text: Text, columns: Sequence[str], header_names: Mapping[str, str]) -> _Layout:
+def _layout(
+    text: Text, columns: Sequence[str], header_names: Names, optional: Sequence[str]
+) -> _Layout:
     """Finds the separator that splits the first line into the required columns, or raises."""
     closest: tuple[tuple[int, int], _Layout] | None = None
     for separator in SEPARATORS:
         line, header = next(_headers(text, separator), (1, []))
-        choice = choose_columns(header, columns, header_names)
+        choice = choose_columns(header, columns, header_names, optional)
         layout = _Layout(separator, choice, line)
         if choice.complete:
             if fault := data_for_names(choice, columns):

@@ -57,9 +57,12 @@ def format_of(path: Path) -> str | None:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], header_names: Mapping[str, str] = _NONE
+    path: Path,
+    columns: Sequence[str],
+    header_names: Mapping[str, str] = _NONE,
+    optional: Sequence[str] = (),
 ) -> Table:
-    """Reads the required columns, in this order; all others are ignored.
+    """Reads the required columns, in this order, then the optional ones that are there.
 
     Args:
         header_names: the file's names of some of the `columns`; see `choose_columns` for the rest.
@@ -70,10 +73,10 @@ def read_table(
     """
     ending = _check_file(path)
     if ending == ".parquet":
-        table = _read_parquet(path, columns, header_names)
+        table = _read_parquet(path, columns, header_names, optional)
     else:
         text = _guarded(path, lambda: open_text(path, ending))
-        rows = _guarded(path, lambda: read_rows(text, columns, header_names), text)
+        rows = _guarded(path, lambda: read_rows(text, columns, header_names, optional), text)
         table = Table(path, rows.frame, rows.lines, rows.description)
     if table.frame.height == 0:
         raise DataError(f"{path} has a header but no rows: give a file with data in it.")
@@ -101,14 +104,19 @@ def _check_file(path: Path) -> str:
     return ending
 
 
-def _read_parquet(path: Path, columns: Sequence[str], header_names: Mapping[str, str]) -> Table:
+def _read_parquet(
+    path: Path,
+    columns: Sequence[str],
+    header_names: Mapping[str, str],
+    optional: Sequence[str],
+) -> Table:
     header = _guarded(path, lambda: list(pl.read_parquet_schema(path)))
-    choice = choose_columns(header, columns, header_names)
+    choice = choose_columns(header, columns, header_names, optional)
     if not choice.complete:
         raise DataError(f"{path} {advice(choice, columns)}")
     names = {header[index]: name for name, index in choice.columns.items()}
     frame = _guarded(path, lambda: pl.read_parquet(path, columns=list(names), glob=False))
-    frame = frame.rename(names).select(columns)
+    frame = frame.rename(names).select(choice.ordered(columns))
     return Table(path, frame, None, choice.description())
 
 

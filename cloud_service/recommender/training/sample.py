@@ -31,4 +31,5 @@ def sampled(log: ClickLog, clicks: int, seed: int) -> ClickLog:
         offsets=np.concatenate([[0], np.cumsum(log.lengths[users])]).astype(np.int64),
         user_ids=tuple(log.user_ids[user] for user in users),
         titles=titles if titles and any(titles) else None,
+        agreed=None if log.agreed is None else log.agreed[users],
     )

@@ -13,6 +13,8 @@ from shared.problems import MEDIA_TYPE
 JOB = "c9fb854d-f78e-42d8-950c-abc42a25acf9"
 NOWHERE = "postgresql://u:p@127.0.0.1:1/n?connect_timeout=1"
 CORRECTION = "/v1/models/{version}/correction"
+SAMPLES = "/v1/models/{version}/samples"
+"""Not by FastAPI; test_samples_api.py provokes each of its problems."""
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_every_documented_problem_of_corrections_is_a_known_error(page):
 def test_every_documented_problem_happens(make_cloud, tmp_path, page):
     seen = 0
     for method, path, operation in operations(page):
-        if path == CORRECTION:
+        if path in (CORRECTION, SAMPLES):
             continue
         for status, response in operation["responses"].items():
             if status < "400":

@@ -21,13 +21,16 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, checks
 
 from cloud_service.correction.openapi import OPENAPI_PATH
+from cloud_service.recommender.pool.pool_file import pool_bytes
 from cloud_service.storage.store import Store
 from shared.manifest import MANIFEST_NAME
 from shared.model import ModelSettings
 from shared.problems import MEDIA_TYPE as PROBLEM_TYPE
 from shared.problems import Problem
+from shared.samples import QUERY_TYPES
 from shared.wire import FULL_TYPE, HIDDEN_TYPE, ROW_TYPE, Wire, correction_path
 from tests.instruments.cases import drawn
+from tests.instruments.pools import small_pool
 from tests.instruments.processes import listening, running
 from tests.instruments.versions import published_again
 
@@ -38,6 +41,7 @@ HIDDEN = np.zeros((10, 64), np.float32)
 HIDDEN[:4] = np.random.default_rng(61).normal(size=(4, 64))
 BODY = Wire(ModelSettings()).encode_hidden(HIDDEN)
 CORRECTION = "POST /v1/models/{version}/correction"
+SAMPLES = "POST /v1/models/{version}/samples"
 UNKNOWN = "0123456789abcdef"
 ELSEWHERE = ["", ".", "..", "a/b"]
 """Names that make another address, perhaps another operation's."""
@@ -45,6 +49,9 @@ STRANGE = [*ELSEWHERE, "%2e%2e", "production\0", "é", "x" * 5000, UNKNOWN.upper
 FOLLOWED = (True, "true", "True", "1", "on", "yes")
 TOKEN = "a-token-of-these-tests"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
+DEVICE_TOKEN = "a-token-of-their-devices"
+DEVICE = {"Authorization": f"Bearer {DEVICE_TOKEN}"}
+schemathesis.serializer.alias(list(QUERY_TYPES), "application/octet-stream")
 CHECKED = (
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -82,9 +89,9 @@ class Place:
             "name": [MANIFEST_NAME, "hidden.onnx", "gcn.onnx", *STRANGE],
             "job": [*self.jobs, *STRANGE],
         }
-        if label == CORRECTION:  # the one path parameter with a form that is described
+        if label in (CORRECTION, SAMPLES):  # path parameters with a form that is described
             parameters["version"] = [*self.versions, UNKNOWN]
-        if negative and label == CORRECTION:
+        if negative and label in (CORRECTION, SAMPLES):
             return path_parameters
         return {
             name: data.draw(st.sampled_from(parameters[name]))
@@ -107,10 +114,13 @@ def fuzzed(small_store, tmp_path_factory):
     untouched = published_again(
         store, used, datetime(2026, 4, 1, tzinfo=UTC)
     )  # never named: it stays
+    manifest = store.manifest(used)
+    store.write_pool(used, pool_bytes(small_pool(300, manifest.model.dim, manifest.items)))
     set_to = {
         "CLOUD_STORE": str(store.folder),
         "CLOUD_SERVE_REPLAYS": "true",
         "CLOUD_ADMIN_TOKEN": TOKEN,
+        "CLOUD_DEVICE_TOKEN": DEVICE_TOKEN,
         "CLOUD_LOG_LEVEL": "debug",  # whatever could be logged, is
     }
     log = folder / "log"
@@ -149,7 +159,7 @@ def ask(fuzzed, label, mode):
             case.query["follow"] = "false"
         if not negative and label == CORRECTION and data.draw(st.booleans()):
             case.body = BODY  # random bytes are an H once in a lifetime
-        response = case.call(timeout=30, headers=ADMIN)
+        response = case.call(timeout=30, headers=DEVICE if label == SAMPLES else ADMIN)
         count += 1
         is_a_sound_refusal(Answer(response))
         if not negative and response.status_code == 422:
@@ -264,3 +274,4 @@ def test_nothing_that_was_asked_left_h_or_a_traceback_in_the_log(fuzzed):
     written |= {repr(BODY[:12])[2:-1].encode()} | {f"{x:.4f}".encode() for x in values}
     assert not [form for form in written if form in log]
     assert TOKEN.encode() not in log
+    assert DEVICE_TOKEN.encode() not in log

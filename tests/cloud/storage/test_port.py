@@ -16,6 +16,7 @@ from cloud_service.services.candidates import Candidates
 from cloud_service.services.heartbeat import Heartbeat
 from cloud_service.services.jobs import Jobs
 from cloud_service.services.models import ModelRegistry
+from cloud_service.services.samples import SampleService
 from cloud_service.storage.port import PRODUCTION, StoreFile
 from cloud_service.storage.store import InUse, InvalidAlias, Store
 from shared.errors import BundleInvalid, BundleMissing, RetiredModel, UnknownModel
@@ -100,7 +101,8 @@ def test_a_retired_version_answers_no_more_and_one_in_use_is_not_retired(store):
 
 @pytest.mark.parametrize("name", ["../../etc", "production", "0" * 15, ""])
 def test_what_names_no_version_is_refused(store, name):
-    for call in (store.has, store.manifest, store.is_retired, store.replay, store.retire):
+    calls = (store.has, store.manifest, store.is_retired, store.replay, store.retire)
+    for call in (*calls, store.local_pool, lambda version: store.write_pool(version, b"")):
         with pytest.raises(UnknownModel):
             call(name)
 
@@ -124,6 +126,23 @@ def test_clicks_of_held_out_users_are_kept_beside_the_version(store):
     assert store.replay(version) == b"clicks"
 
 
+def test_a_pool_is_replaced_by_another_file_and_goes_with_its_version(store):
+    version = published(store)
+    assert store.local_pool(version) is None
+    store.write_pool(version, b"samples")
+    path = store.local_pool(version)
+    with path.open("rb") as opened:
+        store.write_pool(version, b"others")
+        assert opened.read() == b"samples"
+    assert store.local_pool(version).read_bytes() == b"others"
+    store.write_pool(version, None)
+    store.write_pool(version, None)
+    assert store.local_pool(version) is None
+    store.write_pool(version, b"samples")
+    store.retire(version)
+    assert store.local_pool(version) is None
+
+
 def test_the_whole_cloud_runs_on_any_store(store, tmp_path, small_model, small_split):
     """Corrections, candidates, bundles and promotion need nothing but the port."""
     created = datetime(2026, 1, 2, tzinfo=UTC)
@@ -133,6 +152,7 @@ def test_the_whole_cloud_runs_on_any_store(store, tmp_path, small_model, small_s
     services = Services(
         models=models,
         candidates=Candidates(models),
+        samples=SampleService(store, models),
         jobs=jobs,
         correctors=CorrectorCache(store, room=512 << 20),
         scheduler=CorrectionScheduler(longest_s=5.0),

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from cloud_service.recommender.recipe import DATA_FIELDS, OPTIONS, TRAINING_FIELDS
+from cloud_service.recommender.recipe import DATA_FIELDS, OPTIONS, POOL_FIELDS, TRAINING_FIELDS
 from experiments.comparison.comparison_recipe import parse, read
 from experiments.comparison.datasets import open_data
 from experiments.comparison.names import names_of
@@ -23,7 +23,7 @@ def planned(values, overrides=None):
 
 
 def test_every_field_is_a_training_option_or_belongs_elsewhere():
-    elsewhere = {*DATA_FIELDS, "network", "model", "seed"}
+    elsewhere = {*DATA_FIELDS, *POOL_FIELDS, "network", "model", "seed"}
     names = {*OPTIONS, *ModelSettings.model_fields}
     assert set(TRAINING_FIELDS) | elsewhere == names
     assert set(DATA_FIELDS) <= names
