@@ -30,6 +30,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from device_client.bundle import Bundle
+from device_client.learning.patch import AppliedPatch, PatchedUser, patch_settings
+from device_client.open_graph import open_graph
 from device_client.windows import InnerWindows
 from shared import bundle as files
 from shared.model import ModelSettings
@@ -40,28 +42,17 @@ from shared.wire import RowCorrection
 Floats = NDArray[np.float32]
 
 
-def _open(path: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # thread pools ignore a container's CPU limit
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # For graphs this small, the arena and the reuse of buffers cost 2 µs of 40.
-    options.enable_cpu_mem_arena = options.enable_mem_reuse = False
-    options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 class Graphs:
     """The five graphs of a bundle, opened once and shared by all sessions of the process."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.table = ort.OrtValue.ortvalue_from_numpy(bundle.item_table)
-        self.hidden = _open(bundle.graph(files.HIDDEN_GRAPH))
-        self.projections = _open(bundle.graph(files.PROJECTIONS_GRAPH))
-        self.prepare = _open(bundle.graph(files.PREPARE_GRAPH))
-        self.rank = _open(bundle.graph(files.RANK_GRAPH))
-        self.carry = _open(bundle.graph(files.CARRY_GRAPH))
+        self.hidden = open_graph(bundle.graph(files.HIDDEN_GRAPH))
+        self.projections = open_graph(bundle.graph(files.PROJECTIONS_GRAPH))
+        self.prepare = open_graph(bundle.graph(files.PREPARE_GRAPH))
+        self.rank = open_graph(bundle.graph(files.RANK_GRAPH))
+        self.carry = open_graph(bundle.graph(files.CARRY_GRAPH))
         s = bundle.manifest.model
         (of_zeros,) = self.projections.run(None, {"hidden": np.zeros((1, s.dim), np.float32)})
         self.no_click: Floats = split_projections(of_zeros, s.heads)[0]
@@ -77,7 +68,7 @@ class DeviceSCN:
     """
 
     def __init__(self, graphs: Graphs) -> None:
-        self._graphs, bundle = graphs, graphs.bundle
+        self.graphs, bundle = graphs, graphs.bundle
         s = bundle.manifest.model
         h, k, f = s.heads, s.segment, s.head_dim
         self.count = 0
@@ -101,12 +92,16 @@ class DeviceSCN:
         self._next_state = self._state.copy()
         self._candidates, self._scores = np.zeros(0, np.int64), np.zeros((1, 0), np.float32)
         self._is_prepared = self._must_move_windows = False
+        self.patch: AppliedPatch | None = None
+        """Counts from the next ranking; another thread may set it."""
+        self.offsets: Floats | None = None
+        """(V + 1,) Added to the scores of items, by row."""
         self._bind_graphs(s)
         self._reset()
 
     def _bind_graphs(self, s: ModelSettings) -> None:
         """Binds inputs and outputs of the graphs to this user's arrays."""
-        graphs = self._graphs
+        graphs = self.graphs
         projections: Floats = np.zeros((1, s.projections_width), np.float32)
         keys_and_values, query = split_projections(projections, s.heads)
         self._last_projections: Floats = keys_and_values[:, :, 0]
@@ -119,6 +114,12 @@ class DeviceSCN:
         self._to_projections = self._bind(graphs.projections, {"hidden": self._row})
         self._output(self._to_projections, "views", projections)
         prepared = self._bind_prepare(graphs.prepare, query, segment, keys_and_values)
+        self.user: Floats | None = prepared.get("user")
+        """(1, D) The user state without a patch, after `prepare`; None if it needs a correction."""
+        self._patched: PatchedUser | None = None
+        if self.user is not None and patch_settings(graphs.bundle) is not None:
+            self._patched = PatchedUser(self.user)
+            prepared["user"] = self._patched.state
         self._to_scores = self._bind(
             graphs.rank, {"item_table": graphs.table, **prepared, **self._correction_inputs(s)}
         )
@@ -155,7 +156,7 @@ class DeviceSCN:
         if self._windows is not None and self.count and not self._is_prepared:
             self.prepare()
         self._click[0] = item
-        self._graphs.hidden.run_with_iobinding(self._to_row)
+        self.graphs.hidden.run_with_iobinding(self._to_row)
         if self._window is not None:
             is_full = len(self._window) == self._window.maxlen
             self._window.append(self._row.copy())
@@ -174,7 +175,9 @@ class DeviceSCN:
                 self._windows.move()
             self._must_move_windows = True
         self._position[0] = self.count - 1
-        self._graphs.prepare.run_with_iobinding(self._to_prepared)
+        self.graphs.prepare.run_with_iobinding(self._to_prepared)
+        if self._patched is not None:
+            self._patched.write(self.patch, corrected=False)
         self._is_prepared = True
 
     def scores(self, candidates: NDArray[np.int64], correction: RowCorrection | None) -> Floats:
@@ -189,9 +192,15 @@ class DeviceSCN:
         if len(candidates) != len(self._candidates):
             self._resize(len(candidates))
         self._candidates[:] = candidates
-        self._graphs.rank.run_with_iobinding(self._to_scores)
-        # A copy: the next ranking writes to the same array.
-        scores: Floats = self._scores[0].copy()
+        if self._patched is not None:
+            self._patched.update(self.patch, corrected=correction is not None)
+        self.graphs.rank.run_with_iobinding(self._to_scores)
+        # A new array: the next ranking writes to the same one.
+        if self.offsets is None:
+            scores: Floats = self._scores[0].copy()
+        else:
+            scores = self.offsets.take(self._candidates)  # the method: half of `np.take`
+            scores += self._scores[0]
         return scores
 
     def _correction_inputs(self, s: ModelSettings) -> dict[str, Floats]:
@@ -232,13 +241,13 @@ class DeviceSCN:
         if not self._is_projected:
             if self._must_slide_or_carry:
                 self._slide_or_carry()
-            self._graphs.projections.run_with_iobinding(self._to_projections)
+            self.graphs.projections.run_with_iobinding(self._to_projections)
             self._projections[:, :, self.count - 1] = self._last_projections
             self._is_projected = True
 
     def _replay_window(self, rows: Iterable[Floats]) -> None:
         """Appends clicks by their rows of H, beginning at the state of a user without history."""
-        self._state[...] = self._graphs.bundle.inner_state
+        self._state[...] = self.graphs.bundle.inner_state
         self._reset()
         for row in rows:
             self._project_last()
@@ -256,14 +265,14 @@ class DeviceSCN:
             projections, end = self._projections, self._capacity
             projections[:, :, : end - 1] = projections[:, :, 1:end]
         else:
-            self._graphs.carry.run_with_iobinding(self._to_carry)
+            self.graphs.carry.run_with_iobinding(self._to_carry)
             self._state[...] = self._next_state
-            self._projections[:] = self._graphs.no_click
+            self._projections[:] = self.graphs.no_click
         self._must_slide_or_carry = False
 
     def _reset(self) -> None:
         """An empty segment. The inner state stays."""
-        self.hidden[:], self._projections[:] = 0.0, self._graphs.no_click
+        self.hidden[:], self._projections[:] = 0.0, self.graphs.no_click
         self.count, self._is_projected = 0, True
         self._must_slide_or_carry = False
         """True while H has moved on, but projections and inner state have not."""

@@ -21,6 +21,7 @@ from shared.outcomes import Outcome
 from shared.wire import RowCorrection
 
 if TYPE_CHECKING:  # it needs POSIX file locks, and a session without it does not
+    from device_client.learning.learner import Learner
     from device_client.learning.store import ClickStore
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Session:
         self._clicked_ns = self._hidden_ns = 0
         self.store, self.restored, self.not_restored = store, 0, 0
         """The memory, its clicks that the session began with, and those of unknown items."""
+        self.learner: Learner | None = None
+        """Is told every click; it attaches itself (device_client/learning/learner.py)."""
         if link is not None:
             link.open()
         if store is not None:
@@ -90,6 +93,11 @@ class Session:
         """Like `click`, for a row of the item table (from 1)."""
         clicked = time.perf_counter_ns()
         self._click(self.bundle.check_row(row), clicked)
+
+    @property
+    def scn(self) -> DeviceSCN:
+        """The user's SCN; another one after `forget`."""
+        return self._scn
 
     @property
     def ticket(self) -> int:
@@ -187,6 +195,8 @@ class Session:
         self._clicked_ns, self._hidden_ns = clicked_ns, time.perf_counter_ns()
         if self.link is not None:
             self._ask(self.link)
+        if self.learner is not None:
+            self.learner.note(row, self._scn)
         self._scn.prepare()  # while the correction is on its way
         if self.store is not None:
             self.store.click(self.bundle.item_id(row))
@@ -203,11 +213,15 @@ class Session:
         self._ticket = self._clicked_ns = self._hidden_ns = 0
         if self.link is not None:
             self.link.forget()
+        if self.learner is not None:
+            self.learner.forget()
 
     def _ask(self, link: CorrectionLink) -> None:
         self._ticket = link.ask(self._scn.hidden, self._scn.count - 1)
 
     def _preload(self, rows: NDArray[np.int64], *, ask: bool) -> None:
+        if self.learner is not None:
+            self.learner.note_earlier(rows)
         settings = self.bundle.manifest.model
         if settings.history == "window":
             rows = rows[-settings.length :]

@@ -19,7 +19,7 @@ from shared.errors import (
     BundleTooNew,
     BundleTruncated,
 )
-from shared.manifest import FORMAT, MANIFEST_NAME, OLDEST, FileEntry, Manifest
+from shared.manifest import LEARNING_FORMAT, MANIFEST_NAME, OLDEST, FileEntry, Manifest
 
 MANIFEST_LIMIT = 1 << 20
 """Largest size of a manifest, in bytes."""
@@ -34,6 +34,9 @@ ITEM_TABLE = "items.npy"
 ITEM_IDS = "item_ids.npy"
 TITLES = "titles.txt"
 INNER_STATE = "inner_state.npy"
+LEARN_GRAPH = "learn.onnx"
+AMORTISED_GRAPH = "amortised.onnx"
+BASIS = "basis.npy"
 GCN_GRAPH = "gcn.onnx"
 GCN_ROW_GRAPH = "gcn_row.onnx"
 NEIGHBOURS = "neighbours.safetensors"
@@ -76,9 +79,10 @@ def parse_manifest(raw: bytes) -> Manifest:
         fields = json.loads(raw)
         if isinstance(fields, dict) and isinstance(fields.get("format"), int):
             version = fields["format"]
-            if version > FORMAT:
+            if version > LEARNING_FORMAT:
                 raise BundleTooNew(
-                    f"the bundle has format {version}, this program reads up to {FORMAT}: update it"
+                    f"the bundle has format {version}, this program reads up to "
+                    f"{LEARNING_FORMAT}: update it"
                 )
             if version < OLDEST:
                 raise BundleInvalid(

@@ -139,6 +139,26 @@ class BundleInvalid(BundleError):
     title = "The manifest of the bundle is not valid"
 
 
+class PatchInvalid(RecommendationError):
+    """A stored patch that cannot be used: damaged, not finite, or of another shape."""
+
+    code = "patch-invalid"
+    title = "This patch cannot be used"
+
+
+class StalePatch(PatchInvalid):
+    code = "stale-patch"
+    title = "This patch belongs to another bundle"
+
+
+class UnsupportedLearning(RecommendationError):
+    """A model that cannot be published with these settings of learning."""
+
+    code = "unsupported-learning"
+    status = 422
+    title = "A device cannot learn this with that model"
+
+
 class StoreError(RecommendationError):
     """The device's store of clicks cannot be used as asked."""
 

@@ -1,8 +1,8 @@
 """What a bundle says about learning on the device: which parts there are, and their numbers."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from shared.model import StrictModel
 
@@ -43,6 +43,12 @@ class PatchSettings(StrictModel):
     negatives: Annotated[int, Field(ge=1, le=10_000)] = 500
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.03
     decay: Annotated[float, Field(ge=0, description="pull towards the start (L2)")] = 0.1
+
+    @field_validator("junctions", mode="before")
+    @classmethod
+    def _tuple_from_list(cls, junctions: Any) -> Any:
+        """JSON has lists only."""
+        return tuple(junctions) if isinstance(junctions, list) else junctions
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -5,10 +5,14 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from shared.learning import LearningSettings
 from shared.model import ModelSettings
 
 FORMAT: Final = 5
 """The bundle format that this code writes. 5: the manifest records how training ended."""
+
+LEARNING_FORMAT: Final = 6
+"""The format of bundles that say what their device learns, and the newest that this code reads."""
 
 OLDEST: Final = 4
 """The oldest format that it reads. 4: the projections of a click are laid out by head."""
@@ -74,15 +78,26 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[4, 5] = FORMAT
+    format: Literal[4, 5, 6] = FORMAT
     model: ModelSettings
     items: int = Field(ge=1, description="items in the catalogue; item 0 is padding and not one")
     opset: int = Field(ge=1, description="of the ONNX graphs")
     data: TrainingData
     metrics: dict[str, float] = Field(description="on the held-out clicks, corrected and local")
     training: TrainingEnd | None = Field(None, description="None in bundles of format 4")
+    learning: LearningSettings | None = Field(
+        None,
+        exclude_if=lambda learning: learning is None,
+        description="what its device learns; only in bundles of format 6",
+    )
     created: datetime
     files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _format_of_learning(self) -> Self:
+        if (self.format == LEARNING_FORMAT) != (self.learning is not None):
+            raise ValueError(f"bundles that learn have format {LEARNING_FORMAT}, others do not")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

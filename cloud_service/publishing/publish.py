@@ -13,11 +13,13 @@ from cloud_service.recommender.data.clicks import ClickLog, Split
 from cloud_service.recommender.export.cloud_graphs import export_cloud_graphs
 from cloud_service.recommender.export.device_graphs import export_device_graphs
 from cloud_service.recommender.export.graphs import OPSET
+from cloud_service.recommender.export.learning_graphs import learning_files
+from cloud_service.recommender.learning.fit import Learning
 from cloud_service.recommender.models.cocorrrec import SCNAndGCN
 from cloud_service.recommender.training.neighbours import fit_neighbours
 from cloud_service.storage.port import StoreFile, VersionStore
 from shared import bundle as names
-from shared.manifest import FileEntry, Manifest, TrainingData, TrainingEnd
+from shared.manifest import FORMAT, LEARNING_FORMAT, FileEntry, Manifest, TrainingData, TrainingEnd
 
 
 def publish(
@@ -28,18 +30,21 @@ def publish(
     *,
     created: datetime,
     training: TrainingEnd | None = None,
+    learning: Learning | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> str:
     """Exports a model, writes it to the store as a new version, and gives the version's name.
 
     The clicks of held-out users are kept beside it for simulated devices, never in the bundle.
     The same arguments give the same version. `training` says how that of the device's network
-    ended, where it is known. `tick` is called between steps and may raise.
+    ended, where it is known, `learning` what devices learn. `tick` is called between steps and may
+    raise. Raises UnsupportedLearning where devices cannot learn that.
     """
     log = split.log
 
     def describe(entries: tuple[FileEntry, ...]) -> Manifest:
         return Manifest(
+            format=FORMAT if learning is None else LEARNING_FORMAT,
             model=model.settings,
             items=log.item_count,
             opset=OPSET,
@@ -55,11 +60,12 @@ def publish(
             ),
             metrics={name: round(value, 6) for name, value in metrics.items()},
             training=training,
+            learning=None if learning is None else learning.settings,
             created=created,
             files=entries,
         )
 
-    files = version_files(model, split, tick)
+    files = version_files(model, split, tick, learning)
     tick()
     version = store.publish(files, describe)
     if len(split.replay_users):
@@ -68,10 +74,17 @@ def publish(
 
 
 def version_files(
-    model: SCNAndGCN, split: Split, tick: Callable[[], None] = lambda: None
+    model: SCNAndGCN,
+    split: Split,
+    tick: Callable[[], None] = lambda: None,
+    learning: Learning | None = None,
 ) -> dict[str, StoreFile]:
     """Every file of a version: the device's bundle, and what the cloud keeps to itself."""
-    device = {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
+    device: dict[str, bytes] = {}
+    if learning is not None:
+        device |= learning_files(model.scn, learning.settings, learning.amortised, learning.basis)
+        tick()
+    device |= {f"{name}.onnx": graph for name, graph in export_device_graphs(model.scn).items()}
     tick()
     block = model.scn.block
     state = np.concatenate(

@@ -59,6 +59,7 @@ class Parts:
         corrections: the cloud's corrections.
         within: how much of the patch counts inside a basket.
         corrected_share: how much of patch and samples counts beside a correction.
+        opening: how much of a correction counts where a basket opens.
     """
 
     learned: Learned | None = None
@@ -69,6 +70,7 @@ class Parts:
     corrections: Corrections | None = None
     within: float = 1.0
     corrected_share: float = 1.0
+    opening: float = 1.0
 
     def changed(self, **changes: object) -> "Parts":
         """These parts with others in place of some."""
@@ -102,10 +104,13 @@ def _scores(
     events: Events, spans: Spans, clicks: Int64, moments: Int64, parts: Parts
 ) -> Float[Tensor, "clicks items"]:
     baskets = spans.basket[clicks]
-    share = torch.ones(len(clicks), 1)
-    share[torch.from_numpy(moments > baskets)] = parts.within
+    share, corrected = torch.ones(len(clicks), 1), torch.ones(len(clicks), 1)
+    is_inside = torch.from_numpy(moments > baskets)
+    share[is_inside] = parts.within
+    if spans.has_times:
+        corrected[~is_inside] = parts.opening
     if parts.corrections is not None:
-        share = share * parts.corrected_share
+        share = share * (1 - (1 - parts.corrected_share) * corrected)
     shift = torch.zeros(len(clicks), events.table.shape[1])
     if parts.learned is not None:
         shift = parts.learned.before(events, baskets)
@@ -118,8 +123,9 @@ def _scores(
         scores = _recalled(events, scores, baskets, moments, parts.shelf, parts.recall, share)
     if parts.corrections is not None:
         correction, items, residuals = parts.corrections.at(moments)
-        scores = scores + correction @ events.catalogue.T
-        scores = scores.scatter_add(1, (items - 1).clamp_min(0), residuals * (items > 0))
+        scores = scores + (corrected * correction) @ events.catalogue.T
+        residuals = corrected * residuals * (items > 0)
+        scores = scores.scatter_add(1, (items - 1).clamp_min(0), residuals)
     return scores
 
 

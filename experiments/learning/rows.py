@@ -33,6 +33,7 @@ STEPS: Final = ((0.03, 0.1), (0.03, 0.3), (0.1, 0.03))
 SHARPNESSES: Final = (1.5, 3.0, 6.0)
 SHARES: Final = (0.1, 0.25, 0.4)
 CORRECTED_SHARES: Final = (1.0, 0.5, 0.25, 0.0)
+OPENINGS: Final = (1.0, 0.5, 0.0)
 FETCH_EVERY: Final = 3
 CHOICE_CLICKS: Final = 15_000
 """Clicks on which settings are chosen; a user's clicks are all in or all out."""
@@ -169,12 +170,16 @@ class Devices:
     @cached_property
     def everything(self) -> Parts:
         """Correction, memory, patch and samples; how much the last two count beside the first."""
+        openings = OPENINGS if self.spans.has_times else (1.0,)
         options = [
             (
-                f"beside a correction {share:g}",
-                self.coda.changed(corrections=self.corrected.corrections, corrected_share=share),
+                f"beside a correction {share:g}, correction where a basket opens {opening:g}",
+                self.coda.changed(
+                    corrections=self.corrected.corrections, corrected_share=share, opening=opening
+                ),
             )
-            for share in CORRECTED_SHARES
+            for opening in openings
+            for share in (CORRECTED_SHARES if opening else (1.0,))
         ]
         return self.best("everything", [("corrected alone", self.corrected), *options])
 

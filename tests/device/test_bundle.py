@@ -15,7 +15,7 @@ from shared.errors import (
     BundleTooNew,
     BundleTruncated,
 )
-from shared.manifest import FORMAT, OLDEST
+from shared.manifest import LEARNING_FORMAT, OLDEST
 
 FILES = (
     "hidden.onnx",
@@ -91,7 +91,7 @@ def test_a_manifest_of_another_version_is_found(copy):
 
 
 def test_a_newer_format_says_to_update(copy):
-    rewrite(copy, format=FORMAT + 1, unheard_of="field")
+    rewrite(copy, format=LEARNING_FORMAT + 1, unheard_of="field")
     with pytest.raises(BundleTooNew, match="update"):
         Bundle.open(copy)
 

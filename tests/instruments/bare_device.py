@@ -11,7 +11,9 @@ class BareDevice:
     """A device from shared/GRAPHS.md, with ONNX Runtime and NumPy only."""
 
     def __init__(self, folder):
-        self.settings = s = json.loads((folder / "manifest.json").read_text())["model"]
+        manifest = json.loads((folder / "manifest.json").read_text())
+        self.folder, self.learning, self.clicks = folder, manifest.get("learning"), []
+        self.settings = s = manifest["model"]
         self.k, self.d, self.h = s["segment"], s["dim"], s["heads"]
         self.f = self.d // self.h
         options = ort.SessionOptions()
@@ -47,6 +49,7 @@ class BareDevice:
         return dict(zip(("keys", "turned_keys", "values"), self.segment, strict=True))
 
     def click(self, item):
+        self.clicks.append((self.read()["user"] if self.learning and self.count else None, item))
         row = self.run("hidden", item_table=self.table, clicks=np.array([item]))["hidden"]
         if self.settings["history"] == "carry":
             self.append_carrying(row)
@@ -109,11 +112,18 @@ class BareDevice:
         states[:, 0, :, 0] = first[:, 0, :, 0]
         self.states = states.reshape(self.states.shape)
 
-    def scores(self, candidates, correction):
-        prepared = self.prepared if self.keeps_windows else self.prepare()
+    def scores(self, candidates, correction, patch=None):
+        prepared = dict(self.read())
+        if patch is not None:
+            share = self.learning["corrected_share"] if correction is not None else 1
+            added = self.patched(prepared["user"], patch) - prepared["user"]
+            prepared["user"] = (prepared["user"] + share * added).astype(np.float32)
         inputs = self.correction_inputs(correction)
         inputs |= {"item_table": self.table, "candidates": np.array(candidates)}
         return self.run("rank", **prepared, **inputs)["scores"][0]
+
+    def read(self):
+        return self.prepared if self.keeps_windows else self.prepare()
 
     def prepare(self):
         return self.run(
@@ -145,3 +155,69 @@ class BareDevice:
         attn = attn.reshape(self.h, rows, self.k)[:, position]
         bias = bias.reshape(self.h, rows, self.f)[:, position]
         return attn.astype(np.float32), bias.astype(np.float32)
+
+    def patched(self, states, patch):
+        if self.learning["patch"]["form"] == "shift":
+            return states + patch
+        basis = np.load(self.folder / "basis.npy")[0]
+        matrix = np.einsum("p,prd,pre->de", patch, basis[:, 2:4], basis[:, :2])
+        return states + states @ matrix.T + patch @ basis[:, 4]
+
+    def memory(self, candidates):
+        numbers, items = self.learning["memory"], [item for _, item in self.clicks]
+        offsets = np.zeros(len(candidates))
+        for at, item in enumerate(candidates):
+            if item in items:
+                age = items[::-1].index(item)
+                offsets[at] = numbers["base"] + numbers["count"] * np.log1p(items.count(item))
+                offsets[at] -= numbers["age"] * np.log1p(age)
+        return offsets
+
+    def start(self, end):
+        if self.learning["patch"]["start"] == "zero":
+            return None
+        vectors = self.table[[item for _, item in self.clicks[:end]]]
+        weights = [0.5 ** (np.arange(end)[::-1] / life) for life in (10, 50, 300)]
+        sums, count = (weights @ vectors).astype(np.float32), np.full((1, 1), end, np.float32)
+        return self.run("amortised", sums=sums, count=count, state=self.clicks[end][0])["shift"][0]
+
+    def learn(self, end, negatives):
+        """The patch after a round on the clicks before `end`, and the losses of its steps."""
+        settings = self.learning["patch"]
+        n, m, shift = settings["window"], settings["negatives"], settings["form"] == "shift"
+        size = self.d if shift else settings["size"]
+        own = [click for click in self.clicks[max(0, end - n) : end] if click[0] is not None]
+        positives, states = np.zeros((2, n, self.d), np.float32)
+        for at, (state, item) in enumerate(own):
+            states[at], positives[at] = state[0], self.table[item]
+        clicked = {item for _, item in self.clicks[:end]}
+        others = [item not in clicked for item in negatives]
+        offsets = np.full(m, -1e9, np.float32)
+        offsets[: len(others)] = np.where(others, np.log((len(self.table) - 1) / sum(others)), -1e9)
+        vectors = np.zeros((m, self.d), np.float32)
+        vectors[: len(others)] = self.table[negatives]
+        inputs = {
+            "weights": (np.arange(n) < len(own)).astype(np.float32),
+            "positives": positives,
+            "negatives": vectors,
+            "decay": np.array(settings["decay"], np.float32),
+        }
+        if shift:
+            inputs["positive_scores"] = (states * positives).sum(1)
+            inputs["negative_scores"] = states @ vectors.T + offsets
+        else:
+            inputs["states"], inputs["positive_offsets"] = states, np.zeros(n, np.float32)
+            inputs["negative_offsets"] = np.tile(offsets, (n, 1))
+        names, start = ("patch", "first", "second"), self.start(end)
+        state = {name: np.zeros(size, np.float32) for name in (*names, "start")}
+        if start is not None:
+            state["patch"] = state["start"] = start
+        losses = []
+        for step in range(1, settings["steps"] + 1):
+            root = np.sqrt(1 - 0.999**step)
+            rate = np.array(settings["learning_rate"] * root / (1 - 0.9**step), np.float32)
+            epsilon = np.array(1e-8 * root, np.float32)
+            outputs = self.run("learn", **inputs, **state, rate=rate, epsilon=epsilon)
+            state |= {name: outputs[f"next_{name}"] for name in names}
+            losses.append(outputs["loss"])
+        return state["patch"], losses

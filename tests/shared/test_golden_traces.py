@@ -19,6 +19,7 @@ from tests.instruments.bare_device import BareDevice
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.parent for path in GOLDEN.glob("*/trace.json"))
+LEARNING = [folder for folder in CASES if folder.name.startswith("learning")]
 TOLERANCE = 1e-5
 
 
@@ -27,7 +28,7 @@ class OurDevice:
 
     def __init__(self, folder):
         self.scn = DeviceSCN(Graphs(Bundle.open(folder)))
-        self.click, self.settings = self.scn.click, self.scn._graphs.bundle.manifest.model
+        self.click, self.settings = self.scn.click, self.scn.graphs.bundle.manifest.model
 
     @property
     def count(self):
@@ -61,6 +62,26 @@ def test_a_device_computes_what_the_golden_trace_says(folder, device_class):
             np.testing.assert_allclose(scores, step[name], rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("folder", LEARNING, ids=lambda folder: folder.name)
+def test_a_device_written_from_the_page_learns_what_the_golden_trace_says(folder):
+    device, trace = BareDevice(folder), json.loads((folder / "trace.json").read_text())
+    for step in trace["steps"]:
+        device.click(step["click"])
+    learning, last = trace["learning"], trace["steps"][-1]
+    start = device.start(learning["end"])
+    assert (start is None) == (learning["start"] is None)
+    if start is not None:
+        np.testing.assert_allclose(start, learning["start"], rtol=0, atol=TOLERANCE)
+    patch, losses = device.learn(learning["end"], learning["negatives"])
+    np.testing.assert_allclose(losses, learning["losses"], rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(patch, learning["patch"], rtol=0, atol=TOLERANCE)
+    offsets = device.memory(last["candidates"])
+    for name, correction in (("scores", None), ("corrected_scores", last["correction"])):
+        scores = device.scores(last["candidates"], correction, patch) + offsets
+        np.testing.assert_allclose(scores, learning[name], rtol=TOLERANCE, atol=TOLERANCE)
+        assert np.abs(np.subtract(last[name] + offsets, learning[name])).max() > 100 * TOLERANCE
+
+
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
 def test_on_one_machine_both_devices_agree_exactly(folder):
     ours, bare = OurDevice(folder), BareDevice(folder)
@@ -73,7 +94,7 @@ def test_on_one_machine_both_devices_agree_exactly(folder):
 
 
 def test_the_traces_reach_every_kind_of_model_and_every_form():
-    assert len(CASES) == 10
+    assert len(CASES) == 12
     settings = [json.loads((folder / "manifest.json").read_text())["model"] for folder in CASES]
     for name, kinds in {
         "gcn": {"causal", "released", "transformer", "projected"},

@@ -19,6 +19,7 @@ from cloud_service.recommender.learning.amortised import (
 from cloud_service.recommender.learning.events import Events, Int64, training_events
 from cloud_service.recommender.learning.fleet import learn_shifts
 from cloud_service.recommender.learning.memory import ItemMemory, fit_memory
+from cloud_service.recommender.learning.patch import MetapatchBasis
 from cloud_service.recommender.learning.ranking import ItemOffsets, Offsets, event_ranks
 from cloud_service.recommender.models.cocorrrec import SCNAndGCN
 from cloud_service.recommender.ranking.metrics import ALL, rank_metrics
@@ -38,11 +39,13 @@ class Learning:
         settings: for the manifest.
         amortised: the network that a patch begins from, where the settings have one.
         validation: NDCG@10 of the validation clicks without learning, and with it.
+        basis: that of a metapatch.
     """
 
     settings: LearningSettings
     amortised: AmortisedPatch | None
     validation: tuple[float, float]
+    basis: MetapatchBasis | None = None
 
 
 @torch.no_grad()

@@ -18,7 +18,8 @@ from cloud_service.recommender.learning.events import Events, Int64
 from cloud_service.recommender.learning.step import StepState, adam
 from shared.learning import PatchSettings, adam_factors
 
-_TOGETHER: Final = 128
+_TOGETHER: Final = 16
+"""Devices in one computation: their scores (devices, window, negatives) stay in a core's cache."""
 LEAST_CLICKS: Final = 5
 """Own clicks before which a device does not learn."""
 

@@ -47,6 +47,32 @@ class ShiftScores(nn.Module):
         positive = positive_scores.unsqueeze(-1) + positives @ column
         return positive.squeeze(-1), negative_scores + (negatives @ column).transpose(0, 1)
 
+    def loss_and_gradient(
+        self,
+        patch: Float[Tensor, " dim"],
+        weights: Float[Tensor, " n"],
+        positives: Float[Tensor, "n dim"],
+        negatives: Float[Tensor, "m dim"],
+        positive_scores: Float[Tensor, " n"],
+        negative_scores: Float[Tensor, "n m"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " dim"]]:
+        """`sampled_loss` and its gradient, written out: half the time of what is traced.
+
+        Everything of one number a click is a row, (1, n): products with rows are ONNX Runtime's
+        fastest.
+        """
+        row = patch.unsqueeze(0)
+        positive = positive_scores.unsqueeze(0) + row @ positives.transpose(0, 1)
+        negative = negative_scores + row @ negatives.transpose(0, 1)
+        highest = torch.maximum(positive, negative.amax(-1).unsqueeze(0))
+        weight = (negative - highest.transpose(0, 1)).exp()
+        own = (positive - highest).exp()
+        total = own + weight.sum(-1).unsqueeze(0)
+        share = (weights / weights.sum()).unsqueeze(0)
+        per_click = share / total
+        gradient = (per_click @ weight) @ negatives + (per_click * own - share) @ positives
+        return ((total.log() + highest - positive) * share).sum(), gradient.squeeze(0)
+
 
 class StateMapScores(nn.Module):
     """The same under a metapatch at the user state alone."""
@@ -157,7 +183,14 @@ class TrainingStep(nn.Module):
         `rate` and `epsilon` hold Adam's corrections for the first steps (`shared.learning.
         adam_factors`); `weights` are 0 for padding.
         """
-        gradient, loss = torch.func.grad_and_value(self.loss)(patch, start, decay, weights, *batch)
+        if isinstance(self.scores, ShiftScores):
+            loss, gradient = self.scores.loss_and_gradient(patch, weights, *batch)
+            away = patch - start
+            loss = loss + 0.5 * decay * (away * away).sum()
+            gradient = gradient + decay * away
+        else:
+            of = torch.func.grad_and_value(self.loss)
+            gradient, loss = of(patch, start, decay, weights, *batch)
         return *adam(StepState(patch, first, second), gradient, rate, epsilon), loss
 
 

@@ -1,0 +1,1 @@
+"""What learning on the device costs: a round, a click in it, a patched rank, memory."""
