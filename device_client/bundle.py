@@ -1,5 +1,6 @@
 """Opens a bundle: checks every file, then maps the tables into memory."""
 
+import re
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from device_client.items import ItemId, id_text, id_texts, shown
 from shared import bundle as files
 from shared.bundle import check_files, find_item, find_items, read_manifest, version_of
-from shared.errors import BundleInvalid, InvalidItem, UnknownItem
-from shared.manifest import MANIFEST_NAME, Manifest
+from shared.errors import BundleInvalid, BundleMissing, InvalidItem, InvalidRequest, UnknownItem
+from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, Manifest
 
 
 class Bundle:
@@ -91,3 +92,21 @@ class Bundle:
             )
         array: NDArray[np.generic] = table
         return array
+
+
+def newest_bundle(folder: Path, model: str) -> Path:
+    """The folder of a version in `folder` or, for `production`, of the newest bundle there.
+
+    Raises InvalidRequest for another alias, BundleMissing if there is no bundle.
+    """
+    if re.fullmatch(VERSION_PATTERN, model):
+        return folder / model
+    if model != "production":
+        raise InvalidRequest(
+            f"--offline takes a version, not the alias {shown(model)}: only the cloud knows which "
+            "version that is"
+        )
+    bundles = [path for path in folder.glob("*") if re.fullmatch(VERSION_PATTERN, path.name)]
+    if not bundles:
+        raise BundleMissing(f"no bundle in {folder}: run `device-client pull` while online")
+    return max(bundles, key=lambda path: path.stat().st_mtime_ns)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from device_client.commands import Commands, add_budget, add_command, add_found_commands, budget_of
 from shared.errors import RecommendationError
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_pull(commands)
     _add_rerank(commands)
+    _add_learn(commands)
     add_found_commands(commands)
     return parser
 
@@ -102,3 +104,34 @@ def _rerank(options: argparse.Namespace) -> int:
     from device_client.terminal import rerank_one
 
     return rerank_one(options, budget_of(options), _show_download)
+
+
+def _add_learn(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "learn",
+        _learn,
+        "Learn from the clicks in a store on this device; show what it knows, or forget it.",
+        "device-client learn --store clicks --clicks 85123A 22423",
+    )
+    command.add_argument(
+        "--store", type=Path, required=True, metavar="FOLDER", help="the device's store of clicks"
+    )
+    command.add_argument(
+        "--clicks", nargs="+", metavar="ID", help="catalogue ids to add first, oldest first"
+    )
+    command.add_argument(
+        "--budget-ms", type=float, default=1000.0, help="time to learn for, in ms (default 1000)"
+    )
+    command.add_argument(
+        "--offline", action="store_true", help="no cloud: the newest bundle in --bundles"
+    )
+    command.add_argument(
+        "--forget", action="store_true", help="erase the store instead: no trace of its user stays"
+    )
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from device_client.learning.command import learn_one
+
+    return learn_one(options, _show_download)

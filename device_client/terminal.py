@@ -1,24 +1,21 @@
 """`device-client rerank`: prints one user's ranking with and without the correction."""
 
 import argparse
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_client.bundle import Bundle
-from device_client.cloud import HISTORY, Cloud, is_version
+from device_client.bundle import Bundle, newest_bundle
+from device_client.cloud import HISTORY, Cloud
 from device_client.correction.budget import Budget
 from device_client.correction.link import CorrectionLink
 from device_client.items import shown
 from device_client.ranking import Ranking
 from device_client.session import Session
-from shared.errors import BundleMissing, InvalidRequest, UnknownItem
-from shared.manifest import VERSION_PATTERN
+from shared.errors import InvalidRequest, UnknownItem
 
 _TITLES = "without the correction", "with it"
 _WIDEST, _NARROWEST = 44, 22
@@ -80,7 +77,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _offline(options: argparse.Namespace) -> _Asked:
-    bundle = Bundle.open(_newest(options.bundles, options.model))
+    bundle = Bundle.open(newest_bundle(options.bundles, options.model))
     clicks = _clicked(bundle, options.clicks)
     if options.candidates:
         return _Asked(bundle, clicks, *_listed(bundle, options.candidates))
@@ -96,20 +93,6 @@ def _online(options: argparse.Namespace, bundle: Bundle, cloud: Cloud) -> _Asked
         return _Asked(bundle, clicks, *_listed(bundle, options.candidates))
     (rows,) = cloud.candidate_rows(bundle.version, [clicks[-HISTORY:]], options.count)
     return _Asked(bundle, clicks, rows, [])
-
-
-def _newest(folder: Path, model: str) -> Path:
-    if is_version(model):
-        return folder / model
-    if model != "production":
-        raise InvalidRequest(
-            f"--offline takes a version, not the alias {shown(model)}: only the cloud knows which "
-            "version that is"
-        )
-    bundles = [path for path in folder.glob("*") if re.fullmatch(VERSION_PATTERN, path.name)]
-    if not bundles:
-        raise BundleMissing(f"no bundle in {folder}: run `device-client pull` while online")
-    return max(bundles, key=lambda path: path.stat().st_mtime_ns)
 
 
 def _clicked(bundle: Bundle, ids: Sequence[str]) -> list[int]:
