@@ -32,7 +32,7 @@ _PANELS = {
         "max_user_clicks", "repeats", "ties", "seen",
     ),
     "The network": ("gcn", "teachers", "readout", "history", "length"),
-    "Samples for devices": ("pool", "pool_users"),
+    "Devices that learn": ("learning", "pool", "pool_users"),
     "Training": (
         "epochs", "patience", "batch_size", "learning_rate", "dropout", "weight_decay", "seed",
     ),

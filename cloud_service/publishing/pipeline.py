@@ -10,6 +10,7 @@ from cloud_service.publishing.pool import publish_pool
 from cloud_service.publishing.publish import publish
 from cloud_service.recommender.data.clicks import ClickLog, Split, split
 from cloud_service.recommender.data.treatment import Treatment
+from cloud_service.recommender.learning.fit import fit_learning
 from cloud_service.recommender.models.baselines.popularity import Popularity
 from cloud_service.recommender.models.cocorrrec import SCNAndGCN
 from cloud_service.recommender.progress import Progress
@@ -47,6 +48,12 @@ def train_and_publish(
             f"a device runs scn+gcn: {recipe.network.kind} is there for comparison, and is not "
             "published. Train scn+gcn, or compare with `cloud-service evaluate`"
         )
+    learns = recipe.samples.learning == "on"
+    if learns and recipe.network.model.gcn != "projected":
+        raise DataError(
+            f"devices learn beside a projected GCN only, not {recipe.network.model.gcn}: use "
+            "--gcn projected or --learning off"
+        )
     report(Progress(phase="data", epochs=recipe.optimisation.epochs))
     dataset = read_data(recipe, data_folder)
     log(_describe(dataset.log))
@@ -80,19 +87,23 @@ def train_and_publish(
     )
     exporting = fitted.at("exporting")
     report(exporting)
+    model = fitted.model.cpu()
+    learning = None
+    if learns:
+        learning = fit_learning(model, dataset, seed=recipe.optimisation.seed, log=log)
+        report(exporting)
     version = publish(
         store,
-        fitted.model.cpu(),
+        model,
         dataset,
         metrics,
         # The time of the weights, not the current time: a resumed run must give the same version.
         created=fitted.created,
         training=fitted.training,
+        learning=learning,
         tick=lambda: report(exporting),
     )
-    publish_pool(
-        store, version, fitted.model.scn, dataset, recipe.samples, recipe.optimisation.seed, log
-    )
+    publish_pool(store, version, model.scn, dataset, recipe.samples, recipe.optimisation.seed, log)
     write_whole(done, f"{version}\n")
     fitted.clear()
     log(f"published version {version}")

@@ -68,6 +68,7 @@ INTRODUCED: Final[dict[str, Any]] = {
     "pool_users": 10,
     "pool_states": "mean",
     "pool_limit": 1_000_000,
+    "learning": "off",
 }
 """The value that an option had when it was introduced, as JSON; `model.NAME` for a field of
 ModelSettings.

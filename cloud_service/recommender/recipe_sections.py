@@ -239,7 +239,7 @@ class Optimisation(Section):
 
 
 class PoolRecipe(Section):
-    """Which samples of the log devices that learn may get: the pool of the version."""
+    """What devices that learn get: parts of the bundle, and samples of the log (the pool)."""
 
     pool: Literal["agreed", "all", "none"] = Field(
         "agreed",
@@ -257,6 +257,11 @@ class PoolRecipe(Section):
     pool_limit: Annotated[
         int, Field(ge=1, le=100_000_000, description="clicks that become samples, at most")
     ] = 1_000_000
+    learning: Literal["off", "on"] = Field(
+        "off",
+        description="whether devices learn: the bundle gets the parts (memory, patch) with which "
+        "validation is better",
+    )
 
 
 OPTION_PATHS: Final[dict[str, tuple[str, ...]]] = {

@@ -7,19 +7,26 @@ from pathlib import Path
 import pytest
 
 from cloud_service.recommender.data.named_sets import NAMED_SETS, NAMES
-from experiments.comparison.comparison_recipe import parse, read
+from experiments.comparison.comparison_recipe import ComparisonRecipe, parse, read, read_toml
 from experiments.comparison.datasets import open_data
 from experiments.comparison.names import is_path
 from experiments.comparison.plan import cells
+from experiments.learning.recipe import LearningRecipe, parse_learning
 from shared.errors import DataError
 from tests.experiments.comparison.conftest import command, one_thread
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
+LEARNING = "learning"
+"""The recipe of the prequential evaluation, which is another kind."""
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_no_recipe_holds_a_path(path: Path) -> None:
-    recipe = read(path)
+    recipe: ComparisonRecipe | LearningRecipe
+    if path.stem == LEARNING:
+        recipe = parse_learning(read_toml(path), path.name, path.parent)
+    else:
+        recipe = read(path)
     for dataset in recipe.datasets:
         assert dataset.data in NAMES
         assert not is_path(dataset.data)
