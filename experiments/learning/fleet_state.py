@@ -16,7 +16,7 @@ from cloud_service.recommender.learning.fleet import (
     draw_negatives,
     learn_shifts,
 )
-from experiments.learning.spans import BUNDLE, FIRST, Spans
+from experiments.learning.spans import Spans, moments_after_bundle
 from shared.learning import PatchSettings
 
 EVERY: Final = 5
@@ -52,17 +52,8 @@ class Learned:
 
 def learning_moments(spans: Spans, every: int = EVERY) -> Int64:
     """Events just before which devices learn: at baskets after t1, every so many new clicks."""
-    span, basket, users = spans.span, spans.basket, spans.users
-    opens = np.flatnonzero((basket == np.arange(len(basket))) & (span != BUNDLE) & (span != FIRST))
-    moments: list[int] = []
-    last_user, last_at = -1, 0
-    for event in opens.tolist():
-        user = int(users[event])
-        if user != last_user or event - last_at >= every:
-            moments.append(event)
-            last_user, last_at = user, event
-    chosen = np.array(moments, np.int64)
-    return chosen[chosen - spans.offsets[users[chosen]] > LEAST_CLICKS]
+    moments = moments_after_bundle(spans, every)
+    return moments[moments - spans.offsets[spans.users[moments]] > LEAST_CLICKS]
 
 
 def learn(

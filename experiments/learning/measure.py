@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cloud_service.recommender.learning.events import Events, Int64
 from cloud_service.recommender.learning.memory import ItemMemory
-from cloud_service.recommender.learning.ranking import Offsets
+from cloud_service.recommender.learning.ranking import Offsets, ranks_in
 from cloud_service.recommender.learning.recall import recall_offsets, sample_weights
 from cloud_service.recommender.ranking.metrics import Ranks
 from experiments.learning.fleet_state import Learned
@@ -91,12 +91,9 @@ def click_ranks(
         chosen = clicks[at : at + _TOGETHER]
         moments = chosen if in_basket else spans.basket[chosen]
         scores = _scores(events, spans, chosen, moments, parts)
-        column = events.targets[chosen].unsqueeze(1) - 1
-        target = scores.gather(1, column)
-        scores = events.unseen(scores, moments).scatter_(1, column, -torch.inf)
         rows = slice(at, at + len(chosen))
-        greater[rows] = (scores > target).sum(1).numpy()
-        equal[rows] = (scores == target).sum(1).numpy()
+        targets = events.items[chosen].astype(np.int64)
+        greater[rows], equal[rows] = ranks_in(events, scores, moments, targets)
     return Ranks(greater, equal)
 
 

@@ -20,8 +20,8 @@ from cloud_service.recommender.models.cocorrrec import ProjectedCoCorrRec
 from experiments.learning.corrections import corrections_at
 from experiments.learning.fleet_state import Learned, learn, learning_moments
 from experiments.learning.measure import Parts, click_ranks, gains
-from experiments.learning.samples import Matching, Shelf, fetch, fetch_moments, pool_of
-from experiments.learning.spans import BUNDLE, CHOICE, TEST, Spans
+from experiments.learning.samples import Matching, Shelf, fetch, pool_of
+from experiments.learning.spans import BUNDLE, CHOICE, TEST, Spans, moments_after_bundle
 from shared.learning import PatchSettings, RecallSettings
 
 ROWS: Final = (
@@ -141,7 +141,7 @@ class Devices:
     def shelf(self, matching: Matching) -> Shelf:
         """What devices fetched of the cloud's samples."""
         pool = pool_of(self.events, self.spans, seed=self.seed)
-        moments = fetch_moments(self.spans, FETCH_EVERY)
+        moments = moments_after_bundle(self.spans, FETCH_EVERY)
         settings = RecallSettings(every=FETCH_EVERY)
         return fetch(self.events, pool, moments, settings, matching, self.seed)
 

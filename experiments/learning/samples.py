@@ -73,19 +73,6 @@ def pool_of(events: Events, spans: Spans, *, least_users: int = 1, seed: int = 0
     return np.sort(np.random.default_rng(seed).permutation(pool)[:_LARGEST])
 
 
-def fetch_moments(spans: Spans, every: int) -> Int64:
-    """Events just before which devices ask: baskets after t1, every so many new clicks."""
-    opens = np.flatnonzero((spans.basket == np.arange(len(spans.items))) & (spans.span > BUNDLE))
-    moments: list[int] = []
-    last_user, last_at = -1, 0
-    for event in opens.tolist():
-        user = int(spans.users[event])
-        if event > spans.offsets[user] and (user != last_user or event - last_at >= every):
-            moments.append(event)
-            last_user, last_at = user, event
-    return np.array(moments, np.int64)
-
-
 @torch.no_grad()
 def fetch(
     events: Events,

@@ -81,6 +81,20 @@ class Spans:
         return np.flatnonzero(self.span == span)
 
 
+def moments_after_bundle(spans: Spans, every: int) -> Int64:
+    """Events that open a basket after t1, of each user one every so many new clicks."""
+    is_open = spans.basket == np.arange(len(spans.items))
+    opens = np.flatnonzero(is_open & (spans.span != BUNDLE) & (spans.span != FIRST))
+    moments: list[int] = []
+    last_user, last_at = -1, 0
+    for event in opens.tolist():
+        user = int(spans.users[event])
+        if user != last_user or event - last_at >= every:
+            moments.append(event)
+            last_user, last_at = user, event
+    return np.array(moments, np.int64)
+
+
 def of_users(spans: Spans, count: int | None, seed: int = 0) -> Spans:
     """The spans of so many random users; the bundle stays that of all."""
     users = len(spans.offsets) - 1

@@ -65,12 +65,18 @@ def event_ranks(
         rows = slice(at, min(at + TOGETHER, len(moments)))
         part = moments[rows]
         scores = scores_of(events, part, None if shift is None else shift[rows], offsets)
-        column = torch.from_numpy(targets[rows]).unsqueeze(1) - 1
-        target = scores.gather(1, column)
-        scores = events.unseen(scores, part).scatter_(1, column, -torch.inf)
-        greater[rows] = (scores > target).sum(1).numpy()
-        equal[rows] = (scores == target).sum(1).numpy()
+        greater[rows], equal[rows] = ranks_in(events, scores, part, targets[rows])
     return Ranks(greater, equal)
+
+
+def ranks_in(
+    events: Events, scores: Float[Tensor, "moments items"], moments: Int64, targets: Int64
+) -> Ranks:
+    """The rank of each target among the items that rankings show. Changes `scores`."""
+    column = torch.from_numpy(targets).unsqueeze(1) - 1
+    target = scores.gather(1, column)
+    scores = events.unseen(scores, moments).scatter_(1, column, -torch.inf)
+    return Ranks((scores > target).sum(1).numpy(), (scores == target).sum(1).numpy())
 
 
 def cross_entropy(

@@ -5,8 +5,15 @@ import pytest
 
 from cloud_service.recommender.data.synthetic import synthetic_log
 from experiments.learning.fleet_state import learning_moments
-from experiments.learning.samples import fetch_moments
-from experiments.learning.spans import BUNDLE, CHOICE, FIRST, TEST, cut_spans, of_users
+from experiments.learning.spans import (
+    BUNDLE,
+    CHOICE,
+    FIRST,
+    TEST,
+    cut_spans,
+    moments_after_bundle,
+    of_users,
+)
 from shared.errors import DataError
 
 
@@ -47,7 +54,7 @@ def test_clicks_that_share_a_time_are_one_basket(log):
 
 def test_devices_learn_and_ask_only_after_t1_and_at_baskets(log):
     spans = cut_spans(log, "time", has_times=True)
-    for moments in (learning_moments(spans, 3), fetch_moments(spans, 3)):
+    for moments in (learning_moments(spans, 3), moments_after_bundle(spans, 3)):
         assert len(moments)
         assert np.isin(spans.span[moments], (CHOICE, TEST)).all()
         assert (spans.basket[moments] == moments).all()
