@@ -94,19 +94,24 @@ class Bundle:
         return array
 
 
+def is_version(name: str) -> bool:
+    """True if `name` is a version and not an alias."""
+    return re.fullmatch(VERSION_PATTERN, name) is not None
+
+
 def newest_bundle(folder: Path, model: str) -> Path:
     """The folder of a version in `folder` or, for `production`, of the newest bundle there.
 
     Raises InvalidRequest for another alias, BundleMissing if there is no bundle.
     """
-    if re.fullmatch(VERSION_PATTERN, model):
+    if is_version(model):
         return folder / model
     if model != "production":
         raise InvalidRequest(
             f"--offline takes a version, not the alias {shown(model)}: only the cloud knows which "
             "version that is"
         )
-    bundles = [path for path in folder.glob("*") if re.fullmatch(VERSION_PATTERN, path.name)]
+    bundles = [path for path in folder.glob("*") if is_version(path.name)]
     if not bundles:
         raise BundleMissing(f"no bundle in {folder}: run `device-client pull` while online")
     return max(bundles, key=lambda path: path.stat().st_mtime_ns)

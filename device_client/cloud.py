@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from device_client.bundle import is_version
 from device_client.correction.sockets import address_of
 from device_client.items import shown
 from shared.bundle import (
@@ -35,7 +36,7 @@ from shared.errors import (
     InvalidRequest,
     RecommendationError,
 )
-from shared.manifest import MANIFEST_NAME, VERSION_PATTERN, FileEntry, Manifest
+from shared.manifest import MANIFEST_NAME, FileEntry, Manifest
 from shared.problems import Problem
 from shared.proxies import proxy_for
 from shared.reasons import is_refusal, reason_of_call
@@ -251,8 +252,3 @@ class Cloud:
         except ValueError:
             return f"{answer.request.url}{self._proxy_note} answered {answer.status_code}"
         return f"{problem.title} ({problem.code}, {problem.status}): {problem.detail}"
-
-
-def is_version(name: str) -> bool:
-    """True if `name` is a version and not an alias."""
-    return re.fullmatch(VERSION_PATTERN, name) is not None

@@ -76,11 +76,8 @@ def _learn(
         states = torch.cat([states, more_states], 1)
         positives = torch.cat([positives, events.table[more_items]], 1)
         weights = torch.cat([weights, more_weights], 1)
-    forbidden = own_negatives(events, moments, negatives)
-    # Negatives stand for the whole catalogue: log(V / m) is added to their scores.
-    allowed = (forbidden == 0).sum(1).clamp_min(1)
-    correction = math.log(len(events.catalogue)) - allowed.log()
-    negative_scores = states @ vectors.T + (forbidden + correction.unsqueeze(1)).unsqueeze(1)
+    offsets = negative_offsets(events, moments, negatives)
+    negative_scores = states @ vectors.T + offsets.unsqueeze(1)
     positive_scores = (states * positives).sum(-1)
     share = weights / weights.sum(1, keepdim=True).clamp_min(1e-9)
     state = StepState(begin.clone(), torch.zeros_like(begin), torch.zeros_like(begin))
@@ -121,12 +118,16 @@ def own_events(events: Events, moments: Int64, window: int) -> tuple[Int64, NDAr
     return np.minimum(index, len(events) - 1), index < moments[:, None]
 
 
-def own_negatives(events: Events, moments: Int64, negatives: Int64) -> Float[Tensor, "n m"]:
-    """-inf where a negative is an item that the user clicked before, else 0."""
+def negative_offsets(events: Events, moments: Int64, negatives: Int64) -> Float[Tensor, "n m"]:
+    """What is added to the scores of negatives, which stand for the whole catalogue: log(V / m).
+
+    m counts the negatives that the user never clicked; the others get a score that counts 0.
+    """
     column = np.full(len(events.table), -1)
     column[negatives] = np.arange(len(negatives))
     rows, columns = events.history(moments)
     at = column[columns + 1]
     mask = torch.zeros(len(moments), len(negatives))
     mask[torch.from_numpy(rows[at >= 0]), torch.from_numpy(at[at >= 0])] = -1e9
-    return mask
+    allowed = (mask == 0).sum(1).clamp_min(1)
+    return mask + (math.log(len(events.catalogue)) - allowed.log()).unsqueeze(1)

@@ -4,7 +4,6 @@ A round of learning is that of the device (`TrainingStep`). Rows of all devices 
 together; the part of it that no map changes is computed once for all steps.
 """
 
-import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Final, NamedTuple, cast
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 from cloud_service.recommender.data.clicks import recent
 from cloud_service.recommender.learning.events import Events, Int64
-from cloud_service.recommender.learning.fleet import draw_negatives, own_events, own_negatives
+from cloud_service.recommender.learning.fleet import draw_negatives, negative_offsets, own_events
 from cloud_service.recommender.learning.patch import MetapatchBasis, PatchedSCN, ResidualMap
 from cloud_service.recommender.learning.step import StepState, adam, sampled_loss
 from cloud_service.recommender.models.scn import SCN
@@ -148,11 +147,7 @@ def _learn(
     index, is_click = own_events(events, moments, settings.window)
     weights = torch.from_numpy(is_click.astype(np.float32))
     has_clicks = weights.sum(1, keepdim=True) > 0
-    forbidden = own_negatives(events, moments, negatives)
-    # Negatives stand for the whole catalogue: log(V / m) is added to their scores.
-    allowed = (forbidden == 0).sum(1).clamp_min(1)
-    correction = math.log(len(events.catalogue)) - allowed.log()
-    offsets = (forbidden + correction.unsqueeze(1)).unsqueeze(1)
+    offsets = negative_offsets(events, moments, negatives).unsqueeze(1)
     offsets = offsets.expand(-1, settings.window, -1)
     positives = events.table[events.targets[index]]
     vectors = events.table[torch.from_numpy(negatives)]
